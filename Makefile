@@ -1,0 +1,58 @@
+# Every target works alone on a fresh machine with make, a python3 with venv, and a package index.
+# The first call makes .venv and installs what the target needs; later calls find it there.
+
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python3.15; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 15))' 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+RUN := $(VENV)/bin/python
+MAKEFLAGS += --no-print-directory
+
+.PHONY: help demo test test-pythons conformance bench lint clean
+
+help:
+	@echo "make demo          see it work"
+	@echo "make test          the tests and the quick part of conformance, on one Python"
+	@echo "make test-pythons  the tests of warmfork run and the start-up hook on every Python found, 3.11 to 3.15"
+	@echo "make conformance   CPython's own tests on every Python found"
+	@echo "make bench         start times beside fork, spawn and the stdlib's forkserver"
+	@echo "make lint          ruff and mypy"
+	@echo "make clean         remove the virtual environments and caches"
+
+demo: $(VENV)/made-demo
+	$(RUN) examples/demo.py
+
+# The quick conformance first, so that the last line is pytest's.
+test: $(VENV)/made-test
+	$(RUN) -m tests.conformance --quick
+	$(RUN) -m pytest -q
+
+test-pythons: $(VENV)/made-test
+	WARMFORK_TEST_PYTHONS=all $(RUN) -m pytest -q tests/doors/test_run.py tests/doors/test_startup.py
+
+conformance: $(VENV)/made-test
+	$(RUN) -m tests.conformance
+
+bench: $(VENV)/made-bench
+	$(RUN) bench/start.py
+
+lint: $(VENV)/made-lint
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy --strict src
+
+clean:
+	rm -rf .venv* build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find src tests bench examples -name __pycache__ -prune -exec rm -rf {} +
+
+# Dependency groups need pip 25.1.
+$(RUN):
+	@test -n "$(PYTHON)" || { echo "warmfork needs Python 3.11 to 3.15, and none was found: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+		echo "$(PYTHON) could not make a virtual environment: install its venv module (Debian: python3-venv)" >&2; exit 1; }
+	@$(RUN) -m pip install -q --disable-pip-version-check --upgrade "pip>=25.1" || { rm -rf $(VENV); exit 1; }
+
+$(VENV)/made-%: pyproject.toml src/warmfork_startup.pth | $(RUN)
+	$(RUN) -m pip install -q --disable-pip-version-check --group $* -e .
+	@touch $@
+
+.PRECIOUS: $(VENV)/made-%

@@ -1,0 +1,73 @@
+"""Draws results as bars: `python bench/picture.py docs/benchmarks/start-*.json -o docs/benchmarks/start.svg`.
+
+One row of panels for each result (each version of Python), one column for each template; paced medians, divided by
+the floor. matplotlib is in the bench group only and is imported where it is used.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from results import TEMPLATES, Result
+from rounds import find_missing
+
+COLOURS = {"floor": "#9e9e9e", "warmfork": "#e65100"}
+OTHERS = "#5c7fa3"
+MODE = "paced"
+MISSING = "matplotlib is not installed, so no picture was drawn: install the bench group"
+
+
+def draw(results: list[Result], target: Path) -> None:
+    """Writes the picture; its format follows the ending of the name."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    mpl.rcParams["svg.hashsalt"] = "warmfork"  # the same numbers give the same file
+    templates = [name for name in TEMPLATES if any(series.template == name for one in results for series in one.series)]
+    figure = Figure(figsize=(4.2 * len(templates), 0.6 + 2.1 * len(results)), layout="constrained")
+    panels = figure.subplots(len(results), len(templates), squeeze=False)
+    for row, result in zip(panels, results, strict=True):
+        for panel, template in zip(row, templates, strict=True):
+            draw_panel(panel, result, template)
+    figure.suptitle("start()+join() of a no-op process, 8 ms between starts, median as a multiple of a bare fork")
+    figure.savefig(target, metadata={"Date": None} if target.suffix == ".svg" else None)
+
+
+def draw_panel(panel: Any, result: Result, template: str) -> None:
+    floor = result.find(template, MODE, "floor")
+    shown = [s for s in result.series if (s.template, s.mode) == (template, MODE)]
+    shown.sort(key=lambda series: series.median_us, reverse=True)
+    panel.set_title(f"{template}, Python {result.machine['python']}", fontsize=9)
+    if floor is None:
+        panel.text(0.5, 0.5, "not measured", ha="center", transform=panel.transAxes)
+        panel.set_axis_off()
+        return
+    names = [s.competitor for s in shown]
+    ratios = [s.median_us / floor.median_us for s in shown]
+    bars = panel.barh(names, ratios, color=[COLOURS.get(name, OTHERS) for name in names])
+    labels = [f" {ratio:.1f} ({s.median_us / 1000:.1f} ms)" for ratio, s in zip(ratios, shown, strict=True)]
+    panel.bar_label(bars, labels, fontsize=7)
+    panel.set_xscale("log")
+    panel.set_xlim(0.5, max(ratios) * 8)
+    panel.tick_params(labelsize=8)
+    panel.spines[["top", "right"]].set_visible(False)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("results", nargs="+", type=Path, help="JSON files that bench/start.py wrote")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="an .svg or .png file")
+    options = parser.parse_args()
+    if find_missing(["matplotlib"]):
+        print(MISSING, file=sys.stderr)
+        return 1
+    draw([Result.from_json(json.loads(path.read_text())) for path in options.results], options.output)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,106 @@
+"""One competitor, on command: reads "COUNT GAP_NS" lines, makes that many starts, writes their times in ns.
+
+Runs in a process of its own, so that the imports of one competitor do not weigh on another. The floor's process must
+have nothing but the template's own modules: multiprocessing is imported by those that need it, and nothing is
+imported at the top that a bare interpreter does not have.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+WARM_UP = 20
+PROOF = 77  # the exit code by which a child says that it has all the modules
+
+
+class NotOnItsEngine(Exception):
+    """The starts were made by something else than the competitor, or the children do not have what they should."""
+
+
+def prove() -> None:
+    """The target of the first child: only code that really ran with the modules at hand can exit with PROOF."""
+    missing = [name for name in os.environ["BENCH_MODULES"].split() if name not in sys.modules]
+    sys.exit(f"the child lacks {missing}" if missing else PROOF)
+
+
+def make_floor():  # type: ignore[no-untyped-def]
+    """The least that a new process can cost here: fork, _exit, waitpid."""
+
+    def start() -> int:
+        before = time.perf_counter_ns()
+        pid = os.fork()
+        if pid == 0:
+            os._exit(0)
+        _, status = os.waitpid(pid, 0)
+        taken = time.perf_counter_ns() - before
+        if status:
+            raise ChildProcessError(f"the forked child ended with status {status}")
+        return taken
+
+    return start
+
+
+def get_context(competitor: str, modules: list[str]):  # type: ignore[no-untyped-def]
+    """A context with all preloaded that its maker can preload, and the package that its starts must come from."""
+    if competitor == "warmfork":
+        import warmfork
+
+        return warmfork.get_context(preload=modules), "warmfork"
+    if competitor == "billiard":
+        import billiard
+
+        return billiard.get_context("fork"), "billiard"
+    if competitor == "loky":
+        from loky.backend import get_context as get_loky_context
+
+        return get_loky_context("loky_init_main"), "loky"
+    import multiprocessing
+
+    context = multiprocessing.get_context(competitor)
+    if competitor == "forkserver":
+        context.set_forkserver_preload(["__main__", *modules])
+    return context, "multiprocessing"
+
+
+def make_context_start(competitor: str, noop):  # type: ignore[no-untyped-def]
+    """start() and join() of a Process, its construction included, as the competitor's context makes it."""
+    context, package = get_context(competitor, os.environ["BENCH_MODULES"].split())
+    first = context.Process(target=prove)
+    first.start()
+    engine = type(first._popen).__module__
+    first.join()
+    if first.exitcode != PROOF:
+        raise NotOnItsEngine(f"the first child of {competitor} exited with {first.exitcode}, not with {PROOF}")
+    if engine.split(".")[0] != package:
+        raise NotOnItsEngine(f"the starts of {competitor} are made by {engine}, not by {package}")
+
+    def start() -> int:
+        before = time.perf_counter_ns()
+        process = context.Process(target=noop)
+        process.start()
+        process.join()
+        taken = time.perf_counter_ns() - before
+        if process.exitcode != 0:
+            raise ChildProcessError(f"a no-op child exited with {process.exitcode}")
+        return taken
+
+    return start
+
+
+def serve(noop) -> None:  # type: ignore[no-untyped-def]
+    """Gets warm, says "ready", then answers each line on stdin with a line of times until stdin ends."""
+    competitor = os.environ["BENCH_COMPETITOR"]
+    start = make_floor() if competitor == "floor" else make_context_start(competitor, noop)
+    for _ in range(int(os.environ.get("BENCH_WARM_UP", WARM_UP))):
+        start()
+    print("ready", flush=True)
+    for line in sys.stdin:
+        count, gap_ns = (int(word) for word in line.split())
+        times = []
+        for _ in range(count):
+            if gap_ns:
+                time.sleep(gap_ns / 1e9)
+            times.append(start())
+        print(*times, flush=True)

@@ -1,0 +1,62 @@
+"""warmfork: the forkserver for Python.
+
+One clean process imports what a program needs, goes quiet, and every process that the program starts is a fork of it.
+The names below are loaded on first use: a template never pays for the client's side.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from warmfork._client.handle import Child as Child
+    from warmfork._words.errors import AuditError as AuditError
+    from warmfork._words.errors import ChildError as ChildError
+    from warmfork._words.errors import PreloadError as PreloadError
+    from warmfork._words.errors import StartError as StartError
+    from warmfork._words.errors import UnsupportedPlatform as UnsupportedPlatform
+    from warmfork._words.errors import WarmforkError as WarmforkError
+    from warmfork._words.outcome import Exited as Exited
+    from warmfork._words.outcome import Lost as Lost
+    from warmfork._words.outcome import Signaled as Signaled
+    from warmfork._words.outcome import Usage as Usage
+    from warmfork.doors.context import get_context as get_context
+    from warmfork.doors.install import install as install
+    from warmfork.doors.install import uninstall as uninstall
+    from warmfork.doors.template import Template as Template
+
+__version__ = "0.1.0.dev0"
+
+_PLACES = {
+    "AuditError": "warmfork._words.errors",
+    "Child": "warmfork._client.handle",
+    "ChildError": "warmfork._words.errors",
+    "Exited": "warmfork._words.outcome",
+    "Lost": "warmfork._words.outcome",
+    "PreloadError": "warmfork._words.errors",
+    "Signaled": "warmfork._words.outcome",
+    "StartError": "warmfork._words.errors",
+    "Template": "warmfork.doors.template",
+    "UnsupportedPlatform": "warmfork._words.errors",
+    "Usage": "warmfork._words.outcome",
+    "WarmforkError": "warmfork._words.errors",
+    "get_context": "warmfork.doors.context",
+    "install": "warmfork.doors.install",
+    "uninstall": "warmfork.doors.install",
+}
+
+__all__ = [*_PLACES]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _PLACES:
+        raise AttributeError(f"module 'warmfork' has no attribute {name!r}")
+    import sys
+
+    __import__(_PLACES[name])
+    value: object = getattr(sys.modules[_PLACES[name]], name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_PLACES})

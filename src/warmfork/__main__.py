@@ -1,0 +1,8 @@
+"""`python -m warmfork` is the `warmfork` command."""
+
+from __future__ import annotations
+
+from warmfork.doors.cli import main
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,1 @@
+"""Runs in the child, from fork to the user's function and out."""

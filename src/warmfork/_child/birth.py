@@ -1,0 +1,200 @@
+"""From fork to the user's function, in order.
+
+Runs in the child. Each step is a function; STEPS is the order, and the board, the failure report and the tests read it.
+A step may fail, and then the client learns which. Nothing here returns to the server's loop.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from time import monotonic_ns
+
+from warmfork._child import reseeding
+from warmfork._machine import fds, role, state, titles
+from warmfork._words import feed, messages, wire
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from warmfork._words.board import Board
+    from warmfork._words.spec import Spec
+
+
+class Birth:
+    """A child on its way: what it was forked with, and what it was fed."""
+
+    def __init__(self, socket: fds.socket, board: Board, slot: int, base: tuple[Any, ...], spec: Spec) -> None:
+        self.socket = socket
+        self.board = board
+        self.slot = slot
+        self.base = base
+        self.spec = spec
+        self.title = ""
+        self.step = "forked"
+        self.state: dict[str, Any] = {}
+        self.payload: bytes | memoryview = b""
+        self.fds: list[int] = []
+        self.parent = -1
+        self.door = -1
+        self.keep: object = None  # the server: its sockets were closed by number, their destructors must never run
+
+    def announce(self, message: messages.Message, passed: tuple[int, ...] = ()) -> None:
+        """Tell the client, if it still listens."""
+        try:
+            fds.send_within(self.socket, wire.encode(message), passed)
+        except OSError:
+            return  # the client is gone, or no longer interested: whoever it was for can't be reached
+
+    def finish_becoming(self) -> None:
+        """Tell the client that the payload is unpickled; from here on it is the user's function that runs."""
+        self.announce(messages.Became())
+        self.board.write_step(self.slot, len(STEPS), monotonic_ns())
+
+
+def receive_feed(birth: Birth) -> None:
+    """Wait for state, fds and payload from the client. Its end of the feed closed before that: nobody wants us."""
+    got = fds.receive(birth.socket, fds.ANCILLARY, fds.RECEIVE_BLOCKING)
+    if not got.data:
+        os._exit(0)
+    state_size, payload_size, count, spilled = feed.split(got.data)
+    passed = got.fds
+    while len(passed) < count:
+        more = fds.receive(birth.socket, fds.ANCILLARY, fds.RECEIVE_BLOCKING)
+        if not more.data:
+            os._exit(0)
+        if not more.fds:
+            raise OSError(f"{count} fds were sent, {len(passed)} arrived: is this process out of fds?")
+        passed += more.fds
+    start = feed.HEADER.size
+    content = memoryview(got.data)[start:]
+    if spilled:
+        memory = passed.pop(0)
+        content = memoryview(fds.read_all(memory, state_size + payload_size))
+        os.close(memory)
+    birth.state = feed.read_state(content[:state_size].tobytes())
+    birth.payload = content[state_size : state_size + payload_size]
+    birth.fds = passed
+
+
+def take_fds(birth: Birth) -> None:
+    """Sort the fds: the client's pidfd, the door, stdio, the working directory; the rest is the payload's."""
+    layout = birth.state["fds"]
+    passed = birth.fds
+    birth.parent = passed.pop(0)
+    if layout & feed.HAS_DOOR:
+        birth.door = passed.pop(0)
+    role.become_child(birth.door, birth.parent)
+    for number, bit in STDIO:
+        if layout & bit:
+            received = passed.pop(0)
+            os.dup2(received, number)
+            os.close(received)
+        else:
+            null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+            os.dup2(null, number)
+            os.close(null)
+    if layout & feed.HAS_CWD:
+        folder = passed.pop(0)
+        os.fchdir(folder)
+        os.close(folder)
+    refresh_stdio()
+
+
+STDIO = ((0, feed.HAS_IN), (1, feed.HAS_OUT), (2, feed.HAS_ERR))
+
+
+def refresh_stdio() -> None:
+    """Fit sys.stdout and sys.stderr, built in the template, to the files that they now write to."""
+    from _stat import S_ISCHR, S_ISREG
+
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        stream = getattr(sys, name)
+        if stream is None or not hasattr(stream, "reconfigure"):
+            continue
+        mode = os.fstat(number).st_mode
+        if S_ISREG(mode):
+            # A buffer remembers whether its file can seek, and where it was.
+            new = open(number, "w", encoding=stream.encoding, errors=stream.errors, closefd=False)  # noqa: SIM115
+            if number == 2:
+                new.reconfigure(line_buffering=True)
+            setattr(sys, name, new)
+            setattr(sys, f"__{name}__", new)
+            # The old object must not be closed: closing writes, and closes our number.
+            _kept.append(stream)
+        elif number == 1:
+            terminal = S_ISCHR(mode) and os.isatty(1)
+            if terminal != stream.line_buffering:
+                stream.reconfigure(line_buffering=terminal)
+
+
+_kept: list[object] = []
+
+
+def apply_state(birth: Birth) -> None:
+    """Environment, argv, sys.path, umask, nice, affinity, scheduler, limits, group: as they are at start()."""
+    state.apply(birth.state, birth.base)
+
+
+def take_identity(birth: Birth) -> None:
+    """The title that ps shows."""
+    titles.set_title(f"warmfork: {birth.state['name']} {birth.spec.name}")
+
+
+def reseed(birth: Birth) -> None:
+    """Give this child its own random numbers."""
+    reseeding.reseed()
+
+
+def set_signals(birth: Birth) -> None:
+    """The client's ignored signals, and at last its signal mask: from here on signals are taken."""
+    state.set_signals(birth.state, birth.base)
+
+
+def find_entry(birth: Birth) -> Callable[[Birth], int]:
+    """Import what takes it from here: it unpickles the payload and runs the user's function."""
+    module, _, function = birth.state["entry"].partition(":")
+    __import__(module)
+    found: Callable[[Birth], int] = getattr(sys.modules[module], function)
+    return found
+
+
+STEPS: tuple[tuple[str, Callable[[Birth], Any]], ...] = (
+    # First what needs nothing from the client: it runs while the client learns that we exist.
+    ("reseed", reseed),
+    ("feed", receive_feed),
+    ("stdio", take_fds),
+    ("state", apply_state),
+    ("identity", take_identity),
+    ("signals", set_signals),
+    ("entry", find_entry),
+)
+"""Before them the template forked and closed; after them the entry unpickles the payload and runs the function."""
+
+
+def become(birth: Birth) -> int:
+    """Take the steps, then run the entry. Gives the exit code."""
+    entry: Callable[[Birth], int] | None = None
+    try:
+        for number, (name, step) in enumerate(STEPS):
+            birth.step = name
+            birth.board.write_step(birth.slot, number, monotonic_ns())
+            entry = step(birth)
+    except BaseException as error:
+        fail(birth, error)
+        return 1
+    birth.step = "payload"
+    if entry is None:
+        raise RuntimeError("the last step of birth gives the entry")
+    return entry(birth)
+
+
+def fail(birth: Birth, error: BaseException) -> None:
+    """Tell the client in which step this child failed."""
+    from traceback import format_exception
+
+    text = "".join(format_exception(error))
+    cause = f"{type(error).__name__}: {error}"
+    birth.announce(messages.BirthFailed(step=birth.step, cause=cause[:2000], traceback=text[-16_000:]))

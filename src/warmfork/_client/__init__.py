@@ -1,0 +1,1 @@
+"""Runs in the program, and in any child that starts children of its own."""

@@ -1,0 +1,174 @@
+"""A client's channel to one template: requests out, answers in, shared by the client's threads without one of its own.
+
+Whoever waits reads for all: the first waiter leads (it polls and reads), the others sleep until it has read something,
+then look again, and one of them leads next. A thread of ours would make the user's os.fork() warn.
+"""
+
+from __future__ import annotations
+
+import os
+from _thread import allocate_lock
+from select import POLLIN, poll
+from time import monotonic
+
+from warmfork._machine import fds, state
+from warmfork._words import messages, protocol, wire
+from warmfork._words.children import Answer, Children
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from _thread import LockType
+    from collections.abc import Callable
+
+
+class Channel:
+    """An open conversation with a template."""
+
+    def __init__(self, socket: fds.socket) -> None:
+        self.socket = socket
+        self.state = "open"
+        self.last: messages.Message | None = None  # the Welcome, or the message that ended it
+        self.template = -1  # pidfd
+        self.pid = 0
+        self.generation = 0
+        self.born = state.Born(None, [], [], (0, 0))
+        self.children = Children()
+        self.requests = 0
+        self.lock = allocate_lock()
+        self.led = False
+        self.sleepers: list[LockType] = []
+        self.dead = False
+        self.poller = poll()
+        self.poller.register(socket.fileno(), POLLIN)
+
+    def request(self, kill: bool, name: str) -> int:
+        """Ask for a child. Gives the request's number. Raises OSError where the template is gone."""
+        with self.lock:
+            self.requests += 1
+            number = self.requests
+            self.children.expect(number)
+        fds.send_within(self.socket, wire.encode(messages.Spawn(number, int(kill), name)))
+        return number
+
+    def wait_answer(self, request: int, deadline: float | None) -> Answer | None:
+        """Wait for the answer to a request. None where the template died, or the deadline passed, without one."""
+        answers = self.children.answers
+        self.wait_until(lambda: request in answers, deadline)
+        with self.lock:
+            answer = answers.pop(request, None)
+            if answer is None:
+                self.children.waiting.discard(request)
+            return answer
+
+    def wait_until(self, ready: Callable[[], bool], deadline: float | None) -> bool:
+        """Read until that is so. False where the channel ended or the deadline passed first."""
+        while True:
+            with self.lock:
+                if ready():
+                    return True
+                if self.dead:
+                    return False
+                lead = not self.led
+                if lead:
+                    self.led = True
+                else:
+                    bed = allocate_lock()
+                    bed.acquire()
+                    self.sleepers.append(bed)
+            rest = -1.0 if deadline is None else deadline - monotonic()
+            if deadline is not None and rest <= 0:
+                rest = 0.0
+            if lead:
+                try:
+                    self.read(None if deadline is None else rest)
+                finally:
+                    with self.lock:
+                        self.led = False
+                        sleepers, self.sleepers = self.sleepers, []
+                    for sleeper in sleepers:
+                        sleeper.release()
+            else:
+                bed.acquire(True, rest)
+            if deadline is not None and rest == 0.0:
+                with self.lock:
+                    return ready()
+
+    def catch_up(self) -> None:
+        """Read what has come so far, unless somebody is reading."""
+        with self.lock:
+            if self.led or self.dead:
+                return
+            self.led = True
+        try:
+            self.read_all()
+        finally:
+            with self.lock:
+                self.led = False
+                sleepers, self.sleepers = self.sleepers, []
+            for sleeper in sleepers:
+                sleeper.release()
+
+    def read(self, timeout: float | None) -> None:
+        """Wait for messages up to `timeout` seconds, and read all that are there."""
+        ready = self.poller.poll(None if timeout is None else timeout * 1000)
+        if not ready:
+            return
+        self.read_all()
+        if not self.dead and len(ready) == 1 and ready[0][0] == self.template:
+            # The template is dead and its last words are read. Its channel need not end: a copy of it may live on in
+            # some process that a preload forked (M1).
+            self.end()
+
+    def read_all(self) -> None:
+        """Read until there is nothing more. ECONNRESET is not the end of a channel: what was sent comes after (M3)."""
+        while not self.dead:
+            try:
+                got = fds.receive(self.socket)
+            except BlockingIOError:
+                return
+            except ConnectionResetError:
+                continue
+            except OSError:
+                self.end()
+                return
+            if not got.data:
+                self.end()
+                return
+            try:
+                message = wire.decode(got.data)
+                self.state = protocol.step(protocol.CHANNEL, self.state, protocol.DOWN, message)
+            except ValueError:
+                fds.close_all(got.fds)
+                self.end()
+                raise
+            if self.state == "served" and not isinstance(message, messages.Welcome):
+                with self.lock:
+                    unwanted = self.children.take(message, got.fds)
+                fds.close_all(unwanted)
+            else:
+                self.greet(message, got.fds)
+
+    def greet(self, message: messages.Message, passed: list[int]) -> None:
+        """Take the first message: a Welcome, or why there is none."""
+        self.last = message
+        if isinstance(message, messages.Welcome) and passed:
+            self.template = state.move_high(passed.pop(0))
+            self.poller.register(self.template, POLLIN)
+            self.pid, self.generation = message.pid, message.generation
+            environment = state.split_environment(message.environment) if message.environment else None
+            self.born.environment = environment
+            self.born.cwd = message.cwd_device, message.cwd_inode
+        fds.close_all(passed)
+
+    def end(self) -> None:
+        """The conversation is over."""
+        self.dead = True
+
+    def close(self) -> None:
+        """Let go of the channel. Children that live are the tracker's to tell about."""
+        with self.lock:
+            self.dead = True
+        self.socket.close()
+        if self.template >= 0:
+            os.close(self.template)
+            self.template = -1

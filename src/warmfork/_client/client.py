@@ -1,0 +1,303 @@
+"""The client: a process's side of its tree. Gets channels, starts children, survives forks and dead templates."""
+
+from __future__ import annotations
+
+import os
+from _thread import RLock
+from time import monotonic
+
+from warmfork._client import feeding, launch
+from warmfork._client.channel import Channel
+from warmfork._client.handle import Child
+from warmfork._machine import fds, role, state
+from warmfork._words import messages
+from warmfork._words.errors import AuditError, PreloadError, StartError
+from warmfork._words.outcome import read_status
+from warmfork._words.spec import Spec, identify
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from warmfork._client.feeding import Order
+
+TRIES = 3
+"""Templates that may die under a start before it is given up. Nothing was fed to any of them, so trying again is safe."""
+
+SPAWN_TIMEOUT = 60.0
+"""Seconds for a sealed template to answer. It takes a millisecond; a machine that swaps may need many."""
+
+
+class Client:
+    """This process as a client."""
+
+    def __init__(self, door: fds.socket | None, identity: tuple[int, int] | None = None) -> None:
+        self.pid = os.getpid()
+        self.lock = RLock()
+        self.tree: launch.Tree | None = None
+        self.door = door
+        self.door_identity = identity or (fds.identify(door.fileno()) if door is not None else (0, 0))
+        self.prefix = ""
+        self.credentials = get_credentials()
+        self.channels: dict[tuple[object, ...], Channel] = {}
+        self.retired: list[Channel] = []
+        self.in_birth: list[Child] = []
+
+    # -- the tree
+
+    def ensure_door(self, spec: Spec | None = None) -> fds.socket:
+        """Give the door, starting a tracker where there is none. Raises StartError."""
+        if role.kind == role.TEMPLATE and self.door is None:
+            self.door = fds.adopt_socket(os.dup(role.door))
+            self.door_identity = fds.identify(self.door.fileno())
+        with self.lock:
+            if self.door is not None and not self.is_door_ours():
+                # The program closed all its fds, or reused the number: forget it, and never close it (M9).
+                self.door.detach()
+                self.door = None
+                self.tree = None
+            if self.door is None:
+                executable, flags = (spec.executable, spec.flags) if spec else get_interpreter()
+                environment = spec.environment if spec else state.join_environment(state.get_environment())
+                self.tree = launch.launch_tracker(executable, flags, environment, self.prefix)
+                self.door = self.tree.door
+                self.door_identity = fds.identify(self.door.fileno())
+            return self.door
+
+    def is_door_ours(self) -> bool:
+        """Does the door's fd still mean the door?"""
+        try:
+            return self.door is not None and fds.identify(self.door.fileno()) == self.door_identity
+        except OSError:
+            return False
+
+    def drop_door(self) -> None:
+        """The tracker is gone: the next call starts another."""
+        with self.lock:
+            if self.tree is not None:
+                try:
+                    os.waitpid(self.tree.tracker, os.WNOHANG)
+                except ChildProcessError:  # somebody else reaped it (row 35)
+                    self.tree = None
+            if self.door is not None and self.is_door_ours():
+                self.door.close()
+            self.door, self.tree = None, None
+
+    def tell(self, message: messages.Message) -> None:
+        """Send the tracker a message: one lock-free send, safe from the garbage collector once the door exists."""
+        from warmfork._words import wire
+
+        data = wire.encode(message)
+        door = self.door if self.door is not None and self.is_door_ours() else self.ensure_door()
+        try:
+            fds.send_within(door, data)
+        except (BrokenPipeError, ConnectionError):
+            self.drop_door()
+            fds.send_within(self.ensure_door(), data)
+
+    # -- channels
+
+    def get_channel(self, spec: Spec, timeout: float | None) -> Channel:
+        """Give a channel to the template of this spec, which is sealed then. Raises PreloadError, AuditError, StartError."""
+        key = identify(spec)
+        channel = self.channels.get(key)
+        if channel is not None and not channel.dead:
+            return channel
+        if role.kind == role.TEMPLATE:
+            raise StartError("template", "a template starts no processes: its preload must not")
+        with self.lock:
+            channel = self.channels.get(key)
+            if channel is not None and not channel.dead:
+                return channel
+            if channel is not None:
+                self.retired.append(self.channels.pop(key))
+            channel = self.open_channel(spec, timeout)
+            self.channels[key] = channel
+            return channel
+
+    def open_channel(self, spec: Spec, timeout: float | None) -> Channel:
+        """Say hello and wait for the welcome."""
+        deadline = None if timeout is None else monotonic() + timeout
+        failed = False
+        for _ in range(TRIES):
+            door = self.ensure_door(spec)
+            try:
+                channel = Channel(launch.say_hello(door, spec, failed))
+            except (BrokenPipeError, ConnectionError):
+                self.drop_door()
+                continue
+            if self.tree is not None:
+                channel.poller.register(self.tree.pidfd, 1)
+            try:
+                channel.wait_until(lambda channel=channel: channel.last is not None, deadline)  # type: ignore[misc]
+            finally:
+                if self.tree is not None:
+                    channel.poller.unregister(self.tree.pidfd)
+                if not isinstance(channel.last, messages.Welcome):
+                    channel.close()
+            if isinstance(channel.last, messages.Welcome):
+                channel.born.argv = list(spec.argv)
+                channel.born.sys_path = list(spec.sys_path)
+                log_notes(channel.last)
+                return channel
+            self.explain(spec, channel.last, timeout, deadline)
+            failed = True
+        raise StartError("template", "it died three times before it could serve")
+
+    def explain(self, spec: Spec, last: messages.Message | None, timeout: float | None, deadline: float | None) -> None:
+        """Raise for what was answered in place of a welcome. Returns where it is worth asking again."""
+        if isinstance(last, messages.PreloadFailed):
+            if last.findings:
+                raise AuditError(last.findings)
+            raise PreloadError(last.module, last.cause, last.traceback)
+        if isinstance(last, messages.Refused):
+            raise StartError("template", last.why)
+        if isinstance(last, messages.Died):
+            how = f"the template ended while preloading: {read_status(last.status)}"
+            if last.preloading:
+                raise PreloadError(last.preloading, how, last.stderr)
+            raise StartError("template", f"{how} {last.stderr}".strip())
+        if deadline is not None and monotonic() >= deadline:
+            raise StartError(
+                "template", f"not ready after {timeout} s (start_timeout); it preloads {', '.join(spec.preload) or '-'}"
+            )
+
+    def retire(self, spec: Spec) -> Channel | None:
+        """Let go of the template of this spec: the next start has a fresh one. Running children run on."""
+        with self.lock:
+            channel = self.channels.pop(identify(spec), None)
+            if channel is not None:
+                self.retired.append(channel)
+                self.close_retired()
+            return channel
+
+    def close_retired(self) -> None:
+        """Close the channels of former templates that owe us nothing any longer."""
+        for channel in list(self.retired):
+            channel.catch_up()
+            if channel.dead or not channel.children.living:
+                channel.close()
+                self.retired.remove(channel)
+
+    # -- starting
+
+    def start(self, spec: Spec, order: Order, make_payload: Callable[[], feeding.Payload], timeout: float | None) -> Child:
+        """Start a child. `make_payload` is called while the template forks; what it raises comes through, and the
+        child that was forked for it is sent away."""
+        if self.credentials != get_credentials():
+            raise StartError(
+                "credentials",
+                "this process changed its user or group after its template was started, and the template has kept the "
+                "old ones; start processes only after the change",
+            )
+        self.tidy()
+        for _ in range(TRIES):
+            channel = self.get_channel(spec, timeout)
+            try:
+                request = channel.request(order.kill, order.name)
+            except (BrokenPipeError, ConnectionError):
+                channel.end()
+                continue
+            payload: feeding.Payload | None = None
+            error: BaseException | None = None
+            try:
+                payload = make_payload()
+            except BaseException as caught:
+                error = caught
+            answer = channel.wait_answer(request, monotonic() + SPAWN_TIMEOUT)
+            if answer is None and error is None:
+                if channel.dead:
+                    continue
+                raise StartError("template", f"it has not answered for {SPAWN_TIMEOUT} s")
+            if answer is not None and answer.failure is not None and error is None:
+                failure = answer.failure
+                raise StartError(failure.step, os.strerror(failure.errno))
+            if error is not None or payload is None:
+                if answer is not None and answer.record is not None:
+                    Child.from_answer(channel, answer, order).cancel()
+                raise error or StartError("payload", "none was made")
+            if answer is None or answer.record is None:
+                raise StartError("template", "an answer without a child")
+            child = Child.from_answer(channel, answer, order)
+            child.keep = payload.keep
+            try:
+                feeding.feed(child.feed, channel.born, order, payload, self.get_door_fd())
+            except (BrokenPipeError, ConnectionError):
+                # It died before it was fed: its outcome will tell. Nothing of the user's has run.
+                child.let_go()
+            except BaseException:
+                child.cancel()
+                raise
+            if child.feed is not None:
+                self.in_birth.append(child)
+            return child
+        raise StartError("template", "it died three times under this start")
+
+    def get_door_fd(self) -> int:
+        """Give the door's fd, or -1 where there is none to hand on."""
+        return self.door.fileno() if self.door is not None and self.is_door_ours() else -1
+
+    def tidy(self) -> None:
+        """Let go of what was kept for children whose birth is over."""
+        if self.in_birth:
+            self.in_birth = [child for child in self.in_birth if child.is_in_birth()]
+        if self.retired:
+            self.close_retired()
+
+
+def get_credentials() -> tuple[int, int]:
+    """Give effective uid and gid."""
+    return os.geteuid(), os.getegid()
+
+
+def get_interpreter() -> tuple[str, tuple[str, ...]]:
+    """Give this interpreter's executable and its options."""
+    import sys
+    from subprocess import _args_from_interpreter_flags  # type: ignore[attr-defined]
+
+    return sys.executable or "", tuple(_args_from_interpreter_flags())
+
+
+def log_notes(welcome: messages.Welcome) -> None:
+    """Log what the template's preload and audit found and policy let pass."""
+    if welcome.notes:
+        from logging import getLogger
+
+        for note in welcome.notes:
+            getLogger("warmfork").warning("template gen=%d: %s", welcome.generation, note)
+
+
+_client: Client | None = None
+
+
+def get_client() -> Client:
+    """Give this process's client. A forked copy of a client is a client of its own (M23)."""
+    global _client
+    if _client is None:
+        door = None
+        if role.kind == role.CHILD and role.door >= 0:
+            door = fds.adopt_socket(role.door)
+        _client = Client(door)
+    elif _client.pid != os.getpid():  # a C library's fork runs no handler of ours
+        forget_after_fork()
+    return _client
+
+
+def forget_after_fork() -> None:
+    """In a forked copy: drop the channels, keep the door, replace the locks."""
+    global _client
+    old = _client
+    if old is None:
+        return
+    new = Client(old.door, old.door_identity)
+    new.prefix = old.prefix
+    for channel in (*old.channels.values(), *old.retired):
+        if channel.socket.fileno() >= 0:
+            channel.socket.close()
+        if channel.template >= 0:
+            os.close(channel.template)
+            channel.template = -1
+    _client = new
+
+
+os.register_at_fork(after_in_child=forget_after_fork)

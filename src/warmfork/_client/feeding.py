@@ -1,0 +1,111 @@
+"""Feeding a child: its state, its fds and its payload, straight from the client, past the template."""
+
+from __future__ import annotations
+
+import os
+from _thread import allocate_lock
+
+from warmfork._machine import fds, state
+from warmfork._words import feed as feed_
+from warmfork._words.feed import HAS_CWD, HAS_DOOR, HAS_ERR, HAS_OUT
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+class Payload:
+    """What the entry is given: bytes, fds that they refer to, and what must live until they are unpickled (row 68)."""
+
+    __slots__ = ("data", "fds", "keep")
+
+    def __init__(self, data: bytes | memoryview, passed: list[int], keep: object) -> None:
+        self.data, self.fds, self.keep = data, passed, keep
+
+
+class Order:
+    """What is to be started: entry, name, policy, and what differs from this process's own state."""
+
+    __slots__ = ("cwd", "entry", "environment", "kill", "name", "replies")
+
+    def __init__(
+        self,
+        entry: str,
+        name: str,
+        kill: bool,
+        replies: bool = False,
+        environment: dict[bytes, bytes] | None = None,
+        cwd: int = -1,
+    ) -> None:
+        self.entry = entry
+        self.name = name
+        self.kill = kill
+        self.replies = replies  # the child sends a result over its feed
+        self.environment = environment
+        self.cwd = cwd  # an O_PATH fd
+
+
+def feed(socket: fds.socket | None, born: state.Born, order: Order, payload: Payload, door: int) -> None:
+    """Send all that the child is to be. Raises OSError."""
+    if socket is None:
+        raise BrokenPipeError("no feed")
+    said: dict[str, Any] = state.take(born)
+    if order.environment is not None:
+        said["environment"] = order.environment
+    said["entry"] = order.entry
+    said["name"] = order.name
+    folder = order.cwd
+    opened = -1
+    if folder < 0 and state.is_elsewhere(born):
+        folder = opened = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        layout = (HAS_DOOR if door >= 0 else 0) | (HAS_CWD if folder >= 0 else 0)
+        first = [get_own_pidfd(), *((door,) if door >= 0 else ())]
+        last = [*((folder,) if folder >= 0 else ()), *payload.fds]
+        try:
+            send(socket, said, layout | HAS_OUT | HAS_ERR, [*first, 1, 2, *last], payload.data)
+        except OSError as error:
+            if error.errno != 9:  # EBADF: the program has closed its stdout or stderr
+                raise
+            streams = [(number, bit) for number, bit in ((1, HAS_OUT), (2, HAS_ERR)) if fds.is_open(number)]
+            layout |= sum(bit for _, bit in streams)
+            send(socket, said, layout, [*first, *(number for number, _ in streams), *last], payload.data)
+    finally:
+        if opened >= 0:
+            os.close(opened)
+
+
+def send(socket: fds.socket, said: dict[str, Any], layout: int, passed: list[int], data: bytes | memoryview) -> None:
+    """Send the feed, in as many messages as its fds need: one for each 253 (row 39)."""
+    said["fds"] = layout
+    message, spilled = feed_.join(said, data, len(passed))
+    memory = fds.make_memory("warmfork-feed", spilled) if spilled else -1
+    try:
+        if memory >= 0:
+            passed = [memory, *passed]
+        fds.send_within(socket, message, passed[: fds.MOST_FDS])
+        for start in range(fds.MOST_FDS, len(passed), fds.MOST_FDS):
+            fds.send_within(socket, feed_.MORE, passed[start : start + fds.MOST_FDS])
+    finally:
+        if memory >= 0:
+            os.close(memory)
+
+
+_own: tuple[int, int, tuple[int, int]] = (0, -1, (0, 0))
+_lock = allocate_lock()
+
+
+def get_own_pidfd() -> int:
+    """Give a pidfd on this process: what its children watch as their parent. Opened once."""
+    global _own
+    pid, fd, identity = _own
+    if pid == os.getpid():
+        try:
+            if fds.identify(fd) == identity:
+                return fd
+        except OSError:
+            fd = -1  # the program closed all its fds
+    with _lock:
+        fd = state.move_high(os.pidfd_open(os.getpid()))
+        _own = os.getpid(), fd, fds.identify(fd)
+    return fd

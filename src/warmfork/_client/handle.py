@@ -1,0 +1,240 @@
+"""The handle: a client's object for one child. Its sentinel is a pidfd, its outcome a fact."""
+
+from __future__ import annotations
+
+import os
+from time import monotonic
+
+from warmfork._client import launch
+from warmfork._machine import fds, pids
+from warmfork._words import messages, protocol, wire
+from warmfork._words.errors import ChildError
+from warmfork._words.outcome import Lost, Usage, read_status
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from warmfork._client.channel import Channel
+    from warmfork._client.feeding import Order
+    from warmfork._words.children import Answer, Record
+    from warmfork._words.outcome import Exited, Signaled
+
+ANSWER_TIMEOUT = 2.0
+"""Seconds that a living template has to tell the status of a child that is dead already, before others are asked."""
+
+
+class Child:
+    """A child of this process. Not to be made by users: `Template.start()` gives it."""
+
+    def __init__(self, channel: Channel, record: Record, pidfd: int, feed: fds.socket, order: Order) -> None:
+        self.pid = record.pid
+        self.name = order.name
+        self.usage: Usage | None = None
+        self.keep: object = None
+        self.feed: fds.socket | None = feed
+        self._channel = channel
+        self._record = record
+        self._pidfd = pidfd
+        self._replies = order.replies
+        self._outcome: Exited | Signaled | Lost | None = None
+        self._feed_state = "open"
+        self._words: list[messages.Message] = []
+        self._memory = -1
+
+    @classmethod
+    def from_answer(cls, channel: Channel, answer: Answer, order: Order) -> Child:
+        """Make the handle of the child that an answer brought."""
+        if answer.record is None or len(answer.fds) != 2:
+            fds.close_all(answer.fds)
+            raise OSError("the fds of a child did not arrive: is this process out of fds?")
+        pidfd, feed = answer.fds
+        return cls(channel, answer.record, pidfd, fds.adopt_socket(feed), order)
+
+    def __repr__(self) -> str:
+        return f"<Child {self.name} pid={self.pid} {self._outcome or 'running'}>"
+
+    def fileno(self) -> int:
+        """Give an fd that becomes readable when the child is dead. Raises ValueError after close()."""
+        if self._pidfd < 0:
+            raise ValueError("this handle is closed")
+        return self._pidfd
+
+    # -- its end
+
+    @property
+    def outcome(self) -> Exited | Signaled | Lost | None:
+        """What became of the child, or None while it lives. Never blocks for longer than telling takes."""
+        if self._outcome is None and fds.wait_readable(self._pidfd, 0):
+            self._settle()
+        return self._outcome
+
+    def wait(self, timeout: float | None = None) -> Exited | Signaled | Lost:
+        """Wait until the child is dead, and give its outcome.
+
+        `timeout` is in seconds; None waits for ever, 0 asks. Raises TimeoutError where it still lives then.
+        """
+        if self._outcome is None:
+            if not fds.wait_readable(self._pidfd, timeout):
+                raise TimeoutError(f"{self.name} (pid {self.pid}) still runs after {timeout} s")
+            self._settle()
+        if self._outcome is None:
+            raise RuntimeError("a settled child has an outcome")
+        return self._outcome
+
+    def _settle(self) -> None:
+        """The child is dead: learn how. The order of the sources is that of M4."""
+        record, channel = self._record, self._channel
+        channel.wait_until(lambda: record.exited is not None, monotonic() + ANSWER_TIMEOUT)
+        fate: messages.Exited | messages.Fate | None = record.exited
+        if fate is None and channel.dead:
+            fate = self._ask_tracker()
+        if fate is not None:
+            self.usage = Usage(fate.user_us / 1e6, fate.system_us / 1e6, fate.peak_kib * 1024)
+            self._outcome = read_status(fate.status)
+        else:
+            status = pids.ask_status(self._pidfd)
+            if status is None:
+                status = pids.read_zombie_status(self.pid)
+            self._outcome = Lost("its template died before it told") if status is None else read_status(status)
+        if not self._replies:
+            self._read_feed()
+            self.let_go()
+
+    def _ask_tracker(self) -> messages.Fate | None:
+        """Ask the tracker, whose child ours is since its template died."""
+        from warmfork._client.client import get_client
+
+        door = get_client().door
+        return launch.ask_fate(door, self.pid, ANSWER_TIMEOUT) if door is not None else None
+
+    # -- signals
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal to the child, never to a later process with its pid. A dead child takes none, silently."""
+        if self._outcome is None:
+            pids.send_signal(self.fileno(), number)
+
+    def terminate(self) -> None:
+        """Ask the child to end (SIGTERM)."""
+        self.send_signal(15)
+
+    def kill(self) -> None:
+        """End the child (SIGKILL)."""
+        self.send_signal(9)
+
+    # -- its words
+
+    def result(self, timeout: float | None = None) -> object:
+        """Give what the function returned, or raise what it raised, with the child's traceback.
+
+        `timeout` is in seconds. Raises TimeoutError where the child still runs then, and ChildError where it ended
+        without a result: it was killed, left by sys.exit(), or could not become what was asked.
+        """
+        deadline = None if timeout is None else monotonic() + timeout
+        while self._feed_state in ("open", "running") and self.feed is not None:
+            rest = None if deadline is None else deadline - monotonic()
+            if not fds.wait_any_readable((self.feed.fileno(), self._pidfd), rest):
+                raise TimeoutError(f"{self.name} (pid {self.pid}) still runs after {timeout} s")
+            self._read_feed()
+            if self._feed_state in ("open", "running") and fds.wait_readable(self._pidfd, 0):
+                self._read_feed()
+                break
+        last = self._words[-1] if self._words else None
+        outcome = self.wait(None if deadline is None else max(0.0, deadline - monotonic()))
+        self.let_go()
+        if isinstance(last, messages.Returned):
+            return self._unpickle(last)
+        if isinstance(last, messages.Raised):
+            raise self._rebuild(last)
+        detail = f"{last.traceback}" if isinstance(last, messages.BirthFailed) else ""
+        raise ChildError(self.name, outcome, detail)
+
+    def birth_failure(self) -> messages.BirthFailed | None:
+        """Give the step and traceback of a birth that failed, or None."""
+        self._read_feed()
+        last = self._words[-1] if self._words else None
+        return last if isinstance(last, messages.BirthFailed) else None
+
+    def is_in_birth(self) -> bool:
+        """Does the child still need what was kept for it?"""
+        self._read_feed()
+        return self.keep is not None or (self.feed is not None and not self._replies)
+
+    def _read_feed(self) -> None:
+        """Read what the child has said so far."""
+        while self.feed is not None and self._feed_state != "ended":
+            try:
+                got = fds.receive(self.feed)
+            except BlockingIOError:
+                return
+            except ConnectionResetError:
+                continue
+            except OSError:
+                got = fds.Received(b"", [], 0, False)
+            try:
+                message = wire.decode(got.data)
+                self._feed_state = protocol.step(protocol.FEED, self._feed_state, protocol.UP, message)
+            except ValueError:  # the end of the feed, or nonsense: the child has no more to say that we could hear
+                fds.close_all(got.fds)
+                self._feed_state = "ended"
+                self.keep = None
+                if not self._replies:
+                    self.let_go()
+                return
+            if got.fds:
+                self._memory = got.fds.pop(0)
+                fds.close_all(got.fds)
+            self._words.append(message)
+            self.keep = None
+            if self._feed_state == "ended" or not self._replies:
+                self.let_go()
+
+    def _unpickle(self, message: messages.Returned | messages.Raised) -> object:
+        """Unpickle what came along."""
+        from pickle import loads
+
+        return loads(message.inline if self._memory < 0 else fds.read_all(self._memory, message.size))
+
+    def _rebuild(self, message: messages.Raised) -> BaseException:
+        """Rebuild the child's exception, its traceback attached."""
+        if not message.size:
+            return ChildError(self.name, self._outcome, message.text)
+        try:
+            error, frames = self._unpickle(message)  # type: ignore[misc]
+        except Exception as refusal:
+            return ChildError(self.name, self._outcome, f"{message.text}\n(it could not be unpickled here: {refusal!r})")
+        if frames is not None:
+            from tblib import Traceback
+
+            error.__traceback__ = Traceback.from_dict(frames).as_traceback()
+        error.add_note(f"\nIn {self.name} (pid {self.pid}):\n{message.text.rstrip()}")
+        return error  # type: ignore[no-any-return]
+
+    # -- letting go
+
+    def cancel(self) -> None:
+        """Send away a child that was not fed: it leaves when its feed ends. Waits until it has."""
+        self.let_go()
+        fds.wait_readable(self._pidfd, None)
+        self._settle()
+        self.close()
+
+    def let_go(self) -> None:
+        """Close the feed, and drop what was kept for the child."""
+        self.keep = None
+        feed, self.feed = self.feed, None
+        if feed is not None:
+            feed.close()
+
+    def close(self) -> None:
+        """Close the handle. The child runs on."""
+        self.let_go()
+        pidfd, self._pidfd = self._pidfd, -1
+        if pidfd >= 0:
+            os.close(pidfd)
+        memory, self._memory = self._memory, -1
+        if memory >= 0:
+            os.close(memory)
+
+    def __del__(self) -> None:
+        if getattr(self, "_pidfd", -1) >= 0:
+            self.close()

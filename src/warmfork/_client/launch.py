@@ -1,0 +1,123 @@
+"""Starting a tree: the tracker, its door, and the hello by which a process gets a channel to a template."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from warmfork._machine import fds, signals, state
+from warmfork._words import messages, wire
+from warmfork._words.errors import StartError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from warmfork._words.spec import Spec
+
+START = __file__.replace("_client/launch.py", "_tracker/start.py")
+
+
+class Tree:
+    """What the root of a tree holds: the door's sending end, and its tracker."""
+
+    def __init__(self, door: fds.socket, tracker: int, pidfd: int) -> None:
+        self.door = door
+        self.tracker = tracker
+        self.pidfd = pidfd
+
+
+def get_tree_id() -> str:
+    """Give what the names of this process's tree begin with: its pid and 16 bits of chance, 8 characters or so."""
+    return f"{os.getpid():x}{os.urandom(2).hex()}"
+
+
+def get_program_name() -> str:
+    """Give what a user would call this program."""
+    main = sys.modules.get("__main__")
+    spec = getattr(main, "__spec__", None)
+    if spec is not None and spec.name and spec.name != "__main__":
+        return str(spec.name).removesuffix(".__main__")
+    script = sys.argv[0] if sys.argv else ""
+    return os.path.basename(script).removesuffix(".py") or "python" if script not in ("", "-", "-c") else "python"
+
+
+def launch_tracker(executable: str, flags: tuple[str, ...], environment: tuple[str, ...], prefix: str) -> Tree:
+    """Start a tracker. Raises StartError, with nothing left behind."""
+    if not executable:
+        raise StartError("launch", "sys.executable is not set: this program must say which interpreter to start")
+    ours, theirs = fds.make_pair()
+    pid = -1
+    try:
+        fds.ask_for_credentials(theirs)
+        me = os.pidfd_open(os.getpid())
+        try:
+            fds.send(ours, wire.encode(messages.Root(os.getpid(), get_program_name(), prefix)), (me,))
+        finally:
+            os.close(me)
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            pid = os.posix_spawn(
+                executable,
+                [executable, *flags, START],
+                state.split_environment(environment),
+                file_actions=[
+                    (os.POSIX_SPAWN_DUP2, null, 0),
+                    *((os.POSIX_SPAWN_DUP2, null, number) for number in (1, 2) if not fds.is_open(number)),
+                    (os.POSIX_SPAWN_DUP2, theirs.fileno(), 3),
+                ],
+                # Blocked from before its first instruction: ^C may come before it could ignore it.
+                setsigmask=signals.HELPERS_BLOCK,
+                setsigdef=(signals.CHILD_DIED,),
+            )
+        finally:
+            os.close(null)
+        pidfd = state.move_high(os.pidfd_open(pid))
+    except OSError as error:
+        ours.close()
+        raise StartError("launch", f"{executable}: {error.strerror}") from error
+    finally:
+        theirs.close()
+    return Tree(fds.adopt_socket(state.move_high(ours.detach())), pid, pidfd)
+
+
+def say_hello(door: fds.socket, spec: Spec, failed: bool) -> fds.socket:
+    """Ask the tracker for a channel to the template of this spec. Raises OSError where the tracker is gone."""
+    channel, theirs = fds.make_pair()
+    spec_fd = fds.make_memory("warmfork-spec", wire.encode(spec, largest=1 << 30))
+    me = os.pidfd_open(os.getpid())
+    streams = [number for number in (1, 2) if fds.is_open(number)]
+    message = messages.Hello(os.getpid(), int(failed), sum(streams))
+    try:
+        fds.send_within(door, wire.encode(message), [theirs.fileno(), me, spec_fd, door.fileno(), *streams])
+    except BaseException:
+        channel.close()
+        raise
+    finally:
+        theirs.close()
+        os.close(spec_fd)
+        os.close(me)
+    return channel
+
+
+def ask_fate(door: fds.socket, pid: int, timeout: float) -> messages.Fate | None:
+    """Ask the tracker what became of an orphan, waiting until it is dead. None: it does not know, or is gone."""
+    answer = ask(door, messages.Ask(pid), timeout)
+    return answer if isinstance(answer, messages.Fate) and answer.known else None
+
+
+def ask(door: fds.socket, question: messages.Message, timeout: float) -> messages.Message | None:
+    """Send a question through the door with a socket for the answer, and wait for that."""
+    ours, theirs = fds.make_pair()
+    try:
+        try:
+            fds.send_within(door, wire.encode(question), (theirs.fileno(),))
+        finally:
+            theirs.close()
+        if not fds.wait_readable(ours.fileno(), timeout):
+            return None
+        got = fds.receive(ours)
+        fds.close_all(got.fds)
+        return wire.decode(got.data) if got.data else None
+    except OSError:
+        return None
+    finally:
+        ours.close()

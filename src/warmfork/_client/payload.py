@@ -1,0 +1,70 @@
+"""Pickling what a child is given: by reference where the child can find it by name, by value where it can't.
+
+Plain pickle comes first. cloudpickle, 20 times dearer, is asked only where plain pickle refuses (lambdas, nested
+functions) or where a name of `__main__` would mean nothing in the child (REPL, notebook, -c, stdin).
+"""
+
+from __future__ import annotations
+
+from pickle import PicklingError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+REFUSALS = (PicklingError, AttributeError, TypeError)
+"""What pickle raises for what it can't pickle. Other errors are raised by the objects themselves, and mean it."""
+
+DEEPEST = 12
+
+
+def dump(value: object, plain: Callable[[object], Any], by_value: Callable[[object], Any], main_is_known: bool) -> Any:
+    """Pickle `value`. Raises what plain pickle raised, with the path to the attribute that can't be pickled."""
+    try:
+        data = plain(value)
+    except REFUSALS as error:
+        try:
+            return by_value(value)
+        except Exception:
+            add_path(error, value, plain)
+            raise error from None
+    if not main_is_known and names_main(data):
+        return by_value(value)
+    return data
+
+
+def names_main(data: Any) -> bool:
+    """Does this pickle refer to `__main__`?"""
+    return b"__main__" in bytes(data)
+
+
+def add_path(error: Exception, value: object, plain: Callable[[object], Any]) -> None:
+    """Add to the error which part of `value` is to blame."""
+    path = find_culprit(value, plain, 0)
+    if path and error.args and isinstance(error.args[0], str):
+        error.args = (f"{error.args[0]} (at {type(value).__name__}{path})", *error.args[1:])
+
+
+def find_culprit(value: object, plain: Callable[[object], Any], depth: int) -> str:
+    """Give the path from `value` to the smallest part that can't be pickled, such as `._args[1].lock`; "" for itself."""
+    if depth == DEEPEST:
+        return ""
+    for path, part in list_parts(value):
+        try:
+            plain(part)
+        except Exception:
+            return path + find_culprit(part, plain, depth + 1)
+    return ""
+
+
+def list_parts(value: object) -> list[tuple[str, object]]:
+    """List what pickle would look at next, each with its step of the path."""
+    if isinstance(value, dict):
+        return [(f"[{key!r}]", part) for key, part in value.items()]
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [(f"[{index}]", part) for index, part in enumerate(value)]
+    function = getattr(value, "func", None)
+    if function is not None and hasattr(value, "keywords"):  # functools.partial
+        return [(".func", function), (".args", value.args), (".keywords", value.keywords)]  # type: ignore[attr-defined]
+    return [(f".{name}", part) for name, part in getattr(value, "__dict__", {}).items()]

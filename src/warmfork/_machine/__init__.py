@@ -1,0 +1,1 @@
+"""Thin verbs over system calls: no policy, no loop."""

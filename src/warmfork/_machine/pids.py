@@ -1,0 +1,80 @@
+"""Processes by pidfd: open, signal, wait, and learn how they ended from a kernel that still knows (Linux 6.15)."""
+
+from __future__ import annotations
+
+import os
+import _signal
+
+from warmfork._machine import calls
+
+GET_INFO = 0xC050FF0B
+"""PIDFD_GET_INFO, _IOWR(0xFF, 11, struct pidfd_info of 64 bytes and up), Linux 6.13."""
+INFO_SIZE = 80
+INFO_EXIT = 1 << 3
+"""PIDFD_INFO_EXIT, Linux 6.15: the status, also after the process was reaped, at offset 60."""
+
+
+def open_pidfd(pid: int) -> int:
+    """Open a pidfd, which names this very process for ever. Raises ProcessLookupError where there is none."""
+    return os.pidfd_open(pid)
+
+
+def read_pid(pidfd: int) -> int:
+    """Give the pid that a pidfd names, as the kernel shows it (-1: dead, 0: outside our namespace)."""
+    info = os.open(f"/proc/self/fdinfo/{pidfd}", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        for line in os.read(info, 4096).splitlines():
+            if line.startswith(b"Pid:"):
+                return int(line.split()[1])
+        return -1
+    finally:
+        os.close(info)
+
+
+def send_signal(pidfd: int, number: int) -> bool:
+    """Send a signal to the process that the pidfd names, never to a later one with its pid. False: it is dead."""
+    try:
+        _signal.pidfd_send_signal(pidfd, number)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def ask_status(pidfd: int) -> int | None:
+    """Ask the kernel for the status of a dead process (as of waitpid), or None where it can't tell."""
+    from fcntl import ioctl
+
+    request = bytearray(INFO_SIZE)
+    request[0:8] = INFO_EXIT.to_bytes(8, "little")
+    try:
+        ioctl(pidfd, GET_INFO, request)
+    except OSError:
+        return None  # an older kernel: ENOTTY or EINVAL; a process that is not reaped yet: ESRCH
+    if not int.from_bytes(request[0:8], "little") & INFO_EXIT:
+        return None
+    return int.from_bytes(request[60:64], "little", signed=True)
+
+
+def read_zombie_status(pid: int) -> int | None:
+    """Read the status of a process that is dead and not reaped: field 52 of its stat. None where it can't be told.
+
+    The kernel shows it to the same user only, and 0 to others: 0 is no proof of a clean exit, so it counts as unknown.
+    """
+    try:
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fields = os.read(fd, 4096).rpartition(b")")[2].split()
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+    if not fields or fields[0] != b"Z":
+        return None
+    return int(fields[-1]) or None
+
+
+def become_subreaper() -> None:
+    """Become the parent of all orphaned descendants (prctl PR_SET_CHILD_SUBREAPER, Linux 3.4)."""
+    calls.call("prctl", 36, 1, 0, 0, 0)

@@ -1,0 +1,31 @@
+"""What this system must have: Linux, pidfds, memfds."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from warmfork._words.errors import UnsupportedPlatform
+
+_checked = False
+
+
+def check() -> None:
+    """Raise UnsupportedPlatform, with what is missing, where warmfork can't work."""
+    global _checked
+    if _checked:
+        return
+    if sys.platform != "linux":
+        raise UnsupportedPlatform(f"warmfork runs on Linux, and this is {sys.platform}")
+    if getattr(sys, "_is_gil_enabled", None) is not None and not sys._is_gil_enabled():
+        raise UnsupportedPlatform("warmfork is not tried on a free-threaded interpreter, and does not pretend to work")
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except (AttributeError, OSError) as error:
+        # EPERM from an old container runtime's filter means the same as ENOSYS (M24).
+        raise UnsupportedPlatform(f"this kernel gives no pidfds (5.3 has them): {error}") from error
+    try:
+        os.close(os.memfd_create("warmfork-probe"))
+    except (AttributeError, OSError) as error:
+        raise UnsupportedPlatform(f"this kernel gives no memfds: {error}") from error
+    _checked = True

@@ -1,0 +1,26 @@
+"""What this process is in its tree, and what it was given: a door, a parent, the spec of its template."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from warmfork._words.spec import Spec
+
+PROGRAM, TEMPLATE, CHILD = "program", "template", "child"
+
+kind = PROGRAM
+door = -1
+parent = -1
+spec: Spec | None = None
+
+
+def become_template(given_door: int, its_spec: Spec) -> None:
+    """This process is a template."""
+    global kind, door, spec
+    kind, door, spec = TEMPLATE, given_door, its_spec
+
+
+def become_child(given_door: int, given_parent: int) -> None:
+    """This process is a child: its door and the pidfd of its client."""
+    global kind, door, parent
+    kind, door, parent = CHILD, given_door, given_parent

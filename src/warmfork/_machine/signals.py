@@ -1,0 +1,50 @@
+"""Signal masks and dispositions by number, through _signal: the signal module makes an enum of each, at 63 us a call."""
+
+from __future__ import annotations
+
+import _signal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+SIG_DFL, SIG_IGN = 0, 1
+ALL = tuple(range(1, 65))
+FAULTS = (4, 5, 6, 7, 8, 11, 31)  # ILL, TRAP, ABRT, BUS, FPE, SEGV, SYS: blocking them only hides where they came from
+CHILD_DIED = 17
+HELPERS_BLOCK = tuple(number for number in ALL if number not in FAULTS and number != CHILD_DIED and number != 32 and number != 33)
+"""What template and tracker never take: they end by pidfd, not by signals sent to the group (^C, ^Z, hangup)."""
+
+FORCED = (9, 19)  # KILL, STOP: can be neither blocked nor ignored
+
+
+def block(numbers: Iterable[int]) -> set[int]:
+    """Block these signals too, and give the mask as it was."""
+    return {int(number) for number in _signal.pthread_sigmask(_signal.SIG_BLOCK, numbers)}
+
+
+def set_mask(numbers: Iterable[int]) -> None:
+    """Block exactly these signals."""
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, numbers)
+
+
+def get_mask() -> tuple[int, ...]:
+    """Give the signals that the calling thread blocks."""
+    return tuple(sorted(map(int, _signal.pthread_sigmask(_signal.SIG_BLOCK, ()))))
+
+
+def list_ignored() -> tuple[int, ...]:
+    """List the signals that this process ignores, as Python knows it (it reads them when the interpreter starts)."""
+    getsignal = _signal.getsignal
+    return tuple(number for number in ALL if getsignal(number) == SIG_IGN)
+
+
+def list_handled() -> dict[int, object]:
+    """Give the signals with a Python handler."""
+    found = {number: _signal.getsignal(number) for number in ALL}
+    return {number: handler for number, handler in found.items() if callable(handler)}
+
+
+def set_disposition(number: int, disposition: object) -> None:
+    """Set handler, SIG_DFL or SIG_IGN for this signal."""
+    _signal.signal(number, disposition)  # type: ignore[arg-type]

@@ -1,0 +1,1 @@
+"""Runs in the template: the warm process that forks."""

@@ -1,0 +1,132 @@
+"""The seal: the moment after preload. What it left is audited, undone or frozen; no user code runs from then on."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+
+from warmfork._machine import fds, signals, state
+from warmfork._template import preload
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from warmfork._words.spec import Spec
+
+
+class Unsafe(Exception):
+    """The audit refuses: what it found."""
+
+    def __init__(self, findings: tuple[str, ...]) -> None:
+        super().__init__(findings)
+        self.findings = findings
+
+
+def seal(spec: Spec, notes: preload.Notes, folder: int, log: int) -> None:
+    """Seal the template. Raises Unsafe."""
+    force_lazy_imports()
+    findings = take_census(spec, notes)
+    undo(spec, folder)
+    # The program's stdout and stderr are let go here: from now on its pipes end when it ends (row 47b).
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    gc.collect()
+    gc.freeze()
+    if spec.audit == "refuse" and findings:
+        raise Unsafe(tuple(findings))
+
+
+def take_census(spec: Spec, notes: preload.Notes) -> list[str]:
+    """Look for what a fork does not survive. Raises Unsafe for what no child survives, whatever the policy."""
+    fatal = count_interpreters() - 1
+    if fatal > 0:
+        # Seen on 3.11 to 3.15: the forked child hangs, aborts or segfaults in PyOS_AfterFork_Child.
+        raise Unsafe((f"{fatal} live subinterpreter(s): no child of such a process survives its fork",))
+    if spec.audit == "off":
+        notes.notes[:] = [note for note in notes.notes if "thread(s) running" not in note]
+        return []
+    findings = [note for note in notes.notes if "thread(s) running" in note]
+    if preload.count_threads() > 1:
+        # OpenBLAS starts its threads at import and stops them at fork: a throw-away fork shows which ones stay.
+        stop_threads_that_fork_stops()
+        if preload.count_threads() == 1:
+            notes.notes[:] = [note for note in notes.notes if note not in findings]
+            findings = []
+    devices = list_devices()
+    if devices:
+        findings.append(f"open GPU devices: {', '.join(devices)}: CUDA can't be used in a forked child")
+        notes.notes.append(findings[-1])
+    return findings
+
+
+def stop_threads_that_fork_stops() -> None:
+    """Fork once and throw the child away: at-fork handlers of native libraries run, and stop their threads."""
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+
+
+def count_interpreters() -> int:
+    """Count the live interpreters of this process."""
+    module = sys.modules.get("_interpreters") or sys.modules.get("_xxsubinterpreters")
+    # Nobody can have made one without the module being loaded: don't load it to ask.
+    return len(module.list_all()) if module is not None else 1
+
+
+def list_devices() -> list[str]:
+    """List the GPU devices that this process has open."""
+    found = set()
+    for fd in fds.list_fds():
+        try:
+            target = os.readlink(f"/proc/self/fd/{fd}")
+        except OSError:
+            continue
+        if target.startswith(("/dev/nvidia", "/dev/kfd", "/dev/dri/")):
+            found.add(target)
+    return sorted(found)
+
+
+def undo(spec: Spec, folder: int) -> None:
+    """Undo what the preload changed of what clients believe their template to have: each start says its state only
+    where it differs from that."""
+    state.set_environment(state.split_environment(spec.environment))
+    sys.argv = list(spec.argv)
+    sys.path = list(spec.sys_path)
+    os.fchdir(folder)
+    signals.set_mask(signals.HELPERS_BLOCK)
+
+
+def force_lazy_imports() -> None:
+    """Resolve pending lazy imports (PEP 810, Python 3.15): in each child they would cost 12 to 14 ms.
+
+    Two places hold them: LazyImportType values in module namespaces, and sys.lazy_modules. Only what the preload
+    brought is forced: the whole standard library would cost 24 ms and 3 MB. What fails stays pending, harmlessly.
+    """
+    lazy = getattr(sys, "lazy_modules", None)
+    if lazy is None:
+        return
+    from types import LazyImportType  # type: ignore[attr-defined]
+
+    changed = True
+    while changed:
+        changed = False
+        for name, module in list(sys.modules.items()):
+            if name.partition(".")[0] in sys.stdlib_module_names or not hasattr(module, "__dict__"):
+                continue
+            for attribute, value in list(vars(module).items()):
+                if type(value) is LazyImportType:
+                    changed |= resolve(module, attribute, value)
+
+
+def resolve(module: object, attribute: str, value: object) -> bool:
+    """Resolve one lazy import in place. Tells whether something changed."""
+    try:
+        setattr(module, attribute, value.resolve())  # type: ignore[attr-defined]
+    except Exception:
+        return False  # an optional module that is not installed: whoever uses the name gets the error, as ever
+    return True

@@ -1,0 +1,10 @@
+# The command line of a later template names this file, and nothing else: all that varies comes through fd 3.
+import sys
+
+sys.path.insert(0, __file__.rpartition("/warmfork/")[0])
+
+from warmfork._machine import fds  # noqa: E402
+from warmfork._template.main import main  # noqa: E402
+
+fds.close_all_but((3,))
+main(fds.adopt_socket(3))

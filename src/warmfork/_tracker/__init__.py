@@ -1,0 +1,1 @@
+"""Runs in the tracker: the process that keeps what must outlive everybody else."""

@@ -1,0 +1,103 @@
+"""A tracker's life: fork the first template off while this interpreter is still bare, then keep the tree's books."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from warmfork._machine import fds, signals
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+DOOR = 3
+
+
+def main() -> NoReturn:
+    """Be the tracker of the process that holds the other end of fd 3."""
+    fds.close_all_but((DOOR,))
+    signals.set_mask(signals.HELPERS_BLOCK)
+    door = fds.adopt_socket(DOOR)
+    os.set_inheritable(DOOR, False)
+    root = fds.receive(door, flags=fds.RECEIVE_BLOCKING)
+    first = try_receive(door)
+    control = None
+    started = None
+    if first is not None and first.data and first.data[0] == HELLO and len(first.fds) >= 4 and is_bare():
+        # A second interpreter would take 8 ms more. This one has the program's flags, environment and site, and has
+        # imported nothing yet that a template does not need.
+        started = fork_template(door, root, first)
+        control = started.control
+    from warmfork._tracker.server import Server
+
+    server = Server(door, root)
+    if first is not None:
+        server.serve_first(first, started)
+    code = 1
+    try:
+        code = server.serve()
+    finally:
+        if control is not None:
+            control.detach()
+        os._exit(code)
+
+
+HELLO = 1
+"""The tag of a Hello: the messages module is imported after the fork, in both processes at once."""
+
+
+class Started:
+    """The first template, as the tracker got it by forking."""
+
+    def __init__(self, pid: int, control: fds.socket, board: int, log: int) -> None:
+        self.pid, self.control, self.board, self.log = pid, control, board, log
+
+
+def try_receive(door: fds.socket) -> fds.Received | None:
+    """Receive what already waits at the door. Nothing does where a name was registered before any start."""
+    try:
+        return fds.receive(door)
+    except BlockingIOError:
+        return None
+
+
+def is_bare() -> bool:
+    """Has this interpreter one thread? A sitecustomize may have started more."""
+    return len(os.listdir("/proc/self/task")) == 1
+
+
+def fork_template(door: fds.socket, root: fds.Received, hello: fds.Received) -> Started:
+    """Fork the template. Returns in the tracker only."""
+    control, theirs = fds.make_pair()
+    board = fds.make_memory("warmfork-board")
+    log = make_log()
+    pid = os.fork()
+    if pid == 0:
+        keep = (theirs.fileno(),)
+        fds.close_all_but(keep)
+        for socket in (control, door):
+            socket.detach()
+        from warmfork._template.main import main as be_template
+
+        try:
+            be_template(theirs)
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+        finally:
+            os._exit(70)
+    theirs.close()
+    return Started(pid, control, board, log)
+
+
+LOG_SIZE = 65_536
+
+
+def make_log() -> int:
+    """Make the memfd that is a template's stdout and stderr after the seal: bounded, for nobody reads it in time."""
+    from fcntl import F_ADD_SEALS, F_SEAL_GROW, F_SEAL_SHRINK, fcntl
+
+    log = os.memfd_create("warmfork-log", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.ftruncate(log, LOG_SIZE)
+    fcntl(log, F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK)
+    return log

@@ -1,0 +1,337 @@
+"""The tracker's loop: the door, the templates, orphans and their fates, the end of the tree.
+
+It never forks for a client, never unpickles, and blocks on nobody.
+"""
+
+from __future__ import annotations
+
+import os
+from select import EPOLLHUP, EPOLLIN, epoll
+
+from warmfork._machine import fds, memory, pids, signals, titles
+from warmfork._tracker import names
+from warmfork._tracker.main import Started
+from warmfork._tracker.templates import Template, launch, read_spec, read_tail
+from warmfork._words import board as board_
+from warmfork._words import ledger as ledger_
+from warmfork._words import messages, protocol, wire
+from warmfork._words.spec import identify
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from resource import struct_rusage
+
+FATES = 4096
+"""Statuses of orphans that are kept for whoever asks."""
+
+
+class Server:
+    """What the tracker of a tree knows."""
+
+    def __init__(self, door: fds.socket, root: fds.Received) -> None:
+        said = wire.decode(root.data)
+        protocol.step(protocol.DOOR, "new", protocol.UP, said)
+        if not isinstance(said, messages.Root) or len(root.fds) != 1:
+            raise RuntimeError(f"a tracker starts with a Root and its pidfd, not {said!r}")
+        pids.become_subreaper()
+        self.root = said
+        self.root_pidfd = root.fds[0]
+        self.root_dead = False
+        self.door = door
+        self.door_open = True
+        self.mixed = False
+        self.ledger = ledger_.Ledger()
+        self.titles: dict[int, str] = {}
+        self.templates: dict[tuple[object, ...], Template] = {}
+        self.by_pid: dict[int, Template] = {}
+        self.fates: dict[int, messages.Fate] = {}
+        self.asked: dict[int, list[fds.socket]] = {}
+        self.poller = epoll()
+        self.handlers: dict[int, Callable[[int], None]] = {}
+        self.watch(door.fileno(), self.read_door)
+        self.watch(self.root_pidfd, self.bury_root)
+        self.awake = self.listen_to_deaths()
+        self.let_go_of_stdout()
+        titles.load()
+        titles.set_title(f"warmfork: tracker {said.name}")
+
+    def let_go_of_stdout(self) -> None:
+        """Hold the program's stderr only: a pipe behind its stdout is to end when it ends."""
+        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        os.dup2(null, 1)
+        os.close(null)
+
+    def watch(self, fd: int, handler: Callable[[int], None]) -> None:
+        """Call this handler when something happens on this fd."""
+        self.handlers[fd] = handler
+        self.poller.register(fd, EPOLLIN)
+
+    def forget(self, fd: int) -> None:
+        """Stop watching; always before the fd is closed."""
+        del self.handlers[fd]
+        self.poller.unregister(fd)
+
+    # -- the loop
+
+    def serve(self) -> int:
+        """Serve until the tree has ended. Gives the exit code: 1 where names were left, as the stdlib's tracker does."""
+        while not (self.root_dead and not self.door_open and not self.has_children()):
+            for fd, events in self.poller.poll():
+                handler = self.handlers.get(fd)
+                if handler is not None:
+                    handler(events)
+        left = names.sweep(self.ledger, self.mixed)
+        names.sweep_prefix(self.root.prefix)
+        return 1 if left else 0
+
+    def has_children(self) -> bool:
+        """Does any process live that is ours to wait for: a template, or an orphan?"""
+        try:
+            return os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+        except ChildProcessError:
+            return False
+
+    def bury_root(self, _events: int) -> None:
+        """The program is dead. Templates see it themselves, unless they still preload."""
+        self.root_dead = True
+        self.forget(self.root_pidfd)
+        for template in self.by_pid.values():
+            if template.alive and not template.ready:
+                os.kill(template.pid, 9)
+        for template in self.by_pid.values():
+            if not template.alive:
+                self.end_orphans(template)
+
+    def end_orphans(self, template: Template) -> None:
+        """End the program's children that a dead template left, where their policy says so."""
+        for row in board_.Board(memory.map_shared(template.board, board_.SIZE)).rows():
+            if row.kill and row.client == self.root.pid and is_child(row.pid):
+                os.kill(row.pid, 9)
+
+    # -- the door
+
+    def serve_first(self, first: fds.Received, started: Started | None) -> None:
+        """Serve the message that came before the loop; its template may have been forked already."""
+        if started is None:
+            self.serve_message(first)
+            return
+        spec_fd = first.fds[2]
+        spec = read_spec(spec_fd)
+        template = Template(identify(spec), spec.name, 1, started.pid, started.control, started.board, started.log)
+        self.add_template(template)
+        os.ftruncate(started.board, board_.SIZE)
+        launch(template, spec_fd, first.fds[3])
+        self.serve_message(first)
+
+    def read_door(self, events: int) -> None:
+        """Read one message from the door."""
+        try:
+            got = fds.receive(self.door)
+        except BlockingIOError:
+            return
+        if not got.data:
+            if events & EPOLLHUP:
+                # Nobody holds a sending end: every process of the tree is dead, or has closed all its fds.
+                self.door_open = False
+                self.forget(self.door.fileno())
+            return
+        self.serve_message(got)
+
+    def serve_message(self, got: fds.Received) -> None:
+        """Do what the message asks. Nonsense, or fds that did not all arrive, cost the sender its message."""
+        try:
+            message = wire.decode(got.data)
+            protocol.step(protocol.DOOR, "open", protocol.UP, message)
+        except ValueError:
+            fds.close_all(got.fds)
+            return
+        if isinstance(message, messages.Hello):
+            self.serve_hello(message, got)
+        elif isinstance(message, messages.Register):
+            self.ledger.register(message.kind, message.name, got.pid, self.get_title(got.pid))
+        elif isinstance(message, messages.Unregister):
+            self.ledger.unregister(message.kind, message.name)
+        elif isinstance(message, messages.Mixed):
+            self.mixed = True
+        elif len(got.fds) == 1:
+            answer = fds.adopt_socket(got.fds.pop())
+            if isinstance(message, messages.Ask):
+                self.serve_ask(message.pid, answer)
+            else:
+                say_to(answer, messages.Swept(names.sweep(self.ledger, self.mixed)))
+        fds.close_all(got.fds)
+
+    def get_title(self, pid: int) -> str:
+        """Give the title of a process that registers, looked up once."""
+        if pid not in self.titles:
+            self.titles[pid] = names.read_title(pid)
+        return self.titles[pid]
+
+    def serve_hello(self, hello: messages.Hello, got: fds.Received) -> None:
+        """Find or start the template that is asked for, and hand it the channel."""
+        passed = got.fds
+        if len(passed) < 4:
+            return  # MSG_CTRUNC: we are out of fds. The client reads the end of its channel
+        channel, pidfd, spec_fd, door = passed[:4]
+        if pids.read_pid(pidfd) != got.pid:
+            self.refuse(channel, "the pidfd in the hello is not on its sender")
+            return
+        try:
+            spec = read_spec(spec_fd)
+        except ValueError as error:
+            self.refuse(channel, f"no spec: {error}")
+            return
+        key = identify(spec)
+        template = self.templates.get(key)
+        if template is not None and not template.alive:
+            if hello.failed and not template.ready:
+                del self.templates[key]
+                say_on(channel, template.obituary())
+                return
+            template = None
+        if template is None:
+            try:
+                template = self.start_template(key, spec, spec_fd, door, hello.stdio, passed[4:])
+            except OSError as error:
+                self.refuse(channel, f"{spec.executable}: {error.strerror}")
+                return
+        try:
+            fds.send(template.control, wire.encode(messages.Adopt(got.pid)), (channel, pidfd))
+        except OSError as error:
+            self.refuse(channel, f"the template takes no client: {error.strerror}")
+
+    def refuse(self, channel: int, why: str) -> None:
+        """Say why there is no template."""
+        say_on(channel, messages.Refused(why))
+
+    def serve_ask(self, pid: int, answer: fds.socket) -> None:
+        """Say what became of a process, now or when it is dead."""
+        fate = self.fates.get(pid)
+        if fate is not None:
+            say_to(answer, fate)
+        elif is_child(pid):
+            self.asked.setdefault(pid, []).append(answer)
+        else:
+            say_to(answer, messages.Fate(pid, 0, 0, 0, 0, 0))
+
+    # -- templates
+
+    def start_template(
+        self,
+        key: tuple[object, ...],
+        spec: messages.Message,
+        spec_fd: int,
+        door: int,
+        stdio: int,
+        streams: list[int],
+    ) -> Template:
+        """Start a template by exec. Raises OSError."""
+        from warmfork._tracker.templates import exec_template
+
+        old = self.templates.get(key)
+        generation = old.generation + 1 if old is not None else 1
+        template = exec_template(key, spec, generation, stdio, streams)  # type: ignore[arg-type]
+        self.add_template(template)
+        launch(template, spec_fd, door)
+        return template
+
+    def add_template(self, template: Template) -> None:
+        """Enter a template in the books."""
+        self.templates[template.key] = template
+        self.by_pid[template.pid] = template
+        self.watch(template.control.fileno(), lambda events: self.read_control(template))
+
+    def read_control(self, template: Template) -> None:
+        """The template says that it is sealed, or has closed its end."""
+        try:
+            got = fds.receive(template.control)
+        except BlockingIOError:
+            return
+        except OSError:
+            got = fds.Received(b"", [], 0, False)
+        fds.close_all(got.fds)
+        if got.data:
+            template.ready = template.ready or got.data[0] == messages.Sealed.TAG
+        else:
+            self.forget(template.control.fileno())
+            template.control.close()
+
+    # -- deaths
+
+    def listen_to_deaths(self) -> int:
+        """Have SIGCHLD wake the loop."""
+        import _signal
+
+        awake, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        _signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+        signals.set_disposition(signals.CHILD_DIED, lambda number, frame: None)
+        self.watch(awake, self.reap)
+        os.write(wake, b"!")  # what died before we listened
+        return awake
+
+    def reap(self, _events: int) -> None:
+        """Reap templates and orphans."""
+        os.read(self.awake, 4096)
+        while True:
+            try:
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            template = self.by_pid.get(pid)
+            if template is not None and template.alive:
+                self.bury_template(template, status)
+            else:
+                self.keep_fate(pid, status, usage)
+
+    def bury_template(self, template: Template, status: int) -> None:
+        """A template is dead. Its children are ours now; its board says whose they were."""
+        if template.control.fileno() >= 0:
+            self.read_control(template)  # a Sealed that is still unread
+        template.alive = False
+        template.status = status
+        template.tail = read_tail(template.log)
+        os.close(template.log)
+        template.log = -1
+        if self.root_dead:
+            self.end_orphans(template)
+        if self.templates.get(template.key) is not template:
+            del self.by_pid[template.pid]
+            os.close(template.board)
+
+    def keep_fate(self, pid: int, status: int, usage: struct_rusage) -> None:
+        """An orphan is dead: tell who asked, keep it for who will."""
+        fate = messages.Fate(
+            pid, 1, status, int(usage.ru_utime * 1e6), int(usage.ru_stime * 1e6), usage.ru_maxrss
+        )
+        for answer in self.asked.pop(pid, ()):
+            say_to(answer, fate)
+        self.fates[pid] = fate
+        if len(self.fates) > FATES:
+            del self.fates[next(iter(self.fates))]
+
+
+def is_child(pid: int) -> bool:
+    """Is this process our child, alive or not reaped yet?"""
+    try:
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
+
+
+def say_on(channel: int, message: messages.Message) -> None:
+    """Answer on a client's channel in the template's place, and close our copy."""
+    say_to(fds.adopt_socket(os.dup(channel)), message)
+
+
+def say_to(answer: fds.socket, message: messages.Message) -> None:
+    """Send the one answer, and close."""
+    try:
+        fds.send(answer, wire.encode(message))
+    except OSError:
+        return  # whoever asked is gone
+    finally:
+        answer.close()

@@ -1,0 +1,103 @@
+"""Templates as the tracker sees them: starting one by exec, its launch, its obituary."""
+
+from __future__ import annotations
+
+import os
+
+from warmfork._machine import fds, memory, signals
+from warmfork._tracker.main import make_log
+from warmfork._words import board as board_
+from warmfork._words import messages, wire
+from warmfork._words.spec import Spec
+
+START = __file__.replace("_tracker/templates.py", "_template/start.py")
+
+
+class Template:
+    """One generation of a template."""
+
+    def __init__(
+        self, key: tuple[object, ...], name: str, generation: int, pid: int, control: fds.socket, board: int, log: int
+    ) -> None:
+        self.key = key
+        self.name = name
+        self.generation = generation
+        self.pid = pid
+        self.control = control
+        self.board = board
+        self.log = log
+        self.alive = True
+        self.ready = False
+        self.status = 0
+        self.tail = ""
+
+    def obituary(self) -> messages.Died:
+        """Say how this template died, and while doing what."""
+        preloading = ""
+        board = board_.Board(memory.map_shared(self.board, board_.SIZE))
+        try:
+            item = board.read_head()[3]
+            preload = dict(zip(Spec.FIELDS, self.key, strict=False)).get("preload", ())
+            preloading = preload[item - 1] if item else ""  # type: ignore[index]
+        except (ValueError, IndexError):
+            preloading = ""
+        return messages.Died(self.generation, self.status, str(preloading), self.tail[-4000:])
+
+
+def read_spec(fd: int) -> Spec:
+    """Read a spec from its memfd. Raises ValueError."""
+    spec = wire.decode(fds.read_all(fd))
+    if not isinstance(spec, Spec):
+        raise ValueError(f"a {type(spec).__name__} is no spec")
+    return spec
+
+
+def exec_template(
+    key: tuple[object, ...], spec: Spec, generation: int, stdio: int, streams: list[int]
+) -> Template:
+    """Start a fresh interpreter as a template. Raises OSError where there is no such executable."""
+    control, theirs = fds.make_pair()
+    board = fds.make_memory("warmfork-board")
+    os.ftruncate(board, board_.SIZE)
+    log = make_log()
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        out = streams[0] if stdio & 1 else null
+        err = streams[-1] if stdio & 2 else null
+        environment = {
+            name: value
+            for name, _, value in (os.fsencode(line).partition(b"=") for line in spec.environment)
+        }
+        pid = os.posix_spawn(
+            spec.executable,
+            [spec.executable, *spec.flags, START],
+            environment,
+            file_actions=(
+                (os.POSIX_SPAWN_DUP2, null, 0),
+                (os.POSIX_SPAWN_DUP2, out, 1),
+                (os.POSIX_SPAWN_DUP2, err, 2),
+                (os.POSIX_SPAWN_DUP2, theirs.fileno(), 3),
+            ),
+            setsigmask=signals.HELPERS_BLOCK,
+            setsigdef=(signals.CHILD_DIED,),
+        )
+    except OSError:
+        control.close()
+        fds.close_all((board, log))
+        raise
+    finally:
+        theirs.close()
+        os.close(null)
+    return Template(key, spec.name, generation, pid, control, board, log)
+
+
+def launch(template: Template, spec: int, door: int) -> None:
+    """Send a template its first message."""
+    message = wire.encode(messages.Launch(template.generation))
+    fds.send(template.control, message, (spec, template.board, template.log, door))
+
+
+def read_tail(log: int) -> str:
+    """Give what a template wrote to its log."""
+    return fds.read_all(log).rstrip(b"\0").decode("utf-8", "replace")
+

@@ -1,0 +1,70 @@
+"""The errors: each names what failed, why, and what to do. `args` are the fields, so that they survive pickling."""
+
+from __future__ import annotations
+
+
+class WarmforkError(Exception):
+    """Base of warmfork's errors."""
+
+
+class PreloadError(WarmforkError):
+    """A preload failed: which one, the cause in one line, and the traceback from the template."""
+
+    def __init__(self, module: str, cause: str, traceback: str = "") -> None:
+        super().__init__(module, cause, traceback)
+        self.module, self.cause, self.traceback = module, cause, traceback
+
+    def __str__(self) -> str:
+        text = f'could not preload "{self.module}": {self.cause}'
+        if self.traceback:
+            text += f"\n\nIn the template:\n{self.traceback.rstrip()}"
+        return f"{text}\nhint: take it off the preload list, or fix its import"
+
+
+class AuditError(WarmforkError):
+    """What the preload left behind makes forking unsafe."""
+
+    def __init__(self, findings: tuple[str, ...]) -> None:
+        super().__init__(findings)
+        self.findings = findings
+
+    def __str__(self) -> str:
+        lines = "\n".join(f"  - {finding}" for finding in self.findings)
+        return (
+            f"the template is not safe to fork:\n{lines}\n"
+            'hint: preload something else, or say audit="warn" where you know that it does no harm'
+        )
+
+
+class StartError(WarmforkError, RuntimeError):
+    """A process could not be started: the step that failed, and why. Nothing of it is left running."""
+
+    def __init__(self, step: str, cause: str) -> None:
+        super().__init__(step, cause)
+        self.step, self.cause = step, cause
+
+    def __str__(self) -> str:
+        return f"could not start a process: {self.step}: {self.cause}"
+
+
+class ChildError(WarmforkError):
+    """The child ended without a result: its name and its outcome."""
+
+    def __init__(self, name: str, outcome: object, detail: str = "") -> None:
+        super().__init__(name, outcome, detail)
+        self.name, self.outcome, self.detail = name, outcome, detail
+
+    def __str__(self) -> str:
+        text = f"{self.name} ended without a result: {self.outcome}"
+        return f"{text}\n\nIn the child:\n{self.detail.rstrip()}" if self.detail else text
+
+
+class UnsupportedPlatform(WarmforkError):
+    """warmfork cannot work here: what is missing."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self.what = what
+
+    def __str__(self) -> str:
+        return f'{self.what}\nhint: use multiprocessing.get_context("spawn") here'

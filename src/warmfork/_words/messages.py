@@ -1,0 +1,264 @@
+"""The messages: who says what to whom, as frozen values.
+
+A message is a tuple with names. dataclasses would say the same in fewer lines of ours, but importing it costs a
+template 8 to 10 ms (it brings inspect, ast and dis), more than everything else here together.
+"""
+
+from __future__ import annotations
+
+from _collections import _tuplegetter  # type: ignore[attr-defined]  # what collections.namedtuple uses, without its import
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, TypeVar, dataclass_transform
+
+    T = TypeVar("T", bound="Message")
+
+    @dataclass_transform(frozen_default=True)
+    class Named:
+        """What type checkers take Message for."""
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+        def __iter__(self) -> Any: ...
+else:
+    Named = tuple
+
+
+class Message(Named):
+    """Base of all messages: `class Spawn(Message, tag=20)` with annotated fields of int, str, bytes or tuple[str, ...]."""
+
+    if not TYPE_CHECKING:
+        __slots__ = ()
+        TAG = 0
+        FIELDS = ()
+        KINDS = ()
+
+        def __init_subclass__(cls, *, tag):
+            annotations = cls.__annotations__
+            cls.TAG = tag
+            cls.FIELDS = tuple(annotations)
+            cls.KINDS = tuple(annotations.values())
+            for index, field in enumerate(cls.FIELDS):
+                setattr(cls, field, _tuplegetter(index, field))
+            if tag in BY_TAG:
+                raise TypeError(f"tag {tag} of {cls.__name__} is taken by {BY_TAG[tag].__name__}")
+            BY_TAG[tag] = cls
+
+        def __new__(cls, *values, **named):
+            if named:
+                values += tuple(named.pop(field) for field in cls.FIELDS[len(values) :])
+            if named or len(values) != len(cls.FIELDS):
+                raise TypeError(f"{cls.__name__} takes the fields {', '.join(cls.FIELDS)}")
+            return tuple.__new__(cls, values)
+
+        def __eq__(self, other):
+            return type(self) is type(other) and tuple.__eq__(self, other)
+
+        def __ne__(self, other):
+            return not self == other
+
+        __hash__ = tuple.__hash__
+
+        def __repr__(self):
+            pairs = ", ".join(f"{field}={value!r}" for field, value in zip(self.FIELDS, self, strict=True))
+            return f"{type(self).__name__}({pairs})"
+
+    else:
+
+        def __init_subclass__(cls, *, tag: int) -> None: ...
+
+        TAG: Any
+        FIELDS: Any
+        KINDS: Any
+
+
+BY_TAG: dict[int, type[Message]] = {}
+
+
+# The door: any process of the tree -> tracker. One way; an answer, where there is one, comes on the socket sent along.
+
+
+class Root(Message, tag=7):
+    """I started this tracker, and it is my tree's. Fds: a pidfd on myself."""
+
+    pid: int
+    name: str
+    prefix: str  # how the names of this tree's semaphores begin in /dev/shm
+
+
+class Hello(Message, tag=1):
+    """I want a channel to the template of this spec. Fds: channel end, pidfd on myself, spec, door, and my 1 and 2."""
+
+    pid: int
+    failed: int  # 1: my last channel ended without an answer; tell me why rather than start another template
+    stdio: int  # bit 0: fd 1 follows, bit 1: fd 2 follows
+
+
+class Register(Message, tag=2):
+    """This name exists and is the tree's: remove it when the tree ends, if nobody has before."""
+
+    kind: str
+    name: str
+
+
+class Unregister(Message, tag=3):
+    """This name was removed by its owner."""
+
+    kind: str
+    name: str
+
+
+class Ask(Message, tag=4):
+    """What became of this process, whose template died? Fds: a socket for one Fate."""
+
+    pid: int
+
+
+class Mixed(Message, tag=5):
+    """multiprocessing's own tracker runs in this tree as well, so names may be gone before their turn."""
+
+
+class Sweep(Message, tag=6):
+    """Report and remove all names now. Fds: a socket for one Swept."""
+
+
+# Answers of the tracker, each the only message on its socket.
+
+
+class Fate(Message, tag=10):
+    """A process that the tracker reaped: `known` is 0 where it has no status of it."""
+
+    pid: int
+    known: int
+    status: int  # as of waitpid()
+    user_us: int
+    system_us: int
+    peak_kib: int
+
+
+class Refused(Message, tag=11):
+    """No template, and why. Instead of a Welcome."""
+
+    why: str
+
+
+class Died(Message, tag=12):
+    """The generation that you asked about died before it was ready. Instead of a Welcome."""
+
+    generation: int
+    status: int  # as of waitpid()
+    preloading: str  # the item that was being preloaded, or ""
+    stderr: str  # the end of what it wrote after the seal
+
+
+class Swept(Message, tag=13):
+    """How many names were left."""
+
+    left: int
+
+
+# The control socket: tracker <-> template.
+
+
+class Launch(Message, tag=20):
+    """Become this generation. Fds: spec, board, log, pidfd on the tracker, door."""
+
+    generation: int
+
+
+class Adopt(Message, tag=21):
+    """A client. Fds: its channel, its pidfd."""
+
+    pid: int
+
+
+class Sealed(Message, tag=22):
+    """The template serves."""
+
+    generation: int
+
+
+# The channel: client <-> template.
+
+
+class Welcome(Message, tag=30):
+    """The template is sealed and serves you. Fds: a pidfd on it."""
+
+    generation: int
+    pid: int
+    cwd_device: int
+    cwd_inode: int
+    environment: tuple[str, ...]  # what the template was born with, or nothing where that is too large to say
+    notes: tuple[str, ...]  # what the preload and the audit found and policy let pass, for the client's log
+
+
+class PreloadFailed(Message, tag=31):
+    """No children from this template: a preload failed (module, cause, traceback) or the audit refused (module "")."""
+
+    module: str
+    cause: str
+    traceback: str
+    findings: tuple[str, ...]
+
+
+class Spawn(Message, tag=32):
+    """Fork one child for me. `kill` says what to do with it if I die: 1 end it, 0 keep it."""
+
+    request: int
+    kill: int
+    name: str
+
+
+class Spawned(Message, tag=33):
+    """The child exists; no user code has run. Fds: pidfd, the sending end of its feed."""
+
+    request: int
+    pid: int
+
+
+class SpawnFailed(Message, tag=34):
+    """The kernel refused: nothing was started."""
+
+    request: int
+    errno: int
+    step: str
+
+
+class Exited(Message, tag=35):
+    """A child of yours is dead and reaped."""
+
+    pid: int
+    status: int  # as of waitpid()
+    user_us: int
+    system_us: int
+    peak_kib: int
+
+
+# The feed: client <-> its child. The first message down is not one of these: it is the feed itself (see feed.py).
+
+
+class BirthFailed(Message, tag=40):
+    """The child could not become what was asked: the step, and the traceback. It exits with code 1."""
+
+    step: str
+    cause: str
+    traceback: str
+
+
+class Became(Message, tag=41):
+    """State applied, payload unpickled: what was pickled for me need not be kept alive any longer."""
+
+
+class Returned(Message, tag=42):
+    """The function returned. The pickled value follows as `size` bytes: in this message, or in the memfd sent along."""
+
+    size: int
+    inline: bytes
+
+
+class Raised(Message, tag=43):
+    """The function raised. As for Returned; `text` is the traceback where the exception itself could not be pickled."""
+
+    size: int
+    inline: bytes
+    text: str

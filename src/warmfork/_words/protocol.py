@@ -1,0 +1,77 @@
+"""Who may say what, when: THE table. Dispatch, error texts, the tests of what is illegal and the diagram read it.
+
+House rules: all legality lives here, and this file does not know which side reads it. A conversation is a link in a
+state; a message that the table does not list for it is illegal, whoever sent it.
+"""
+
+from __future__ import annotations
+
+from warmfork._words import messages as m
+
+DOOR, CONTROL, CHANNEL, FEED, ANSWER = "door", "control", "channel", "feed", "answer"
+
+UP, DOWN = "up", "down"
+"""Up is towards the tracker (or the template, on a channel; the client, on a feed), down is away from it."""
+
+TABLE: dict[tuple[str, str], dict[tuple[str, type[m.Message]], str]] = {
+    (DOOR, "new"): {
+        (UP, m.Root): "open",
+    },
+    (DOOR, "open"): {
+        (UP, m.Hello): "open",
+        (UP, m.Register): "open",
+        (UP, m.Unregister): "open",
+        (UP, m.Ask): "open",
+        (UP, m.Mixed): "open",
+        (UP, m.Sweep): "open",
+    },
+    (ANSWER, "open"): {
+        (DOWN, m.Fate): "ended",
+        (DOWN, m.Swept): "ended",
+    },
+    (CONTROL, "open"): {
+        (DOWN, m.Launch): "preloading",
+    },
+    (CONTROL, "preloading"): {
+        (DOWN, m.Adopt): "preloading",
+        (UP, m.Sealed): "sealed",
+    },
+    (CONTROL, "sealed"): {
+        (DOWN, m.Adopt): "sealed",
+    },
+    (CHANNEL, "open"): {
+        (DOWN, m.Welcome): "served",
+        (DOWN, m.PreloadFailed): "ended",
+        (DOWN, m.Refused): "ended",
+        (DOWN, m.Died): "ended",
+    },
+    (CHANNEL, "served"): {
+        (UP, m.Spawn): "served",
+        (DOWN, m.Spawned): "served",
+        (DOWN, m.SpawnFailed): "served",
+        (DOWN, m.Exited): "served",
+    },
+    (FEED, "open"): {
+        (UP, m.Became): "running",
+        (UP, m.BirthFailed): "ended",
+    },
+    (FEED, "running"): {
+        (UP, m.Returned): "ended",
+        (UP, m.Raised): "ended",
+    },
+}
+
+
+class ProtocolError(ValueError):
+    """A message that the table does not list: the sender is wrong, and only its own conversation suffers."""
+
+
+def step(link: str, state: str, way: str, message: m.Message) -> str:
+    """Give the state of the conversation after this message. Raises ProtocolError where the table has none."""
+    try:
+        return TABLE[link, state][way, type(message)]
+    except KeyError:
+        legal = ", ".join(kind.__name__ for direction, kind in TABLE.get((link, state), {}) if direction == way)
+        raise ProtocolError(
+            f"{type(message).__name__} is not said {way} a {link} that is {state} (legal: {legal or 'nothing'})"
+        ) from None

@@ -1,0 +1,259 @@
+"""The template door: a warm process of your own, and children of it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from itertools import count
+
+from warmfork._client import feeding, payload
+from warmfork._client.client import get_client, get_interpreter
+from warmfork._client.handle import Child
+from warmfork._machine import fds, platform, state
+from warmfork._words.spec import Spec
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from types import TracebackType
+    from typing import Any
+
+START_TIMEOUT = 120.0
+"""Seconds that a template may take to preload, unless told otherwise: a big framework on a cold disk needs tens."""
+
+GRACE = 1.0
+
+_serials = count(1)
+
+
+class Template:
+    """A process that has imported what you need, and forks children of itself.
+
+    >>> import warmfork
+    >>> with warmfork.Template(preload=["json"]) as t:
+    ...     t.start(sum, ([1, 2],)).result()
+    3
+
+    Args:
+        preload: modules to import ("numpy"), and functions to call ("app.models:load"), in this order.
+        name: what `ps` shows; the program's own name by default.
+        on_preload_error: "raise" (PreloadError at the first start) or "warn" (logged, and the children do without).
+        audit: what to do about threads and other things that a fork does not survive, where the preload left some:
+            "warn" logs them, "refuse" raises AuditError, "off" does not look.
+        start_timeout: seconds that preloading may take.
+
+    The template is started by the first `start()` or by `wait_ready()`, and ends with `stop()`, with the `with` block,
+    or with this program.
+    """
+
+    def __init__(
+        self,
+        preload: Iterable[str] = (),
+        *,
+        name: str | None = None,
+        on_preload_error: str = "raise",
+        audit: str = "warn",
+        start_timeout: float | None = START_TIMEOUT,
+    ) -> None:
+        platform.check()
+        self.name = name or get_default_name()
+        self.preload = check_preload(preload)
+        check_choice("on_preload_error", on_preload_error, ("raise", "warn"))
+        check_choice("audit", audit, ("refuse", "warn", "off"))
+        self._policies = on_preload_error, audit
+        self._timeout = start_timeout
+        self._spec: Spec | None = None
+        self._children: list[Child] = []
+        self._stopped = False
+        self._serial = next(_serials)
+        self._names = count(1)
+
+    def __enter__(self) -> Template:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def __repr__(self) -> str:
+        return f"<Template {self.name} preload={list(self.preload)}>"
+
+    @property
+    def pid(self) -> int:
+        """The template's pid. Starts it if need be."""
+        return get_client().get_channel(self._get_spec(), self._timeout).pid
+
+    @property
+    def generation(self) -> int:
+        """The template's serial number: 2 where it died once and was brought up again. Starts it if need be."""
+        return get_client().get_channel(self._get_spec(), self._timeout).generation
+
+    def wait_ready(self, timeout: float | None = None) -> None:
+        """Start the template, and wait until it has preloaded.
+
+        Raises PreloadError, AuditError, or StartError where that takes longer than `timeout` seconds (None: the
+        `start_timeout` of this template).
+        """
+        get_client().get_channel(self._get_spec(), self._timeout if timeout is None else timeout)
+
+    def start(
+        self,
+        fn: Callable[..., object],
+        args: Iterable[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        name: str | None = None,
+        env: Mapping[str, str] | None = None,
+        cwd: str | os.PathLike[str] | None = None,
+    ) -> Child:
+        """Start a child that calls `fn(*args, **kwargs)`.
+
+        The child has this program's state as it is now: environment, working directory, umask, stdout and stderr,
+        limits and the rest. `env` replaces the environment, `cwd` the working directory. Its stdin is /dev/null. It is
+        ended when this program dies.
+
+        Raises PreloadError, AuditError, StartError; what pickle raises, naming the part that can't be pickled; and
+        OSError for a `cwd` that is no folder. In each case nothing is left running.
+        """
+        if self._stopped:
+            raise ValueError(f"{self!r} was stopped")
+        if not callable(fn):
+            raise TypeError(f"fn must be callable, not {fn!r}")
+        call = (fn, tuple(args), dict(kwargs) if kwargs else {})
+        environment = None
+        if env is not None:
+            environment = {os.fsencode(key): os.fsencode(value) for key, value in env.items()}
+        folder = os.open(cwd, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) if cwd is not None else -1
+        try:
+            order = feeding.Order(
+                entry="warmfork._child.call:run_call",
+                name=name or f"{getattr(fn, '__name__', 'call')}-{next(self._names)}",
+                kill=True,
+                replies=True,
+                environment=environment,
+                cwd=folder,
+            )
+            flush_streams()
+            child = get_client().start(
+                self._get_spec(),
+                order,
+                lambda: feeding.Payload(payload.dump(call, dumps, dumps_by_value, False), [], call),
+                self._timeout,
+            )
+        finally:
+            if folder >= 0:
+                os.close(folder)
+        self._children = [known for known in self._children if known._pidfd >= 0 and known.outcome is None]
+        self._children.append(child)
+        return child
+
+    def stop(self) -> None:
+        """End the children that still run (SIGTERM, after a second SIGKILL) and the template. Waits until they have."""
+        if self._stopped:
+            return
+        self._stopped = True
+        running = [child for child in self._children if child._pidfd >= 0 and child.outcome is None]
+        for child in running:
+            child.terminate()
+        for child in running:
+            try:
+                child.wait(GRACE)
+            except TimeoutError:
+                child.kill()
+                child.wait()
+        if self._spec is not None:
+            client = get_client()
+            channel = client.channels.get(self._key())
+            template = os.dup(channel.template) if channel is not None and channel.template >= 0 else -1
+            client.retire(self._spec)
+            if template >= 0:
+                fds.wait_readable(template, GRACE)
+                os.close(template)
+
+    def _key(self) -> tuple[object, ...]:
+        from warmfork._words.spec import identify
+
+        return identify(self._get_spec())
+
+    def _get_spec(self) -> Spec:
+        """Give the spec, made at the first need: it has the environment, sys.path and argv of that moment."""
+        if self._stopped and self._spec is None:
+            raise ValueError(f"{self!r} was stopped")
+        if self._spec is None:
+            executable, flags = get_interpreter()
+            on_preload_error, audit = self._policies
+            self._spec = Spec(
+                name=self.name,
+                executable=executable,
+                flags=flags,
+                preload=self.preload,
+                on_preload_error=on_preload_error,
+                audit=audit,
+                loader="",
+                loader_arguments=(),
+                sys_path=get_sys_path(),
+                argv=tuple(map(str, sys.argv)),
+                own_environment=0,
+                environment=state.join_environment(state.get_environment()),
+                epoch=self._serial,
+            )
+        return self._spec
+
+
+def dumps(value: object) -> bytes:
+    """Pickle by reference."""
+    from pickle import dumps
+
+    return dumps(value, 5)
+
+
+def dumps_by_value(value: object) -> bytes:
+    """Pickle by value."""
+    import cloudpickle
+
+    data: bytes = cloudpickle.dumps(value, 5)
+    return data
+
+
+def get_default_name() -> str:
+    """Give the name of this program."""
+    from warmfork._client.launch import get_program_name
+
+    return get_program_name()
+
+
+def get_sys_path() -> tuple[str, ...]:
+    """Give sys.path with '' resolved, as a child in another folder needs it."""
+    return tuple(entry if entry else os.getcwd() for entry in sys.path if isinstance(entry, str))
+
+
+def check_preload(preload: Iterable[str]) -> tuple[str, ...]:
+    """Check the preload list before anything is started."""
+    if isinstance(preload, str):
+        raise TypeError(f'preload is a list of names: ["{preload}"], not "{preload}"')
+    items = tuple(preload)
+    for item in items:
+        if not isinstance(item, str):
+            raise TypeError(f'preload takes names ("numpy", "app.models:load"), not {item!r}')
+        module, colon, function = item.partition(":")
+        parts = [*module.split("."), *(function.split(".") if colon else ())]
+        if not all(part.isidentifier() for part in parts):
+            raise ValueError(f'no name of a module or of a function in one: "{item}" (as "app.models" or "app.models:load")')
+    return items
+
+
+def check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:
+    """Check an option that is one of a few words."""
+    if value not in choices:
+        raise ValueError(f"{option} is one of {', '.join(map(repr, choices))}, not {value!r}")
+
+
+def flush_streams() -> None:
+    """Flush stdout and stderr, so that what was printed before a start comes before what the child prints."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except (AttributeError, ValueError, OSError):
+            continue
