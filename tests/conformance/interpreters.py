@@ -78,9 +78,8 @@ def _stamp(interpreter: Interpreter, engine: str) -> str:
     digest = hashlib.sha256(f"{interpreter.release} {interpreter.executable} {_COUNT_HOOK}".encode())
     digest.update((INSIDE / "conformance_count.py").read_bytes())
     if engine == "warmfork":
-        for name in ("pyproject.toml", "hatch_build.py"):
-            if (ROOT / name).exists():
-                digest.update((ROOT / name).read_bytes())
+        for name in ("pyproject.toml", "src/warmfork_startup.pth"):
+            digest.update((ROOT / name).read_bytes())
     return digest.hexdigest()
 
 

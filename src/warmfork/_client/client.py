@@ -147,9 +147,9 @@ class Client:
     def explain(self, spec: Spec, last: messages.Message | None, timeout: float | None, deadline: float | None) -> None:
         """Raise for what was answered in place of a welcome. Returns where it is worth asking again."""
         if isinstance(last, messages.PreloadFailed):
-            if last.findings:
-                raise AuditError(last.findings)
             raise PreloadError(last.module, last.cause, last.traceback)
+        if isinstance(last, messages.Unsafe):
+            raise AuditError(last.findings)
         if isinstance(last, messages.Refused):
             raise StartError("template", last.why)
         if isinstance(last, messages.Died):
@@ -178,6 +178,14 @@ class Client:
             if channel.dead or not channel.children.living:
                 channel.close()
                 self.retired.remove(channel)
+
+    def forget_retired(self) -> None:
+        """Close the channels of former templates even where children live: the tracker tells about those."""
+        with self.lock:
+            for channel in self.retired:
+                channel.catch_up()
+                channel.close()
+            self.retired.clear()
 
     # -- starting
 

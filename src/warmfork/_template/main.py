@@ -82,9 +82,9 @@ def prepare(
         kept = tuple(fd for fd in fds.list_fds() if fd not in own)
         seal.seal(spec, notes, folder, log)
     except preload.Failure as failure:
-        refuse(control, messages.PreloadFailed(failure.module, failure.cause[:4000], failure.traceback, ()))
+        refuse(control, messages.PreloadFailed(failure.module, failure.cause[:4000], failure.traceback))
     except seal.Unsafe as unsafe:
-        refuse(control, messages.PreloadFailed("", "", "", tuple(finding[:1000] for finding in unsafe.findings[:20])))
+        refuse(control, messages.Unsafe(tuple(finding[:1000] for finding in unsafe.findings[:20])))
     os.close(log)
     os.close(folder)
     made = server.Server(spec, board, generation, control, kept)
@@ -93,7 +93,7 @@ def prepare(
     return made
 
 
-def refuse(control: fds.socket, answer: messages.PreloadFailed) -> NoReturn:
+def refuse(control: fds.socket, answer: messages.Message) -> NoReturn:
     """Give this answer to every client that waits, and end."""
     data = wire.encode(answer)
     while fds.wait_readable(control.fileno(), 0):

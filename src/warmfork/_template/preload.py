@@ -10,6 +10,8 @@ from warmfork._machine import memory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from warmfork._words.board import Board
     from warmfork._words.spec import Spec
 
@@ -35,54 +37,90 @@ def load_all(spec: Spec, board: Board) -> Notes:
     """Load everything that the spec names, in order. Raises Failure where policy says so."""
     notes = Notes()
     if spec.loader:
-        # Before the preload list: it runs __main__, as multiprocessing does, and other preloads may need it.
-        load_one(spec.loader, spec.loader_arguments, spec, notes, shown="")
-    for index, item in enumerate(spec.preload, 1):
+        # Before the preload list: it runs __main__, as multiprocessing does.
+        notes.notes.extend(run_loader(spec, notes))
+    for index, (item, policy) in enumerate(zip(spec.preload, spec.policies, strict=True), 1):
         board.write_item(index)
-        load_one(item, (), spec, notes, shown=item)
+        load_one(item, policy, notes)
         board.write_report("\n".join(notes.report))
     board.write_item(0)
     flush()
     return notes
 
 
-def load_one(item: str, arguments: tuple[str, ...], spec: Spec, notes: Notes, shown: str) -> None:
-    """Import a module, or import it and call its function."""
-    started = perf_counter()
-    before = memory.get_resident_kib()
-    module, _, function = item.partition(":")
+def run_loader(spec: Spec, notes: Notes) -> list[str]:
+    """Call what the spec's door wants done first. It handles its own errors, but for those that forbid a template."""
+    started, before = perf_counter(), memory.get_resident_kib()
     try:
-        __import__(module)
-        found = sys.modules[module]
-        if function:
-            for part in function.split("."):
-                found = getattr(found, part)
-            given = found(*arguments)  # type: ignore[operator]
-            if shown == "" and given:
-                notes.notes.extend(given)
+        given: list[str] = find(spec.loader)(*spec.loader_arguments)
+    except BaseException as error:
+        raise Failure(getattr(error, "warmfork_item", spec.loader), describe(error), format_error(error)) from error
+    note_cost("__main__", started, before, notes)
+    if count_threads() > notes.threads:
+        stop_threads_that_fork_stops()
+    if count_threads() > notes.threads:
+        # Importing can't be undone. The client asks for a template without it.
+        raise Failure("__main__", f"it leaves threads running: {', '.join(name_threads())}", "")
+    return given
+
+
+def load_one(item: str, policy: str, notes: Notes) -> None:
+    """Import a module, or import it and call its function."""
+    started, before = perf_counter(), memory.get_resident_kib()
+    try:
+        found = find(item)
+        if ":" in item:
+            found()
     except BaseException as error:  # SystemExit and KeyboardInterrupt too: a preload must not end the template unseen
-        handle_failure(shown or "__main__", error, spec, notes)
-    if shown:
-        spent = (perf_counter() - started) * 1000
-        notes.report.append(f"{spent:.1f}\t{memory.get_resident_kib() - before}\t{shown}")
-    note_threads(shown or "__main__", notes)
+        handle_failure(item, policy, error, notes)
+    note_cost(item, started, before, notes)
+    note_threads(item, notes)
 
 
-def handle_failure(item: str, error: BaseException, spec: Spec, notes: Notes) -> None:
-    """Raise, or note, as the policy says."""
+def find(item: str) -> Any:
+    """Give the module, or the function in it, that an item names."""
+    module, _, function = item.partition(":")
+    __import__(module)
+    found: Any = sys.modules[module]
+    for part in function.split(".") if function else ():
+        found = getattr(found, part)
+    return found
+
+
+def note_cost(item: str, started: float, before: int, notes: Notes) -> None:
+    """Note milliseconds and KiB for the report."""
+    spent = (perf_counter() - started) * 1000
+    notes.report.append(f"{spent:.1f}\t{memory.get_resident_kib() - before}\t{item}")
+
+
+def describe(error: BaseException) -> str:
+    """Give an error in one line."""
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def format_error(error: BaseException) -> str:
+    """Give an error's traceback, without our own frames at its start, cut to what fits in a message."""
     from traceback import format_exception
 
-    cause = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    frames = error.__traceback__.tb_next if error.__traceback__ else None  # the first frame is ours
-    text = "".join(format_exception(type(error), error, frames))
-    if spec.on_preload_error == "raise" or getattr(error, "warmfork_must_stop", False):
-        raise Failure(item, cause, text[-16_000:]) from error
-    if spec.on_preload_error == "warn":
-        # Where a program has asked the stdlib's forkserver to warn, it looks for this on the server's stderr.
+    frames = error.__traceback__
+    while frames is not None and frames.tb_frame.f_code.co_filename == __file__:
+        frames = frames.tb_next
+    return "".join(format_exception(type(error), error, frames))[-16_000:]
+
+
+def handle_failure(item: str, policy: str, error: BaseException, notes: Notes) -> None:
+    """Raise, or note, as the policy says."""
+    if policy in ("raise", "fail"):
+        text = format_error(error)
+        if policy == "fail" and sys.stderr is not None:
+            sys.stderr.write(text)
+        flush()
+        raise Failure(item, describe(error), text) from error
+    if policy == "warn":
         import warnings
 
         warnings.warn(f"Failed to preload {item}: {error}", ImportWarning, stacklevel=2)
-        notes.notes.append(f'could not preload "{item}": {cause}')
+    notes.notes.append(f'could not preload "{item}": {describe(error)}')
 
 
 def note_threads(item: str, notes: Notes) -> None:
@@ -92,6 +130,18 @@ def note_threads(item: str, notes: Notes) -> None:
     if now > notes.threads:
         notes.notes.append(f'"{item}" left {now - notes.threads} thread(s) running: {", ".join(name_threads())}')
     notes.threads = now
+
+
+def stop_threads_that_fork_stops() -> None:
+    """Fork once and throw the child away: at-fork handlers of native libraries (OpenBLAS) stop their threads."""
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
 
 
 def count_threads() -> int:

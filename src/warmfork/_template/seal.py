@@ -48,7 +48,7 @@ def take_census(spec: Spec, notes: preload.Notes) -> list[str]:
     findings = [note for note in notes.notes if "thread(s) running" in note]
     if preload.count_threads() > 1:
         # OpenBLAS starts its threads at import and stops them at fork: a throw-away fork shows which ones stay.
-        stop_threads_that_fork_stops()
+        preload.stop_threads_that_fork_stops()
         if preload.count_threads() == 1:
             notes.notes[:] = [note for note in notes.notes if note not in findings]
             findings = []
@@ -57,18 +57,6 @@ def take_census(spec: Spec, notes: preload.Notes) -> list[str]:
         findings.append(f"open GPU devices: {', '.join(devices)}: CUDA can't be used in a forked child")
         notes.notes.append(findings[-1])
     return findings
-
-
-def stop_threads_that_fork_stops() -> None:
-    """Fork once and throw the child away: at-fork handlers of native libraries run, and stop their threads."""
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        pid = os.fork()
-    if pid == 0:
-        os._exit(0)
-    os.waitpid(pid, 0)
 
 
 def count_interpreters() -> int:

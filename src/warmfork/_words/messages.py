@@ -193,11 +193,16 @@ class Welcome(Message, tag=30):
 
 
 class PreloadFailed(Message, tag=31):
-    """No children from this template: a preload failed (module, cause, traceback) or the audit refused (module "")."""
+    """No children from this template: a preload failed, and policy said that none is better than one without it."""
 
     module: str
     cause: str
     traceback: str
+
+
+class Unsafe(Message, tag=36):
+    """No children from this template: the audit found what no child would survive, or what policy refuses."""
+
     findings: tuple[str, ...]
 
 

@@ -42,6 +42,7 @@ TABLE: dict[tuple[str, str], dict[tuple[str, type[m.Message]], str]] = {
     (CHANNEL, "open"): {
         (DOWN, m.Welcome): "served",
         (DOWN, m.PreloadFailed): "ended",
+        (DOWN, m.Unsafe): "ended",
         (DOWN, m.Refused): "ended",
         (DOWN, m.Died): "ended",
     },

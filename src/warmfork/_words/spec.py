@@ -16,7 +16,7 @@ class Spec(Message, tag=60):
     executable: str
     flags: tuple[str, ...]  # interpreter options, as subprocess._args_from_interpreter_flags() gives them
     preload: tuple[str, ...]  # "module" or "module:function", in this order
-    on_preload_error: str  # "raise", "warn" or "ignore"
+    policies: tuple[str, ...]  # what to do when the item at the same place fails: see POLICIES
     audit: str  # "refuse", "warn" or "off"
     loader: str  # "module:function" called with `loader_arguments` before all else, or ""
     loader_arguments: tuple[str, ...]
@@ -25,6 +25,11 @@ class Spec(Message, tag=60):
     own_environment: int  # 1: `environment` was asked for by the user
     environment: tuple[str, ...]  # "NAME=value"
     epoch: int  # raised to ask for a fresh template of an otherwise equal spec
+
+
+POLICIES = ("raise", "fail", "warn", "ignore")
+"""raise: no template, PreloadError. fail: that, and the traceback on the template's stderr, as multiprocessing's
+on_error="fail" promises. warn: an ImportWarning in the template, a line in the client's log. ignore: the line only."""
 
 
 def identify(spec: Spec) -> tuple[object, ...]:

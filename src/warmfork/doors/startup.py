@@ -13,27 +13,35 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from importlib.machinery import ModuleSpec
     from types import ModuleType
     from typing import Any
 
 VARIABLE = "WARMFORK_RUN"
 TARGET = "multiprocessing.context"
+WATCHED: dict[str, Callable[[ModuleType], None]] = {}
+"""What to call when a module has run: install() watches a few of multiprocessing's in this way too."""
 
 
 def activate() -> None:
     """Arrange for warmfork to be installed once multiprocessing is there. Calling it again does nothing."""
+    if os.environ.get(VARIABLE, "0") not in ("", "0") and TARGET not in WATCHED:
+        watch(TARGET, lambda module: install())
+
+
+def watch(name: str, callback: Callable[[ModuleType], None]) -> None:
+    """Call this with the module of that name whenever it has run: now if it has, and each time that it does."""
+    WATCHED[name] = callback
     # The lines of a .pth run twice in a virtual environment before 3.15, and two finders that
     # each ask all the others would recurse for ever.
-    if os.environ.get(VARIABLE, "0") in ("", "0") or any(isinstance(finder, Finder) for finder in sys.meta_path):
-        return
-    sys.meta_path.insert(0, Finder())
+    if not any(isinstance(finder, Finder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, Finder())
     # Inserted first, then looked: whoever imports it from now on passes the finder, whoever came
     # before is seen here. If another thread is in the middle of it, the import waits for that thread.
-    if TARGET in sys.modules:
-        __import__(TARGET)
-        install()
+    if name in sys.modules:
+        __import__(name)
+        callback(sys.modules[name])
 
 
 def install() -> None:
@@ -59,7 +67,7 @@ def report(error: Exception) -> None:
 
 
 class Finder:
-    """Finds multiprocessing.context as the others do, with a loader that calls install() after it.
+    """Finds a watched module as the others do, with a loader that calls back after it.
 
     It stays for the life of the program: who throws multiprocessing out of sys.modules and imports
     it again gets a new popen_forkserver, which needs installing as the first did.
@@ -68,7 +76,7 @@ class Finder:
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if name != TARGET:
+        if name not in WATCHED:
             return None
         for finder in list(sys.meta_path):
             if isinstance(finder, Finder) or not hasattr(finder, "find_spec"):
@@ -96,4 +104,6 @@ class Loader:
         if module.__spec__ is not None:
             module.__spec__.loader = self.original
         self.original.exec_module(module)
-        install()
+        callback = WATCHED.get(module.__name__)
+        if callback is not None:
+            callback(module)

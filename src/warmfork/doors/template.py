@@ -188,7 +188,7 @@ class Template:
                 executable=executable,
                 flags=flags,
                 preload=self.preload,
-                on_preload_error=on_preload_error,
+                policies=(on_preload_error,) * len(self.preload),
                 audit=audit,
                 loader="",
                 loader_arguments=(),

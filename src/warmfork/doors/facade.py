@@ -1,0 +1,76 @@
+"""multiprocessing.forkserver's one object, answering for our template: libraries and tests take hold of it."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_made: dict[type, type] = {}
+
+
+def make_class(stdlib: type) -> type:
+    """Give the subclass of the stdlib's ForkServer that its object gets."""
+    if stdlib not in _made:
+        _made[stdlib] = type("ForkServer", (stdlib,), dict(METHODS))
+    return _made[stdlib]
+
+
+def ensure_running(self: Any) -> None:
+    """Start our template, and wait until it serves."""
+    from warmfork.doors import install, resources
+
+    resources.take_over()
+    install.get_installed().get_channel()
+
+
+def stop(self: Any) -> None:
+    """End the template; the next start has a fresh one."""
+    from warmfork.doors import install
+
+    if install.installed is not None:
+        install.installed.stop()
+
+
+def get_pid(self: Any) -> int | None:
+    """Give the template's pid, or None where none runs."""
+    from warmfork.doors import install
+
+    return install.installed.get_pid() if install.installed is not None else None
+
+
+def set_pid(self: Any, value: object) -> None:
+    """The stdlib's own code sets it to None, to forget a server: nothing to do."""
+
+
+def get_inherited_fds(self: Any) -> list[int] | None:
+    """Give the fds that came with this process, or None where it is no child of a template."""
+    from warmfork._machine import role
+
+    if role.kind != role.CHILD:
+        return None
+    from warmfork.doors import bootstrap
+
+    return bootstrap.inherited
+
+
+def set_forkserver_preload(self: Any, modules_names: list[str], *, on_error: str = "ignore") -> None:
+    """Set what to preload. A template that runs already is replaced at the next start (row 19)."""
+    from warmfork.doors import install
+
+    names = list(modules_names)
+    if not all(type(name) is str for name in names):
+        raise TypeError("module_names must be a list of strings")
+    if on_error not in ("ignore", "warn", "fail"):
+        raise ValueError(f"on_error must be 'ignore', 'warn', or 'fail', not {on_error!r}")
+    self._preload_modules = modules_names
+    install.get_installed().set_preload(names, on_error)
+
+
+METHODS = {
+    "ensure_running": ensure_running,
+    "_stop": stop,
+    "_forkserver_pid": property(get_pid, set_pid),
+    "get_inherited_fds": get_inherited_fds,
+    "set_forkserver_preload": set_forkserver_preload,
+}

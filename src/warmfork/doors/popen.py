@@ -1,0 +1,202 @@
+"""What a multiprocessing.Process starts itself with: a thin adapter on the client and its handle."""
+
+from __future__ import annotations
+
+import copyreg
+import io
+import os
+import sys
+from marshal import dumps as write_values
+from multiprocessing import context, process, reduction, util
+from pickle import Pickler
+
+from warmfork._client import feeding, payload
+from warmfork._client.client import get_client
+from warmfork._client.handle import Child
+from warmfork._words.outcome import Exited, Lost, Signaled
+from warmfork.doors import prepared, resources
+from warmfork.doors.bootstrap import InheritedFd
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from multiprocessing.process import BaseProcess
+    from typing import Any
+
+LOST = 255
+"""What exitcode reads where the outcome is lost: multiprocessing has no other word, and its programs know this one."""
+
+
+class Popen:
+    """One started process, as multiprocessing.process expects it."""
+
+    method = "forkserver"
+    DupFd = InheritedFd
+
+    def __init__(self, process_obj: BaseProcess, chosen: prepared.Prepared | None = None) -> None:
+        self.returncode: int | None = None
+        self.finalizer = None
+        self._fds: list[int] = []
+        util._flush_std_streams()  # type: ignore[attr-defined]
+        self._launch(process_obj, chosen or get_installed())
+
+    def duplicate_for_child(self, fd: int) -> int:
+        """Have this fd sent along. Gives its place."""
+        self._fds.append(fd)
+        return len(self._fds) - 1
+
+    def _launch(self, process_obj: BaseProcess, chosen: prepared.Prepared) -> None:
+        check_not_importing_main()
+        resources.take_over()
+        chosen.get_channel()
+        kill = bool(process_obj.daemon)
+        order = feeding.Order("warmfork.doors.bootstrap:run_process", process_obj.name, kill)
+        self.child: Child = get_client().start(
+            chosen.get_spec(), order, lambda: self._make_payload(process_obj, chosen), chosen.start_timeout
+        )
+        self.pid = self.child.pid
+        self.sentinel = self.child.fileno()
+
+    def _make_payload(self, process_obj: BaseProcess, chosen: prepared.Prepared) -> feeding.Payload:
+        main = prepared.describe_main()
+        # What was typed at a prompt is in no file that a child could import.
+        main_is_known = bool(main[0]) and not hasattr(sys, "ps1")
+        context.set_spawning_popen(self)
+        try:
+            data = payload.dump(process_obj, self._pickle, self._pickle_by_value, main_is_known)
+        finally:
+            context.set_spawning_popen(None)
+        said = describe_parent(process_obj, chosen, main)
+        tracker = resources.get_stdlib_fd()
+        said["tracker_fd"] = self.duplicate_for_child(tracker) if tracker is not None else -1
+        values = write_values(said)
+        return feeding.Payload(b"".join((len(values).to_bytes(4, "little"), values, data)), self._fds, process_obj)
+
+    def _pickle(self, value: object) -> bytes | memoryview:
+        self._fds.clear()
+        if context.reduction is not reduction:  # the program has a reducer of its own
+            buffer = io.BytesIO()
+            context.reduction.dump(value, buffer)
+            return buffer.getbuffer()
+        return pickle(value)
+
+    def _pickle_by_value(self, value: object) -> bytes:
+        import cloudpickle
+
+        self._fds.clear()
+        buffer = io.BytesIO()
+        pickler = cloudpickle.Pickler(buffer, 5)
+        pickler.dispatch_table = pickler.dispatch_table.new_child(get_reducers())
+        pickler.dump(value)
+        return buffer.getvalue()
+
+    # -- its end
+
+    def poll(self, flag: int = os.WNOHANG) -> int | None:
+        """Give the exit code, or None while it runs (with flag 0: wait)."""
+        if self.returncode is None:
+            outcome = self.child.outcome if flag == os.WNOHANG else self.child.wait()
+            if outcome is not None:
+                self.returncode = read_returncode(outcome)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        """Wait for the end up to `timeout` seconds (None: for ever), and give the exit code, or None."""
+        if self.returncode is None:
+            try:
+                self.returncode = read_returncode(self.child.wait(timeout))
+            except TimeoutError:
+                return None
+        return self.returncode
+
+    def _send_signal(self, number: int) -> None:
+        if self.returncode is None:
+            self.child.send_signal(number)
+
+    def interrupt(self) -> None:
+        """Send SIGINT."""
+        self._send_signal(2)
+
+    def terminate(self) -> None:
+        """Send SIGTERM."""
+        self._send_signal(15)
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+        self._send_signal(9)
+
+    def close(self) -> None:
+        """Close the sentinel."""
+        self.child.close()
+
+
+def read_returncode(outcome: Exited | Signaled | Lost) -> int:
+    """Give multiprocessing's number for an outcome."""
+    if isinstance(outcome, Exited):
+        return outcome.code
+    if isinstance(outcome, Signaled):
+        return -outcome.signal
+    return LOST
+
+
+def describe_parent(process_obj: BaseProcess, chosen: prepared.Prepared, main: tuple[str, str]) -> dict[str, Any]:
+    """Say what the child has to know of this process: multiprocessing.spawn.get_preparation_data(), less the state
+    that every child of ours gets."""
+    installed = peek_installed()
+    own_context = getattr(type(process_obj), "_prepared", None)
+    return {
+        "name": process_obj.name,
+        "authkey": bytes(process.current_process().authkey),
+        "log_to_stderr": bool(util._log_to_stderr),  # type: ignore[attr-defined]
+        "log_level": util._logger.getEffectiveLevel() if util._logger is not None else None,  # type: ignore[attr-defined]
+        "orig_dir": process.ORIGINAL_DIR,  # type: ignore[attr-defined]
+        "start_method": context._default_context.get_start_method(allow_none=True),  # type: ignore[attr-defined]
+        "context": own_context.describe() if own_context is not None else None,
+        "installed": installed.describe() if installed is not None else None,
+        "main": main,
+    }
+
+
+def check_not_importing_main() -> None:
+    """Raise RuntimeError, in multiprocessing's words, where `__main__` starts processes while it is imported."""
+    if getattr(process.current_process(), "_inheriting", False):
+        from multiprocessing import spawn
+
+        spawn._check_not_importing_main()  # type: ignore[attr-defined]
+
+
+def peek_installed() -> prepared.Prepared | None:
+    """Give the template of the installed "forkserver", if it was installed."""
+    install = sys.modules.get("warmfork.doors.install")
+    return install.installed if install is not None else None
+
+
+def get_installed() -> prepared.Prepared:
+    """Give the template of the installed "forkserver"."""
+    found = peek_installed()
+    if found is None:
+        raise RuntimeError('warmfork is not installed as "forkserver": call warmfork.install()')
+    return found
+
+
+class Lean(Pickler):
+    """multiprocessing's ForkingPickler with its table made once: making that costs 50 us a pickle, cold."""
+
+
+_tables = (-1, -1)
+
+
+def get_reducers() -> dict[type, Any]:
+    """Give copyreg's reducers and multiprocessing's own, in one table."""
+    return {**copyreg.dispatch_table, **reduction.ForkingPickler._extra_reducers}  # type: ignore[attr-defined]
+
+
+def pickle(value: object) -> memoryview:
+    """Pickle as multiprocessing does."""
+    global _tables
+    sizes = len(copyreg.dispatch_table), len(reduction.ForkingPickler._extra_reducers)  # type: ignore[attr-defined]
+    if sizes != _tables:  # both tables only ever grow
+        Lean.dispatch_table = get_reducers()
+        _tables = sizes
+    buffer = io.BytesIO()
+    Lean(buffer, 5).dump(value)
+    return buffer.getbuffer()

@@ -1,0 +1,176 @@
+"""The template that a multiprocessing context uses: its options, its preload list, its spec.
+
+One for each context, and one for the installed "forkserver". A child's contexts get those of its parent, spec and all,
+so that nested children come from the same template (row 37).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from multiprocessing import process
+
+from warmfork._client.channel import Channel
+from warmfork._client.client import get_client
+from warmfork._client.launch import get_program_name
+from warmfork._machine import fds, state
+from warmfork._words.errors import PreloadError, StartError
+from warmfork._words.spec import Spec, identify
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+LOADER = "warmfork.doors.bootstrap:prepare_template"
+STOP_TIMEOUT = 5.0
+
+
+class Prepared:
+    """Options and preload list of one context's template."""
+
+    def __init__(
+        self,
+        preload: tuple[str, ...],
+        name: str | None,
+        on_preload_error: str,
+        audit: str,
+        start_timeout: float | None,
+        installed: bool = False,
+    ) -> None:
+        self.preload = preload
+        self.name = name
+        self.on_preload_error = on_preload_error
+        self.audit = audit
+        self.start_timeout = start_timeout
+        self.installed = installed
+        self.asked: tuple[str, ...] = ()  # by set_forkserver_preload()
+        self.asked_policy = "ignore"
+        self.epoch = 0
+        self.main_is_unsafe = False
+        self.spec: Spec | None = None
+
+    def describe(self) -> tuple[Any, ...]:
+        """Give what a child needs to have the same, as values that marshal can write."""
+        return (
+            self.preload,
+            self.name,
+            self.on_preload_error,
+            self.audit,
+            self.start_timeout,
+            self.installed,
+            self.asked,
+            self.asked_policy,
+            self.epoch,
+            self.main_is_unsafe,
+        )
+
+    @classmethod
+    def from_description(cls, description: tuple[Any, ...], spec: Spec | None) -> Prepared:
+        """Make the same in a child, with the spec of its own template."""
+        made = cls(*description[:6])
+        made.asked, made.asked_policy, made.epoch, made.main_is_unsafe = description[6:]
+        made.spec = spec
+        return made
+
+    def set_preload(self, names: list[str], policy: str) -> None:
+        """Preload these as well. A template that runs already is replaced at the next start (row 19)."""
+        asked = tuple(name for name in names if name != "__main__")
+        if (asked, policy) != (self.asked, self.asked_policy):
+            self.asked, self.asked_policy = asked, policy
+            self.renew()
+
+    def renew(self) -> None:
+        """Have the next start use a fresh spec, and let go of the template of the old one."""
+        old, self.spec = self.spec, None
+        if old is not None:
+            get_client().retire(old)
+
+    def get_spec(self) -> Spec:
+        """Give the spec, made at the first need: it has the environment, sys.path and argv of that moment."""
+        if self.spec is None:
+            from subprocess import _args_from_interpreter_flags  # type: ignore[attr-defined]
+
+            from multiprocessing import spawn
+
+            kind, value = ("", "") if self.main_is_unsafe else describe_main()
+            executable = spawn.get_executable()
+            self.spec = Spec(
+                name=self.name or get_program_name(),
+                executable=os.fsdecode(executable) if executable else "",
+                flags=tuple(_args_from_interpreter_flags()),
+                preload=self.preload + self.asked,
+                policies=(self.on_preload_error,) * len(self.preload) + (self.asked_policy,) * len(self.asked),
+                audit=self.audit,
+                loader=LOADER,
+                loader_arguments=(kind, value, "installed" if self.installed else ""),
+                sys_path=tuple(get_sys_path()),
+                argv=tuple(map(str, sys.argv)),
+                own_environment=0,
+                environment=state.join_environment(state.get_environment()),
+                epoch=self.epoch,
+            )
+        return self.spec
+
+    def get_channel(self) -> Channel:
+        """Give a channel to the template, started if need be. Raises PreloadError, AuditError, StartError."""
+        client = get_client()
+        try:
+            return client.get_channel(self.get_spec(), self.start_timeout)
+        except PreloadError as error:
+            if error.module != "__main__":
+                raise
+            if error.cause.startswith("RuntimeError") and "bootstrapping phase" in error.cause:
+                # The script starts processes when it is imported: each child would do so again (row 27).
+                raise StartError("__main__", error.cause.strip() + f"\n\nIn the template:\n{error.traceback}") from None
+            self.do_without_main(error.cause)
+        return client.get_channel(self.get_spec(), self.start_timeout)
+
+    def do_without_main(self, why: str) -> None:
+        """Leave `__main__` to the children, and log the reason."""
+        from logging import getLogger
+
+        getLogger("warmfork").warning("__main__ is not preloaded, each child imports it itself: %s", why)
+        self.main_is_unsafe = True
+        self.spec = None
+
+    def stop(self) -> None:
+        """Let the template go and wait until it has; the next start has a fresh one."""
+        if self.spec is None:
+            return
+        channel = get_client().channels.get(identify(self.spec))
+        pidfd = os.dup(channel.template) if channel is not None and channel.template >= 0 else -1
+        self.epoch += 1
+        self.renew()
+        get_client().forget_retired()
+        if pidfd >= 0:
+            fds.wait_readable(pidfd, STOP_TIMEOUT)
+            os.close(pidfd)
+
+    def get_pid(self) -> int | None:
+        """Give the template's pid, or None where none runs."""
+        if self.spec is None:
+            return None
+        channel = get_client().channels.get(identify(self.spec))
+        return channel.pid if channel is not None and not channel.dead else None
+
+
+def describe_main() -> tuple[str, str]:
+    """Say what `__main__` is to a child: ("name", module), ("path", file), or ("", "") where it can't be imported."""
+    main = sys.modules.get("__main__")
+    spec = getattr(main, "__spec__", None)
+    if spec is not None and spec.name:
+        if spec.name == "__main__" or spec.name.endswith(".__main__"):
+            return "", ""  # a folder, a zip, a package: multiprocessing leaves these alone
+        return "name", str(spec.name)
+    path = getattr(main, "__file__", None)
+    if path is None or str(path).endswith("<stdin>"):
+        return "", ""
+    if not os.path.isabs(path) and process.ORIGINAL_DIR is not None:  # type: ignore[attr-defined]
+        path = os.path.join(process.ORIGINAL_DIR, path)  # type: ignore[attr-defined]
+    return "path", os.path.normpath(path)
+
+
+def get_sys_path() -> list[str]:
+    """Give sys.path with '' resolved to the folder in which the program was started, as multiprocessing does."""
+    here = process.ORIGINAL_DIR or ""  # type: ignore[attr-defined]
+    return [entry if entry else here for entry in sys.path if isinstance(entry, str)]
