@@ -26,7 +26,7 @@ class Payload:
 class Order:
     """What is to be started: entry, name, policy, and what differs from this process's own state."""
 
-    __slots__ = ("cwd", "entry", "environment", "kill", "name", "replies")
+    __slots__ = ("cwd", "entry", "environment", "here", "kill", "name", "replies")
 
     def __init__(
         self,
@@ -36,6 +36,7 @@ class Order:
         replies: bool = False,
         environment: dict[bytes, bytes] | None = None,
         cwd: int = -1,
+        here: str = "",
     ) -> None:
         self.entry = entry
         self.name = name
@@ -43,13 +44,14 @@ class Order:
         self.replies = replies  # the child sends a result over its feed
         self.environment = environment
         self.cwd = cwd  # an O_PATH fd
+        self.here = here  # what "" in sys.path stands for; the working directory where it is ""
 
 
 def feed(socket: fds.socket | None, born: state.Born, order: Order, payload: Payload, door: int) -> None:
     """Send all that the child is to be. Raises OSError."""
     if socket is None:
         raise BrokenPipeError("no feed")
-    said: dict[str, Any] = state.take(born)
+    said: dict[str, Any] = state.take(born, order.here)
     if order.environment is not None:
         said["environment"] = order.environment
     said["entry"] = order.entry

@@ -9,10 +9,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 SIG_DFL, SIG_IGN = 0, 1
-ALL = tuple(range(1, 65))
+ALL = tuple(number for number in range(1, 65) if number not in (32, 33))
+"""Every signal but the two that the threads library keeps to itself."""
 FAULTS = (4, 5, 6, 7, 8, 11, 31)  # ILL, TRAP, ABRT, BUS, FPE, SEGV, SYS: blocking them only hides where they came from
 CHILD_DIED = 17
-HELPERS_BLOCK = tuple(number for number in ALL if number not in FAULTS and number != CHILD_DIED and number != 32 and number != 33)
+HELPERS_BLOCK = tuple(number for number in ALL if number not in FAULTS and number != CHILD_DIED)
 """What template and tracker never take: they end by pidfd, not by signals sent to the group (^C, ^Z, hangup)."""
 
 FORCED = (9, 19)  # KILL, STOP: can be neither blocked nor ignored

@@ -107,9 +107,9 @@ def take_small() -> tuple[Any, ...]:
 NAMES = ("umask", "nice", "affinity", "scheduler", "limits", "ignored signals", "signal mask", "oom_score_adj", "group")
 
 
-def take(born: Born) -> dict[str, Any]:
-    """Take the state of the calling thread, as a value that marshal can write. The working directory is not in it: an
-    fd says it (see is_elsewhere)."""
+def take(born: Born, here: str) -> dict[str, Any]:
+    """Take the state of the calling thread, as a value that marshal can write; `here` is the folder that "" in sys.path
+    stands for. The working directory is not in it: an fd says it (see is_elsewhere)."""
     state: dict[str, Any] = {"small": take_small()}
     environment = get_environment()
     if environment != born.environment:
@@ -117,7 +117,7 @@ def take(born: Born) -> dict[str, Any]:
     if sys.argv != born.argv:
         state["argv"] = [str(argument) for argument in sys.argv]
     if sys.path != born.sys_path:
-        state["sys_path"] = [entry for entry in sys.path if isinstance(entry, str)]
+        state["sys_path"] = [entry or here for entry in sys.path if isinstance(entry, str)]
     return state
 
 

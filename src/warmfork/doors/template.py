@@ -133,6 +133,7 @@ class Template:
                 replies=True,
                 environment=environment,
                 cwd=folder,
+                here=os.getcwd(),
             )
             flush_streams()
             child = get_client().start(
