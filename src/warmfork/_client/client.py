@@ -210,6 +210,7 @@ class Client:
             error: BaseException | None = None
             try:
                 payload = make_payload()
+                said = feeding.take_state(channel.born, order)
             except BaseException as caught:
                 error = caught
             answer = channel.wait_answer(request, monotonic() + SPAWN_TIMEOUT)
@@ -229,7 +230,7 @@ class Client:
             child = Child.from_answer(channel, answer, order)
             child.keep = payload.keep
             try:
-                feeding.feed(child.feed, channel.born, order, payload, self.get_door_fd())
+                feeding.feed(child.feed, channel.born, order, said, payload, self.get_door_fd())
             except (BrokenPipeError, ConnectionError):
                 # It died before it was fed: its outcome will tell. Nothing of the user's has run.
                 child.let_go()

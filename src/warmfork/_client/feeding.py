@@ -47,15 +47,20 @@ class Order:
         self.here = here  # what "" in sys.path stands for; the working directory where it is ""
 
 
-def feed(socket: fds.socket | None, born: state.Born, order: Order, payload: Payload, door: int) -> None:
-    """Send all that the child is to be. Raises OSError."""
-    if socket is None:
-        raise BrokenPipeError("no feed")
-    said: dict[str, Any] = state.take(born, order.here)
+def take_state(born: state.Born, order: Order) -> dict[str, Any]:
+    """Take this process's state as the child is to have it. Done while the template forks."""
+    said = state.take(born, order.here)
     if order.environment is not None:
         said["environment"] = order.environment
     said["entry"] = order.entry
     said["name"] = order.name
+    return said
+
+
+def feed(socket: fds.socket | None, born: state.Born, order: Order, said: dict[str, Any], payload: Payload, door: int) -> None:
+    """Send all that the child is to be. Raises OSError."""
+    if socket is None:
+        raise BrokenPipeError("no feed")
     folder = order.cwd
     opened = -1
     if folder < 0 and state.is_elsewhere(born):

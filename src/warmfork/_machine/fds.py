@@ -25,6 +25,9 @@ from select import POLLIN, POLLOUT, poll
 MOST_FDS = 253
 """The kernel's limit for one message (SCM_MAX_FD, include/net/scm.h). Python's reduction.MAXFDS_TO_SEND says 256."""
 
+GPU_DEVICES = ("/dev/nvidia", "/dev/kfd", "/dev/dri/")
+"""Where an open GPU shows in /proc/PID/fd."""
+
 BUFFER = 65_536
 SCM_CREDENTIALS = 2
 CREDENTIALS = Struct("=iII")

@@ -7,6 +7,8 @@ import os
 import sys
 from time import monotonic_ns
 
+from warmfork._child import ending
+from warmfork._child.birth import become
 from warmfork._machine import fds, memory, signals, titles
 from warmfork._template import server
 from warmfork._words import board as board_
@@ -44,15 +46,13 @@ def main(control: fds.socket) -> NoReturn:
         if birth is None:
             board.write_phase(board_.ENDING)
             leave()
-        from warmfork._child.birth import become
-
         gc.enable()
         code = become(birth)
     except BaseException:
         # A fault of ours, or SystemExit from an at-fork handler: seen on stderr, and never back into the loop.
         sys.excepthook(*sys.exc_info())
     finally:
-        os._exit(code)
+        ending.leave(code)
 
 
 def read_spec(fd: int) -> Spec:
@@ -110,8 +110,6 @@ def refuse(control: fds.socket, answer: messages.Message) -> NoReturn:
 
 def leave() -> NoReturn:
     """End through exit handlers: what the preload made (a Lock, a temporary folder) is removed by them."""
-    from warmfork._child import ending
-
     try:
         ending.run_exit_handlers()
         ending.flush()

@@ -6,6 +6,7 @@ import gc
 import os
 import sys
 
+from warmfork._child import ending
 from warmfork._machine import fds, signals, state
 from warmfork._template import preload
 
@@ -30,6 +31,7 @@ def seal(spec: Spec, notes: preload.Notes, folder: int, log: int) -> None:
     # The program's stdout and stderr are let go here: from now on its pipes end when it ends (row 47b).
     os.dup2(log, 1)
     os.dup2(log, 2)
+    ending.prepare_helper()
     gc.collect()
     gc.freeze()
     if spec.audit == "refuse" and findings:
@@ -74,7 +76,7 @@ def list_devices() -> list[str]:
             target = os.readlink(f"/proc/self/fd/{fd}")
         except OSError:
             continue
-        if target.startswith(("/dev/nvidia", "/dev/kfd", "/dev/dri/")):
+        if target.startswith(fds.GPU_DEVICES):
             found.add(target)
     return sorted(found)
 

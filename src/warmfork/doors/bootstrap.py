@@ -51,6 +51,8 @@ def prepare_template(kind: str, value: str, installed: str) -> list[str]:
         from warmfork.doors.install import adopt_installed
 
         adopt_installed()
+    else:
+        import warmfork.doors.context  # noqa: F401  # which the children need
     current = process.current_process()
     # Programs ask these two whether they are the main program: an application that saw "MainProcess" started a second
     # server in the template (row 13).
@@ -144,9 +146,9 @@ def prepare(said: dict[str, Any], birth: Birth) -> None:
 
         adopt_installed(said["installed"], role.spec)
     if said["context"] is not None:
-        from warmfork.doors.context import adopt_context
+        from warmfork.doors.context import rebuild_context
 
-        context._default_context._actual_context = adopt_context(said["context"], role.spec)  # type: ignore[attr-defined]
+        context._default_context._actual_context = rebuild_context(said["context"], role.spec)  # type: ignore[attr-defined]
     elif said["start_method"] is not None:
         context._force_start_method(said["start_method"])  # type: ignore[attr-defined]
     import_main(*said["main"])

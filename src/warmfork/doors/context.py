@@ -1,12 +1,14 @@
-"""The context door: `ctx = warmfork.get_context(preload=[...])`, a multiprocessing context with its own template."""
+"""The context door: `ctx = warmfork.get_context(preload=[...])`, a multiprocessing context with its own template.
+
+Children load this module too, to have their parent's context as their own: so the client's side is loaded only where a
+process is started.
+"""
 
 from __future__ import annotations
 
 from multiprocessing import context, process
 
-from warmfork._machine import platform
-from warmfork.doors import prepared, resources
-from warmfork.doors.template import START_TIMEOUT, check_choice, check_preload
+from warmfork.doors.options import START_TIMEOUT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,19 +16,20 @@ if TYPE_CHECKING:
     from typing import Any
 
     from warmfork._words.spec import Spec
+    from warmfork.doors.prepared import Prepared
 
 
 class ContextProcess(process.BaseProcess):
     """A process of a warmfork context, as it is pickled: its context's own class is made anew in each program."""
 
     _start_method = None
-    _prepared: prepared.Prepared | None = None
+    _context: Context | None = None
 
     @staticmethod
     def _Popen(process_obj: process.BaseProcess) -> Any:
         from warmfork.doors.popen import Popen
 
-        return Popen(process_obj, type(process_obj)._prepared)  # type: ignore[attr-defined]
+        return Popen(process_obj, type(process_obj)._context.get_prepared())  # type: ignore[attr-defined]
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         if "_is_made" in vars(type(self)):
@@ -43,39 +46,58 @@ class Context(context.BaseContext):
     """A multiprocessing context whose processes are forks of one template."""
 
     _name = "forkserver"
-    Process: type[ContextProcess]
 
-    def __init__(self, chosen: prepared.Prepared) -> None:
-        self._prepared = chosen
-        self.Process = type(
-            "Process", (ContextProcess,), {"_prepared": chosen, "_is_made": True, "__module__": __name__}
-        )
+    def __init__(self, prepared: Prepared | None, description: tuple[Any, ...] = (), spec: Spec | None = None) -> None:
+        self._prepared = prepared
+        self._description = description
+        self._spec = spec
+        self._process: type[ContextProcess] | None = None
 
     def __reduce__(self) -> Any:
-        return rebuild_context, (self._prepared.describe(),)
+        return rebuild_context, (self.get_prepared().describe(),)
+
+    def get_prepared(self) -> Prepared:
+        """Give options and spec of the template. Not for users."""
+        if self._prepared is None:
+            from warmfork.doors.prepared import Prepared
+
+            self._prepared = Prepared.from_description(self._description, self._spec)
+        return self._prepared
+
+    @property
+    def Process(self) -> type[ContextProcess]:
+        """The class of this context's processes."""
+        if self._process is None:
+            members = {"_context": self, "_is_made": True, "__module__": __name__}
+            self._process = type("Process", (ContextProcess,), members)
+        return self._process
 
     def set_forkserver_preload(self, module_names: list[str], *, on_error: str = "warn") -> None:
         """Preload these modules as well as those of get_context(). A template that runs already is replaced at the
         next start. `on_error` is "fail", "warn" (logged, the default) or "ignore"."""
+        from warmfork.doors.options import check_choice
+
         check_choice("on_error", on_error, ("ignore", "warn", "fail"))
         names = list(module_names)
         if not all(type(name) is str for name in names):
             raise TypeError("module_names must be a list of strings")
-        self._prepared.set_preload(names, on_error)
+        self.get_prepared().set_preload(names, on_error)
 
     def wait_ready(self) -> None:
         """Start the template, and wait until it has preloaded. Raises PreloadError, AuditError, StartError."""
+        from warmfork.doors import resources
+
         resources.take_over()
-        self._prepared.get_channel()
+        self.get_prepared().get_channel()
 
     def stop_template(self) -> None:
         """End the template; the next start has a fresh one. Processes that run run on."""
-        self._prepared.stop()
+        self.get_prepared().stop()
 
     @property
     def template_pid(self) -> int | None:
         """The template's pid, or None where none runs."""
-        return self._prepared.get_pid()
+        return self.get_prepared().get_pid()
 
 
 def get_context(
@@ -101,41 +123,17 @@ def get_context(
 
     Raises UnsupportedPlatform where warmfork can't work.
     """
+    from warmfork.doors.prepared import make_prepared
+
     return Context(make_prepared(preload, name, on_preload_error, audit, start_timeout, installed=False))
-
-
-def make_prepared(
-    preload: Iterable[str],
-    name: str | None,
-    on_preload_error: str,
-    audit: str,
-    start_timeout: float | None,
-    *,
-    installed: bool,
-) -> prepared.Prepared:
-    """Check the options, and have names tracked by our tracker from here on."""
-    platform.check()
-    items = check_preload(preload)
-    check_choice("on_preload_error", on_preload_error, ("raise", "warn"))
-    check_choice("audit", audit, ("refuse", "warn", "off"))
-    resources.take_over()
-    return prepared.Prepared(items, name, on_preload_error, audit, start_timeout, installed)
 
 
 _contexts: dict[tuple[Any, ...], Context] = {}
 
 
-def rebuild_context(description: tuple[Any, ...]) -> Context:
-    """Give the context of this description: one for each, in each process."""
+def rebuild_context(description: tuple[Any, ...], spec: Spec | None = None) -> Context:
+    """Give the context of this description: one for each, in each process. In a child that was started from it, `spec`
+    is that of the template from which the child was forked."""
     if description not in _contexts:
-        _contexts[description] = Context(prepared.Prepared.from_description(description, None))
+        _contexts[description] = Context(None, description, spec)
     return _contexts[description]
-
-
-def adopt_context(description: tuple[Any, ...], spec: Spec | None) -> Context:
-    """In a child: give the context that it was started from, with the template that it was forked from."""
-    found = rebuild_context(description)
-    found._prepared.spec = spec
-    return found
-
-

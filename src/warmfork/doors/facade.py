@@ -28,15 +28,17 @@ def stop(self: Any) -> None:
     """End the template; the next start has a fresh one."""
     from warmfork.doors import install
 
-    if install.installed is not None:
-        install.installed.stop()
+    chosen = install.peek_installed()
+    if chosen is not None:
+        chosen.stop()
 
 
 def get_pid(self: Any) -> int | None:
     """Give the template's pid, or None where none runs."""
     from warmfork.doors import install
 
-    return install.installed.get_pid() if install.installed is not None else None
+    chosen = install.peek_installed()
+    return chosen.get_pid() if chosen is not None else None
 
 
 def set_pid(self: Any, value: object) -> None:

@@ -21,7 +21,6 @@ POPEN = "multiprocessing.popen_forkserver"
 FORKSERVER = "multiprocessing.forkserver"
 
 installed: Prepared | None = None
-_wanted: tuple[Any, ...] | None = None
 _originals: dict[str, Any] = {}
 
 
@@ -45,8 +44,8 @@ def install(
 
     Raises UnsupportedPlatform where warmfork can't work; the stdlib's forkserver stays then.
     """
-    from warmfork.doors.context import make_prepared
-    from warmfork.doors.template import START_TIMEOUT
+    from warmfork.doors.options import START_TIMEOUT
+    from warmfork.doors.prepared import make_prepared
 
     global installed
     items = tuple(preload) or read_preload()
@@ -61,7 +60,7 @@ def install(
         timeout,
         installed=True,
     )
-    if installed is not None:
+    if peek_installed() is not None and installed is not None:
         made.asked, made.asked_policy, made.epoch = installed.asked, installed.asked_policy, installed.epoch
         if made.describe() == installed.describe():
             return
@@ -78,7 +77,7 @@ def read_preload() -> tuple[str, ...]:
 def uninstall() -> None:
     """Give multiprocessing its own "forkserver" back. Processes that run run on; contexts of get_context() stay."""
     global installed
-    if installed is None:
+    if peek_installed() is None or installed is None:
         return
     installed.stop()
     installed = None
@@ -104,17 +103,27 @@ def install_from_environment() -> None:
 
 
 def adopt_installed(description: tuple[Any, ...] | None = None, spec: Spec | None = None) -> None:
-    """In the template and in a child: have installed what the parent has installed."""
-    from warmfork.doors.prepared import Prepared
-
-    global installed
+    """In the template and in a child: have installed what the parent has installed, once it is needed."""
+    global _adopted
     if description is not None:
-        installed = Prepared.from_description(description, None)
-        if spec is not None and spec.epoch == installed.epoch and spec.loader_arguments[2:] == ("installed",):
-            installed.spec = spec
+        _adopted = description, spec
     patch()
 
 
+def peek_installed() -> Prepared | None:
+    """Give the installed template, or None."""
+    global installed, _adopted
+    if _adopted is not None:
+        from warmfork.doors.prepared import Prepared
+
+        (description, spec), _adopted = _adopted, None
+        installed = Prepared.from_description(description, None)
+        if spec is not None and spec.epoch == installed.epoch and spec.loader_arguments[2:] == ("installed",):
+            installed.spec = spec
+    return installed
+
+
+_adopted: tuple[tuple[Any, ...], Spec | None] | None = None
 _process_popen: Any = None
 
 
@@ -143,7 +152,7 @@ def start_process(process_obj: Any) -> Any:
 
 def get_installed() -> Prepared:
     """Give the installed template, made from the environment where the start-up hook did the installing."""
-    if installed is None:
+    if peek_installed() is None:
         install()
     if installed is None:
         raise RuntimeError("install() leaves an installed template")

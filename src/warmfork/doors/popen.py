@@ -143,7 +143,7 @@ def describe_parent(process_obj: BaseProcess, chosen: prepared.Prepared, main: t
     """Say what the child has to know of this process: multiprocessing.spawn.get_preparation_data(), less the state
     that every child of ours gets."""
     installed = peek_installed()
-    own_context = getattr(type(process_obj), "_prepared", None)
+    own_context = getattr(type(process_obj), "_context", None)
     return {
         "name": process_obj.name,
         "authkey": bytes(process.current_process().authkey),
@@ -151,7 +151,7 @@ def describe_parent(process_obj: BaseProcess, chosen: prepared.Prepared, main: t
         "log_level": util._logger.getEffectiveLevel() if util._logger is not None else None,  # type: ignore[attr-defined]
         "orig_dir": process.ORIGINAL_DIR,  # type: ignore[attr-defined]
         "start_method": context._default_context.get_start_method(allow_none=True),  # type: ignore[attr-defined]
-        "context": own_context.describe() if own_context is not None else None,
+        "context": own_context.get_prepared().describe() if own_context is not None else None,
         "installed": installed.describe() if installed is not None else None,
         "main": main,
     }
@@ -168,15 +168,14 @@ def check_not_importing_main() -> None:
 def peek_installed() -> prepared.Prepared | None:
     """Give the template of the installed "forkserver", if it was installed."""
     install = sys.modules.get("warmfork.doors.install")
-    return install.installed if install is not None else None
+    return install.peek_installed() if install is not None else None
 
 
 def get_installed() -> prepared.Prepared:
     """Give the template of the installed "forkserver"."""
-    found = peek_installed()
-    if found is None:
-        raise RuntimeError('warmfork is not installed as "forkserver": call warmfork.install()')
-    return found
+    from warmfork.doors import install
+
+    return install.get_installed()
 
 
 class Lean(Pickler):

@@ -13,12 +13,15 @@ from multiprocessing import process
 from warmfork._client.channel import Channel
 from warmfork._client.client import get_client
 from warmfork._client.launch import get_program_name
-from warmfork._machine import fds, state
+from warmfork._machine import fds, platform, state
 from warmfork._words.errors import PreloadError, StartError
 from warmfork._words.spec import Spec, identify
+from warmfork.doors import resources
+from warmfork.doors.options import check_choice, check_preload
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
 LOADER = "warmfork.doors.bootstrap:prepare_template"
@@ -152,6 +155,24 @@ class Prepared:
             return None
         channel = get_client().channels.get(identify(self.spec))
         return channel.pid if channel is not None and not channel.dead else None
+
+
+def make_prepared(
+    preload: Iterable[str],
+    name: str | None,
+    on_preload_error: str,
+    audit: str,
+    start_timeout: float | None,
+    *,
+    installed: bool,
+) -> Prepared:
+    """Check the options, and have names tracked by our tracker from here on."""
+    platform.check()
+    items = check_preload(preload)
+    check_choice("on_preload_error", on_preload_error, ("raise", "warn"))
+    check_choice("audit", audit, ("refuse", "warn", "off"))
+    resources.take_over()
+    return Prepared(items, name, on_preload_error, audit, start_timeout, installed)
 
 
 def describe_main() -> tuple[str, str]:

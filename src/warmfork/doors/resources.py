@@ -9,10 +9,12 @@ from __future__ import annotations
 import os
 from multiprocessing import process, resource_tracker
 
-from warmfork._client import launch
-from warmfork._client.client import get_client
 from warmfork._machine import role
 from warmfork._words import messages
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from warmfork._client.client import Client
 
 STDLIB = resource_tracker._resource_tracker
 CLASS = type(STDLIB)
@@ -28,6 +30,8 @@ def take_over(prefix: str | None = None) -> None:
     if "_send" in vars(STDLIB) or is_foreign():
         return
     if prefix is None and role.kind == role.PROGRAM:
+        from warmfork._client import launch
+
         client = get_client()
         tree = launch.get_tree_id()
         client.prefix = f"sem.mp-{tree}-"
@@ -39,6 +43,13 @@ def take_over(prefix: str | None = None) -> None:
     if hasattr(CLASS, "_stop"):
         STDLIB._stop = stop
     resource_tracker.ensure_running = ensure_running
+
+
+def get_client() -> Client:
+    """Give this process's client. Loaded at the first name: a template and most children never need it."""
+    from warmfork._client.client import get_client
+
+    return get_client()
 
 
 def is_foreign() -> bool:
@@ -102,5 +113,7 @@ def stop(*arguments: object, **named: object) -> None:
         return
     client = get_client()
     if client.door is not None:
+        from warmfork._client import launch
+
         answer = launch.ask(client.door, messages.Sweep(), 10.0)
         STDLIB._exitcode = int(isinstance(answer, messages.Swept) and answer.left > 0)

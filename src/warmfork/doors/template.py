@@ -11,15 +11,13 @@ from warmfork._client.client import get_client, get_interpreter
 from warmfork._client.handle import Child
 from warmfork._machine import fds, platform, state
 from warmfork._words.spec import Spec
+from warmfork.doors.options import START_TIMEOUT, check_choice, check_preload
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from types import TracebackType
     from typing import Any
-
-START_TIMEOUT = 120.0
-"""Seconds that a template may take to preload, unless told otherwise: a big framework on a cold disk needs tens."""
 
 GRACE = 1.0
 
@@ -227,27 +225,6 @@ def get_default_name() -> str:
 def get_sys_path() -> tuple[str, ...]:
     """Give sys.path with '' resolved, as a child in another folder needs it."""
     return tuple(entry if entry else os.getcwd() for entry in sys.path if isinstance(entry, str))
-
-
-def check_preload(preload: Iterable[str]) -> tuple[str, ...]:
-    """Check the preload list before anything is started."""
-    if isinstance(preload, str):
-        raise TypeError(f'preload is a list of names: ["{preload}"], not "{preload}"')
-    items = tuple(preload)
-    for item in items:
-        if not isinstance(item, str):
-            raise TypeError(f'preload takes names ("numpy", "app.models:load"), not {item!r}')
-        module, colon, function = item.partition(":")
-        parts = [*module.split("."), *(function.split(".") if colon else ())]
-        if not all(part.isidentifier() for part in parts):
-            raise ValueError(f'no name of a module or of a function in one: "{item}" (as "app.models" or "app.models:load")')
-    return items
-
-
-def check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:
-    """Check an option that is one of a few words."""
-    if value not in choices:
-        raise ValueError(f"{option} is one of {', '.join(map(repr, choices))}, not {value!r}")
 
 
 def flush_streams() -> None:

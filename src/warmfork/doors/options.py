@@ -1,0 +1,32 @@
+"""Checking what users pass, before anything is started or changed."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+START_TIMEOUT = 120.0
+"""Seconds that a template may take to preload, unless told otherwise: a big framework on a cold disk needs tens."""
+
+
+def check_preload(preload: Iterable[str]) -> tuple[str, ...]:
+    """Check a preload list. Raises TypeError or ValueError."""
+    if isinstance(preload, str):
+        raise TypeError(f'preload is a list of names: ["{preload}"], not "{preload}"')
+    items = tuple(preload)
+    for item in items:
+        if not isinstance(item, str):
+            raise TypeError(f'preload takes names ("numpy", "app.models:load"), not {item!r}')
+        module, colon, function = item.partition(":")
+        parts = [*module.split("."), *(function.split(".") if colon else ())]
+        if not all(part.isidentifier() for part in parts):
+            raise ValueError(f'no name of a module, or of a function in one (as "app.models:load"): "{item}"')
+    return items
+
+
+def check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:
+    """Check an option that is one of a few words. Raises ValueError."""
+    if value not in choices:
+        raise ValueError(f"{option} is one of {', '.join(map(repr, choices))}, not {value!r}")
