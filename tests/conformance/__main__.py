@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from .exclusions import list_exclusions
 from .interpreters import ENVIRONMENTS, INSIDE, ROOT, Interpreter, find_interpreters, has_module, prepare_environment
 from .suites import SUITES, Suite, choose_suites
 from .table import format_table
@@ -121,7 +120,6 @@ def _run_suite(interpreter: Interpreter, python: str, suite: Suite, module: str,
             (work / "events").read_text(encoding="utf-8").splitlines(),
             (work / "starts").read_text(encoding="utf-8").splitlines(),
             report,
-            list_exclusions(interpreter.name, options.engine),
         )
     if row.faults:
         row.faults.append(f"its output is in {log.relative_to(ROOT)}")

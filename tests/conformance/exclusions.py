@@ -1,10 +1,12 @@
 """The tests of CPython that warmfork does not pass, each with the reason: all of them, and nothing else.
 
 A listed test that passes is an error as well, and so is one that does not exist: the list stays true.
+Beside it, the one kind of thing that CPython's tests leave behind whatever the engine.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -41,3 +43,19 @@ def list_exclusions(version: str, engine: str) -> dict[str, str]:
     if engine == "stdlib":
         return {}
     return {entry.test: entry.reason for entry in EXCLUSIONS if version in entry.versions}
+
+
+# test_many_processes terminates 100 children as soon as they are started. Up to 3.13 they are importing the test
+# module then, which makes a Lock, and one that dies between sem_open and the registration leaves a semaphore that
+# nobody else can know of; between two steps of sem_open, one that has the C library's temporary name. Seen on 3.13
+# in 12 runs of that test: 8 semaphores in 5 runs with warmfork, 7 in 6 with the stdlib; never more than 3 in one.
+_UNREGISTERED = re.compile(r"/dev/shm/sem\.(mp-\w{8}|\w{6})")
+_MOST_UNREGISTERED = 5
+
+
+def drop_usual_leftovers(suite: str, version: str, left: list[str]) -> list[str]:
+    """Give what is left behind and is not explained by CPython's tests themselves."""
+    if suite != "processes" or version not in ("3.11", "3.12", "3.13"):
+        return left
+    unusual = [item for item in left if not _UNREGISTERED.fullmatch(item)]
+    return unusual if len(left) - len(unusual) <= _MOST_UNREGISTERED else left

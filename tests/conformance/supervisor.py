@@ -124,6 +124,23 @@ def _wait_until_gone(pid: int, deadline: float) -> None:
         os.close(fd)
 
 
+def _list_left_shm(before: set[str], own_shm: bool) -> list[str]:
+    """Give what is new in /dev/shm. In one that others use too, remove the semaphores among it: we were the last."""
+    new = set(os.listdir(_SHM)) - before
+    if own_shm or not new:
+        return sorted(new)
+    for maps in Path("/proc").glob("[0-9]*/maps"):
+        try:
+            text = maps.read_text(errors="replace")
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue  # It ended, or it is another user's.
+        new -= {name for name in new if f"{_SHM}/{name}" in text}
+    for name in new:
+        if name.startswith("sem."):
+            (_SHM / name).unlink(missing_ok=True)
+    return sorted(new)
+
+
 def _start(request: dict[str, Any]) -> int:
     command, log = request["command"], request["log"]
     os.chdir(request["cwd"])
@@ -159,7 +176,7 @@ def supervise(request: dict[str, Any]) -> dict[str, Any]:
         os.kill(runner, signal.SIGABRT)  # faulthandler then writes where every thread was.
         status = _wait_for_runner(runner, wake, time.monotonic() + 10)
     left = _end_rest(0.0 if timed_out else request["grace"])
-    left += [f"/dev/shm/{name}" for name in sorted(set(os.listdir(_SHM)) - shm_before)]
+    left += [f"{_SHM}/{name}" for name in _list_left_shm(shm_before, own_shm)]
     for folder in request["watch"]:
         left += [f"file {name}" for name in sorted(os.listdir(folder)) if not name.startswith(_USUAL_FILES)]
     return {
@@ -167,7 +184,6 @@ def supervise(request: dict[str, Any]) -> dict[str, Any]:
         "timed_out": timed_out,
         "seconds": round(seconds, 1),
         "left": left,
-        "own_shm": own_shm,
     }
 
 

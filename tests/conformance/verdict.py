@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from .exclusions import drop_usual_leftovers, list_exclusions
 from .suites import Suite
 
 
@@ -78,11 +79,12 @@ def judge(
     events: Iterable[str],
     starts: Iterable[str],
     report: dict[str, Any],
-    excluded: dict[str, str],
 ) -> Row:
     """Make the row. Whatever is off becomes a fault; no fault means that the suite holds."""
     loaded, outcomes, times, ended, altered = parse_events(events)
     counted = count_starts(starts)
+    minor = ".".join(version.split(".")[:2])
+    excluded = list_exclusions(minor, engine)
     row = Row(version, suite.name, seconds=report["seconds"], left=report["left"], times=times)
     row.warmfork, row.stdlib = counted["warmfork"], counted["stdlib"]
     _judge_tests(row, loaded, outcomes, excluded)
@@ -101,13 +103,8 @@ def judge(
         row.faults.append("the tests say that they altered the environment: dangling processes or threads")
     if not loaded:
         row.faults.append("no test was loaded")
-    row.faults += [f"left behind: {item}" for item in row.left if engine != "stdlib" or not _is_stdlibs_own(item)]
+    row.faults += [f"left behind: {item}" for item in drop_usual_leftovers(suite.name, minor, row.left)]
     return row
-
-
-def _is_stdlibs_own(left: str) -> bool:
-    """Say whether it is what the stdlib leaves by itself: a child killed between sem_open and the registration."""
-    return left.startswith("/dev/shm/sem.mp-")
 
 
 def _judge_tests(row: Row, loaded: list[str], outcomes: dict[str, tuple[str, str]], excluded: dict[str, str]) -> None:

@@ -92,7 +92,7 @@ def take_fds(birth: Birth) -> None:
             received = passed.pop(0)
             os.dup2(received, number)
             os.close(received)
-        else:
+        elif number:  # stdin is /dev/null already: the template's
             null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
             os.dup2(null, number)
             os.close(null)

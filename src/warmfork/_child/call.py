@@ -43,7 +43,7 @@ def run_call(birth: Birth) -> int:
     return code
 
 
-def reply(birth: Birth, kind: type[messages.Returned], value: object, text: str) -> None:
+def reply(birth: Birth, kind: type[messages.Returned | messages.Raised], value: object, text: str) -> None:
     """Send a value to the client, in the message or in a memfd. Raises where it can't be pickled."""
     data = pickle(value)
     spilled = len(data) > feed.INLINE
@@ -62,10 +62,11 @@ def report(birth: Birth, error: BaseException) -> None:
 
     text = "".join(format_exception(error))[-16_000:]
     try:
-        from tblib import Traceback
+        from tblib import pickling_support
 
-        frames = Traceback(error.__traceback__).as_dict() if error.__traceback__ else None
-        reply(birth, messages.Raised, (error, frames), text)  # type: ignore[arg-type]
+        # Pickles the tracebacks too, and its causes, and what a constructor with arguments of its own would refuse.
+        pickling_support.install(error)
+        reply(birth, messages.Raised, error, text)
     except Exception as refusal:
         note = f"{text}\n(the exception itself could not be sent: {type(refusal).__name__}: {refusal})"
         birth.announce(messages.Raised(0, b"", note))

@@ -199,15 +199,13 @@ class Child:
         if not message.size:
             return ChildError(self.name, self._outcome, message.text)
         try:
-            error, frames = self._unpickle(message)  # type: ignore[misc]
+            error = self._unpickle(message)
         except Exception as refusal:
             return ChildError(self.name, self._outcome, f"{message.text}\n(it could not be unpickled here: {refusal!r})")
-        if frames is not None:
-            from tblib import Traceback
-
-            error.__traceback__ = Traceback.from_dict(frames).as_traceback()
+        if not isinstance(error, BaseException):
+            return ChildError(self.name, self._outcome, message.text)
         error.add_note(f"\nIn {self.name} (pid {self.pid}):\n{message.text.rstrip()}")
-        return error  # type: ignore[no-any-return]
+        return error
 
     # -- letting go
 

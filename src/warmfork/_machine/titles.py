@@ -46,6 +46,6 @@ def ignore_title(_title: str) -> None:
 
 
 def set_title(title: str) -> None:
-    """Set the title of this process: "warmfork: ROLE NAME ..."."""
+    """Set the title of this process: "warmfork: ROLE NAME ...". A name may be any, as of a file that is no UTF-8."""
     if _set is not None:
-        _set(title)
+        _set(title.replace("\0", "?").encode("utf-8", "replace").decode())

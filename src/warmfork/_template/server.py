@@ -6,6 +6,7 @@ in a child, with its birth, or when no client is left.
 
 from __future__ import annotations
 
+import gc
 import os
 from collections import deque
 from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, epoll
@@ -18,10 +19,13 @@ from warmfork._words import messages, protocol, wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from warmfork._words.board import Board
     from warmfork._words.spec import Spec
+
+IDLE = 0.003
+"""Seconds without a request after which a template has time for itself."""
 
 GRACE = 1.0
 """Seconds between SIGTERM and SIGKILL for the children of a client that died."""
@@ -60,6 +64,8 @@ class Server:
         self.clients: set[Client] = set()
         self.starts = 0
         self.titled = -1
+        self.rehearsed = False
+        self.rehearsal: Iterator[int] | None = None
         self.born: Birth | None = None
         self.poller = epoll()
         self.handlers: dict[int, Callable[[int], None]] = {}
@@ -75,6 +81,9 @@ class Server:
         adopted = False
         while True:
             timeout = max(0.0, min(self.condemned.values()) - monotonic()) if self.condemned else None
+            if self.starts and not self.rehearsed and timeout is None:
+                # Once, when nobody wants anything, and a round at a time: a request or a death comes first.
+                timeout = self.rehearse_meanwhile()
             for fd, events in self.poller.poll(timeout):
                 handler = self.handlers.get(fd)
                 if handler is not None:
@@ -88,6 +97,22 @@ class Server:
                 return None
             if self.titled != len(self.children):
                 self.show_title()
+
+    def rehearse_meanwhile(self) -> float | None:
+        """Make the next births faster. Gives the time-out with which to poll next."""
+        if self.poller.poll(IDLE):
+            return 0.0
+        if self.rehearsal is None:
+            from warmfork._template.rehearsal import rehearse
+
+            self.rehearsal = rehearse(self.spec, self.board, self.base)
+        if next(self.rehearsal, None) is None:
+            self.rehearsal = None
+            self.rehearsed = True
+            self.titled = -1
+            gc.freeze()
+            return None
+        return 0.0
 
     def watch(self, fd: int, handler: Callable[[int], None], events: int = EPOLLIN) -> None:
         """Call this handler when something happens on this fd."""
@@ -227,6 +252,7 @@ class Server:
         if slot < 0:
             self.tell(client, messages.SpawnFailed(wanted.request, 11, "board"))  # EAGAIN
             return
+        self.board.write_slot(slot, client.pid, wanted.kill, monotonic_ns(), wanted.name.encode("utf-8", "replace")[:87])
         step = "socketpair"
         pid = -1
         try:
@@ -250,7 +276,7 @@ class Server:
                 theirs.close()
             self.tell(client, messages.SpawnFailed(wanted.request, error.errno or 0, step))
             return
-        self.board.write_slot(slot, pid, client.pid, wanted.kill, monotonic_ns(), wanted.name.encode()[:87])
+        self.board.write_pid(slot, pid)
         self.children[pid] = slot, client, wanted.kill
         client.children.add(pid)
         try:
@@ -360,6 +386,6 @@ def close_in_child() -> None:
 
         _signal.set_wakeup_fd(-1)
         fds.close_all_but(_keep)
+        # What the template blocks stays blocked until the child has its own dispositions.
         signals.set_disposition(signals.CHILD_DIED, signals.SIG_DFL)
-        signals.block(signals.ALL)
         _keep = None

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 FATES = 4096
 """Statuses of orphans that are kept for whoever asks."""
 
+DYING = 0.5
+"""Seconds between a template's last words and its death, at most."""
+
 
 class Server:
     """What the tracker of a tree knows."""
@@ -184,12 +187,16 @@ class Server:
             return
         key = identify(spec)
         template = self.templates.get(key)
+        if template is not None and template.alive:
+            self.see_end(template)
         if template is not None and not template.alive:
             if hello.failed and not template.ready:
                 del self.templates[key]
                 say_on(channel, template.obituary())
                 return
             template = None
+        elif template is not None and template.control.fileno() < 0:
+            template = None  # a preload closed all its fds: it can take no client any longer
         if template is None:
             try:
                 template = self.start_template(key, spec, spec_fd, door, hello.stdio, passed[4:])
@@ -257,6 +264,17 @@ class Server:
             self.forget(template.control.fileno())
             template.control.close()
 
+    def see_end(self, template: Template) -> None:
+        """Look whether it is dead already, and nobody has told us yet. One of the last things that a dying process
+        does is to close its end of the control socket: then its status comes within a moment."""
+        if template.control.fileno() >= 0:
+            self.read_control(template)
+        if template.control.fileno() < 0:
+            pidfd = os.pidfd_open(template.pid)  # ours to reap, so the pid is still its own
+            fds.wait_readable(pidfd, DYING)
+            os.close(pidfd)
+            self.reap_all()
+
     # -- deaths
 
     def listen_to_deaths(self) -> int:
@@ -271,8 +289,12 @@ class Server:
         return awake
 
     def reap(self, _events: int) -> None:
-        """Reap templates and orphans."""
+        """Children have died."""
         os.read(self.awake, 4096)
+        self.reap_all()
+
+    def reap_all(self) -> None:
+        """Reap templates and orphans."""
         while True:
             try:
                 pid, status, usage = os.wait4(-1, os.WNOHANG)

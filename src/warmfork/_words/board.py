@@ -76,10 +76,14 @@ class Board:
         self.used += 1
         return self.used - 1
 
-    def write_slot(self, slot: int, pid: int, client: int, kill: int, now_ns: int, name: bytes) -> None:
-        """Enter a child. Its step was written, or will be, by the child itself."""
+    def write_slot(self, slot: int, client: int, kill: int, now_ns: int, name: bytes) -> None:
+        """Enter a child that is about to be forked: from then on its step is its own to write."""
+        SLOT.pack_into(self.memory, SLOTS_AT + slot * SLOT.size, 0, client, kill, 0, now_ns, name)
+
+    def write_pid(self, slot: int, pid: int) -> None:
+        """The child exists: readers see it from here on."""
         at = SLOTS_AT + slot * SLOT.size
-        SLOT.pack_into(self.memory, at, pid, client, kill, 0, now_ns, name)
+        self.memory[at : at + 8] = pid.to_bytes(8, "little")
 
     def write_step(self, slot: int, step: int, now_ns: int) -> None:
         """Say in which step of its birth the child in this slot is, and since when."""

@@ -35,17 +35,25 @@ def encode(message: Message, largest: int = LARGEST) -> bytes:
         if kind == "int":
             parts.append(INT.pack(value))
         elif kind == "str":
-            add_block(parts, value.encode("utf-8", "surrogateescape"))
+            add_block(parts, encode_text(value))
         elif kind == "bytes":
             add_block(parts, value)
         else:
             parts.append(SIZE.pack(len(value)))
             for item in value:
-                add_block(parts, item.encode("utf-8", "surrogateescape"))
+                add_block(parts, encode_text(item))
     data = b"".join(parts)
     if len(data) > largest:
         raise WireError(f"{type(message).__name__} of {len(data)} bytes is over the {largest} of one message")
     return data
+
+
+def encode_text(text: str) -> bytes:
+    """Give text as bytes. A surrogate that stands for no byte has no encoding, and must not cost the message."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "backslashreplace")
 
 
 def add_block(parts: list[bytes], data: bytes) -> None:

@@ -8,14 +8,18 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+import threading
+from itertools import count
+from marshal import dumps as write_values
 from marshal import loads as read_values
 from multiprocessing import context, process, util
-from pickle import loads
+from pickle import dumps, loads
 
 from warmfork._child import birth as birth_
 from warmfork._child import ending
 from warmfork._machine import role
 from warmfork.doors import resources
+from warmfork.doors.context import ContextProcess
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,6 +32,9 @@ RUNS_EXIT_HANDLERS = sys.version_info >= (3, 13)
 
 GUARD = "An attempt has been made to start a new process before the"
 """How multiprocessing begins to say that the main module is not guarded."""
+
+main_failed = False
+"""Could the template not run `__main__`? Children do it themselves then."""
 
 inherited: list[int] = []
 """The fds that came with the process object."""
@@ -51,8 +58,6 @@ def prepare_template(kind: str, value: str, installed: str) -> list[str]:
         from warmfork.doors.install import adopt_installed
 
         adopt_installed()
-    else:
-        import warmfork.doors.context  # noqa: F401  # which the children need
     current = process.current_process()
     # Programs ask these two whether they are the main program: an application that saw "MainProcess" started a second
     # server in the template (row 13).
@@ -76,7 +81,9 @@ def prepare_template(kind: str, value: str, installed: str) -> list[str]:
 
 
 def describe_failure(error: BaseException) -> str:
-    """Say that children will import `__main__` themselves, and why."""
+    """Note that children will import `__main__` themselves, and say why."""
+    global main_failed
+    main_failed = True
     return f"__main__ could not be preloaded, each child imports it itself: {type(error).__name__}: {error}"
 
 
@@ -107,25 +114,88 @@ def run_process(birth: Birth) -> int:
 
 def bootstrap(birth: Birth) -> int:
     """Unpickle the process object and run it."""
-    current = process.current_process()
-    current._inheriting = True  # type: ignore[attr-defined]
     try:
-        size = int.from_bytes(birth.payload[:4], "little")
-        said = read_values(birth.payload[4 : 4 + size])
-        prepare(said, birth)
-        obj = loads(birth.payload[4 + size :])
+        obj = unpickle_process(birth)
     except BaseException as error:
         birth_.fail(birth, error)
         sys.excepthook(*sys.exc_info())
         ending.flush()
         return 1
-    finally:
-        del current._inheriting  # type: ignore[attr-defined]
-    birth.payload = b""
     birth.finish_becoming()
     birth.socket.close()
-    code: int = obj._bootstrap(parent_sentinel=birth.parent)
+    if process.BaseProcess._bootstrap is STDLIB_BOOTSTRAP and type(obj)._bootstrap is STDLIB_BOOTSTRAP:
+        return run_leanly(obj, birth.parent)
+    code: int = obj._bootstrap(parent_sentinel=birth.parent)  # somebody (coverage) has put something round it
     return code
+
+
+def unpickle_process(birth: Birth) -> Any:
+    """Take what the parent said of itself, then unpickle the process object."""
+    current = process.current_process()
+    current._inheriting = True  # type: ignore[attr-defined]
+    try:
+        size = int.from_bytes(birth.payload[:4], "little")
+        prepare(read_values(birth.payload[4 : 4 + size]), birth)
+        return loads(birth.payload[4 + size :])
+    finally:
+        del current._inheriting  # type: ignore[attr-defined]
+        birth.payload = b""
+
+
+STDLIB_BOOTSTRAP = process.BaseProcess._bootstrap  # type: ignore[attr-defined]
+
+
+def run_leanly(obj: Any, parent: int) -> int:
+    """Do what BaseProcess._bootstrap does, less what is done already: 30 us where that takes 150, cold.
+
+    Not done again: closing stdin (it is /dev/null, and so is sys.stdin). util.info() only where somebody logs.
+    """
+    code = 1
+    try:
+        become_process(obj, parent)
+        if util._logger is not None:  # type: ignore[attr-defined]
+            util.info("child process calling self.run()")
+        try:
+            obj.run()
+        finally:
+            if not RUNS_EXIT_HANDLERS:
+                util._exit_function()  # type: ignore[attr-defined]
+        code = 0
+    except SystemExit as error:
+        code = read_exit_code(error)
+    except BaseException:
+        from traceback import print_exc
+
+        if sys.stderr is not None:
+            sys.stderr.write(f"Process {obj.name}:\n")
+            print_exc()
+    finally:
+        threading._shutdown()  # type: ignore[attr-defined]
+        if util._logger is not None:  # type: ignore[attr-defined]
+            util.info("process exiting with exitcode %d", code)
+        ending.flush()
+    return code
+
+
+def become_process(obj: Any, parent: int) -> None:
+    """Be this process, in multiprocessing's eyes."""
+    if obj._start_method is not None:
+        context._force_start_method(obj._start_method)  # type: ignore[attr-defined]
+    process._process_counter = count(1)  # type: ignore[attr-defined]
+    process._children = set()  # type: ignore[attr-defined]
+    process._current_process = obj  # type: ignore[attr-defined]
+    process._parent_process = process._ParentProcess(obj._parent_name, obj._parent_pid, parent)  # type: ignore[attr-defined]
+    obj._after_fork()
+
+
+def read_exit_code(error: SystemExit) -> int:
+    """Give the exit code of a SystemExit, as BaseProcess._bootstrap reads it."""
+    if error.code is None:
+        return 0
+    if isinstance(error.code, int):
+        return error.code
+    sys.stderr.write(f"{error.code}\n")
+    return 1
 
 
 def prepare(said: dict[str, Any], birth: Birth) -> None:
@@ -151,4 +221,49 @@ def prepare(said: dict[str, Any], birth: Birth) -> None:
         context._default_context._actual_context = rebuild_context(said["context"], role.spec)  # type: ignore[attr-defined]
     elif said["start_method"] is not None:
         context._force_start_method(said["start_method"])  # type: ignore[attr-defined]
-    import_main(*said["main"])
+    if said["main"] != get_preloaded_main() or main_failed:
+        import_main(*said["main"])
+
+
+def rehearse(birth: Birth | None) -> bytes:
+    """Called in the template, to have the code above warm: give a payload, then (with the birth that got it) take it.
+    All that is changed of this process is put back."""
+    current = process.current_process()
+    installed = sys.modules.get("warmfork.doors.install")
+    if birth is None:
+        said = {
+            "name": current.name,
+            "authkey": bytes(current.authkey),
+            "log_to_stderr": False,
+            "log_level": None,
+            "orig_dir": process.ORIGINAL_DIR,  # type: ignore[attr-defined]
+            "start_method": None,
+            "context": None,
+            "installed": None,
+            "main": get_preloaded_main(),
+            "tracker_fd": -1,
+        }
+        values = write_values(said)
+        obj = (context.ForkServerProcess if installed is not None else ContextProcess)(name=current.name)  # type: ignore[attr-defined]
+        context.set_spawning_popen(obj)  # type: ignore[arg-type]
+        try:
+            return b"".join((len(values).to_bytes(4, "little"), values, dumps(obj, 5)))
+        finally:
+            context.set_spawning_popen(None)
+    names = ("_process_counter", "_children", "_current_process", "_parent_process", "_dangling")
+    kept = {name: getattr(process, name) for name in names}
+    chosen = context._default_context._actual_context  # type: ignore[attr-defined]
+    try:
+        obj = unpickle_process(birth)
+        become_process(obj, -1)
+        obj.run()
+    finally:
+        for name, value in kept.items():
+            setattr(process, name, value)
+        context._default_context._actual_context = chosen  # type: ignore[attr-defined]
+    return b""
+
+
+def get_preloaded_main() -> tuple[str, ...]:
+    """Give what the spec says of `__main__`."""
+    return role.spec.loader_arguments[:2] if role.spec is not None else ("", "")

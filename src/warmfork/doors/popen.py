@@ -50,7 +50,7 @@ class Popen:
         chosen.get_channel()
         kill = bool(process_obj.daemon)
         here = process.ORIGINAL_DIR or ""  # type: ignore[attr-defined]
-        order = feeding.Order("warmfork.doors.bootstrap:run_process", process_obj.name, kill, here=here)
+        order = feeding.Order(prepared.ENTRY, process_obj.name, kill, here=here)
         self.child: Child = get_client().start(
             chosen.get_spec(), order, lambda: self._make_payload(process_obj, chosen), chosen.start_timeout
         )

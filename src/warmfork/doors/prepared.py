@@ -25,7 +25,16 @@ if TYPE_CHECKING:
     from typing import Any
 
 LOADER = "warmfork.doors.bootstrap:prepare_template"
+ENTRY = "warmfork.doors.bootstrap:run_process"
 STOP_TIMEOUT = 5.0
+
+
+class ServerPreloadError(PreloadError, EOFError):
+    """A preload failed that was asked for with on_error="fail": programs of multiprocessing catch EOFError then."""
+
+    def __init__(self, module: str, cause: str, traceback: str = "") -> None:
+        super().__init__(module, cause, traceback)
+        self.add_note("Forkserver process may have crashed during module preloading. Check stderr.")
 
 
 class Prepared:
@@ -104,6 +113,7 @@ class Prepared:
                 preload=self.preload + self.asked,
                 policies=(self.on_preload_error,) * len(self.preload) + (self.asked_policy,) * len(self.asked),
                 audit=self.audit,
+                entry=ENTRY,
                 loader=LOADER,
                 loader_arguments=(kind, value, "installed" if self.installed else ""),
                 sys_path=tuple(get_sys_path()),
@@ -120,6 +130,8 @@ class Prepared:
         try:
             return client.get_channel(self.get_spec(), self.start_timeout)
         except PreloadError as error:
+            if error.module in self.asked and self.asked_policy == "fail":
+                raise ServerPreloadError(*error.args) from None
             if error.module != "__main__":
                 raise
             if error.cause.startswith("RuntimeError") and "bootstrapping phase" in error.cause:

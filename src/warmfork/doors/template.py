@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any
 
+ENTRY = "warmfork._child.call:run_call"
 GRACE = 1.0
 
 _serials = count(1)
@@ -125,7 +126,7 @@ class Template:
         folder = os.open(cwd, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) if cwd is not None else -1
         try:
             order = feeding.Order(
-                entry="warmfork._child.call:run_call",
+                entry=ENTRY,
                 name=name or f"{getattr(fn, '__name__', 'call')}-{next(self._names)}",
                 kill=True,
                 replies=True,
@@ -189,6 +190,7 @@ class Template:
                 preload=self.preload,
                 policies=(on_preload_error,) * len(self.preload),
                 audit=audit,
+                entry=ENTRY,
                 loader="",
                 loader_arguments=(),
                 sys_path=get_sys_path(),

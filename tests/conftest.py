@@ -1,0 +1,58 @@
+"""After each test: is anything left? And the settings that all tests share."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+from tests import leftovers
+from warmfork._machine import pids
+
+hypothesis.settings.register_profile("warmfork", deadline=None, database=None, max_examples=100)
+hypothesis.settings.load_profile("warmfork")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if report.when == "call":
+        item.stash[FAILED] = report.failed
+    return report
+
+
+FAILED = pytest.StashKey[bool]()
+
+
+@pytest.fixture(scope="session")
+def private_tmpdir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A TMPDIR of our own, so that what lies in it is ours."""
+    folder = tmp_path_factory.mktemp("t")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(folder))
+        patch.setattr(tempfile, "tempdir", None)
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def subreaper() -> None:
+    """Orphans of what we start become our children, so that none goes unseen."""
+    pids.become_subreaper()
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left(request: pytest.FixtureRequest, private_tmpdir: Path, subreaper: None) -> Iterator[None]:
+    """Fail a test that has left something behind (see leftovers.py)."""
+    pid = os.getpid()
+    before = leftovers.Snapshot(private_tmpdir)
+    yield
+    if os.getpid() != pid:
+        # A forked copy that ran on into pytest would report a second time.
+        os._exit(99)
+    left = before.collect()
+    if left and not request.node.stash.get(FAILED, False):
+        pytest.fail("left behind:\n" + "\n".join(left), pytrace=False)

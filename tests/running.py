@@ -1,0 +1,45 @@
+"""Programs that run while a test does something to them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.support import make_environment
+
+
+@contextmanager
+def run_meanwhile(
+    code: str, folder: Path, *arguments: str, name: str = "program.py", flags: Sequence[str] = (), **options: object
+) -> Iterator[subprocess.Popen[str]]:
+    """Start a program text as a file in `folder`. It is killed at the end of the block if it still runs.
+
+    Its stdout and stderr are pipes; whoever needs them reads them.
+    """
+    path = folder / name
+    path.write_text(textwrap.dedent(code))
+    env = options.pop("env", None)
+    program = subprocess.Popen(
+        [sys.executable, *flags, str(path), *arguments],
+        **{
+            "stdin": subprocess.PIPE,
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.PIPE,
+            "text": True,
+            "cwd": folder,
+            "env": make_environment({"PYTHONPATH": str(Path(__file__).parent.parent), **(env or {})}),
+            **options,
+        },
+    )
+    try:
+        yield program
+    finally:
+        program.kill()
+        for stream in (program.stdin, program.stdout, program.stderr):
+            if stream is not None:
+                stream.close()
+        program.wait(10)

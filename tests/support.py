@@ -1,0 +1,99 @@
+"""What tests share: waiting for something to be so, and running a program whose whole tree must end with it."""
+
+from __future__ import annotations
+
+import os
+import select
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from tests import leftovers
+
+T = TypeVar("T")
+
+TREE_DEADLINE = 2.0
+"""Seconds after a program's end within which all that it started is gone (DESIGN.md, section 7)."""
+
+
+class Done(NamedTuple):
+    """A program that has ended."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+def wait_until(predicate: Callable[[], T], deadline: float = 10.0, what: str = "") -> T:
+    """Ask until the answer is true, and give it. Fails after `deadline` seconds, naming `what` was waited for."""
+    until = time.monotonic() + deadline
+    while not (answer := predicate()):
+        if time.monotonic() > until:
+            raise AssertionError(f"not so within {deadline} s: {what or predicate}")
+        select.select((), (), (), 0.005)
+    return answer
+
+
+def make_environment(env: Mapping[str, str | None] | None = None) -> dict[str, str]:
+    """This program's environment with these changes; None removes a variable."""
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    for name, value in (env or {}).items():
+        environment.pop(name, None)
+        if value is not None:
+            environment[name] = value
+    return environment
+
+
+def run_program(
+    code: str,
+    folder: Path,
+    *arguments: str,
+    name: str = "program.py",
+    flags: Sequence[str] = (),
+    env: Mapping[str, str | None] | None = None,
+    stdin: str | None = None,
+    timeout: float = 60.0,
+    expect: int | None = 0,
+    leaves: bool = False,
+    **options: object,
+) -> Done:
+    """Run a program text as a file in `folder`, and give its exit code and what it wrote.
+
+    Fails where it takes longer than `timeout` seconds, where its exit code is not `expect` (None: any will do), and
+    where 2 s after its end a process that it started is still there (`leaves`: that is what the test is about).
+    `flags` go to the interpreter, `arguments` to the program, `options` to subprocess.Popen.
+    """
+    path = folder / name
+    path.write_text(textwrap.dedent(code))
+    before = leftovers.list_descendants()
+    program = subprocess.Popen(
+        [sys.executable, *flags, str(path), *arguments],
+        stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        cwd=folder,
+        env=make_environment(env),
+        **options,
+    )
+    try:
+        stdout, stderr = program.communicate(stdin, timeout=timeout)
+    except subprocess.TimeoutExpired:
+        # Its pipes may be held by what it left: end the whole tree, then read what there is.
+        leftovers.end(set(leftovers.list_descendants()) - set(before))
+        stdout, stderr = program.communicate()
+        raise AssertionError(f"it ran for over {timeout} s\nstdout:\n{stdout}\nstderr:\n{stderr}") from None
+    said = f"\nstdout:\n{stdout}\nstderr:\n{stderr}"
+    if expect is not None:
+        assert program.returncode == expect, f"it ended with {program.returncode}, not {expect}{said}"
+    if not leaves:
+        left = leftovers.wait_for_ends(before, time.monotonic() + TREE_DEADLINE)
+        lines = [f"{pid} ({state}): {leftovers.read_title(pid)}" for (pid, _), state in left.items()]
+        leftovers.end(left)
+        assert not lines, f"left {TREE_DEADLINE} s after its end: {lines}{said}"
+    return Done(program.returncode, stdout, stderr)

@@ -1,0 +1,188 @@
+"""What children do in the tests. It stands alone, since every child imports it: pytest would take each a tenth of a second."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import sys
+
+from tests import signs
+
+
+class Two(Exception):
+    """Its constructor takes two arguments, so plain pickle can't rebuild it."""
+
+    def __init__(self, left: str, right: str) -> None:
+        super().__init__(f"{left} and {right}")
+        self.left, self.right = left, right
+
+
+class Stubborn:
+    """Can't be pickled, and says so."""
+
+    def __reduce_ex__(self, protocol):
+        raise TypeError("a Stubborn stays where it is")
+
+
+class Holder:
+    """Something with a part that may not be picklable."""
+
+    def __init__(self, part: object) -> None:
+        self.part = part
+
+
+class Explosive:
+    """Can be pickled and not unpickled."""
+
+    def __reduce__(self):
+        return explode, ("on arrival",)
+
+
+class Late:
+    """Can be unpickled only once somebody has written to the FIFO at `path`."""
+
+    def __init__(self, path: str, value: object) -> None:
+        self.path, self.value = path, value
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        with open(state["path"]) as fifo:
+            fifo.readline()
+        self.__dict__ = state
+
+    def give(self) -> object:
+        return self.value
+
+
+def explode(text: str) -> None:
+    raise ValueError(text)
+
+
+def raise_error(error: BaseException) -> None:
+    raise error
+
+
+def raise_two() -> None:
+    raise Two("salt", "pepper")
+
+
+def raise_from_cause() -> None:
+    try:
+        raise KeyError("the cause")
+    except KeyError as cause:
+        raise Two("a", "b") from cause
+
+
+def raise_stubborn() -> None:
+    error = ValueError("with a part that can't be pickled")
+    error.part = Stubborn()
+    raise error
+
+
+def give(value: object) -> object:
+    return value
+
+
+def give_stubborn() -> object:
+    return Stubborn()
+
+
+def give_bytes(size: int) -> bytes:
+    return bytes(size)
+
+
+def give_function() -> object:
+    return lambda number: number + 1
+
+
+def end_by(number: int) -> None:
+    """Be ended by this signal."""
+    if number != signal.SIGKILL:
+        signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+
+
+def wait() -> None:
+    """Wait to be ended."""
+    while True:
+        signal.pause()
+
+
+def sign_and_wait(path: str) -> None:
+    """Say that we are here, and wait to be ended."""
+    signs.give(path)
+    wait()
+
+
+def sign_and_ignore_sigterm(path: str) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sign_and_wait(path)
+
+
+def print_text(text: str, number: int = 1) -> None:
+    print(text, file=sys.stdout if number == 1 else sys.stderr)
+
+
+def write_text(text: str, number: int = 1) -> None:
+    os.write(number, text.encode())
+
+
+def see_state() -> dict[str, object]:
+    """All of this process's state that a start transports."""
+    mask = os.umask(0o77)
+    os.umask(mask)
+    return {
+        "environ": dict(os.environ),
+        "cwd": os.getcwd(),
+        "umask": mask,
+        "argv": list(sys.argv),
+        "path": list(sys.path),
+        "nice": os.getpriority(os.PRIO_PROCESS, 0),
+        "affinity": sorted(os.sched_getaffinity(0)),
+        "scheduler": os.sched_getscheduler(0),
+        "limits": [resource.getrlimit(number) for number in range(16)],
+        "mask": sorted(map(int, signal.pthread_sigmask(signal.SIG_BLOCK, []))),
+        "ignored": [n for n in range(1, 65) if n not in (32, 33) and signal.getsignal(n) == signal.SIG_IGN],
+        "oom": open("/proc/self/oom_score_adj").read(),
+        "group": os.getpgrp(),
+        "session": os.getsid(0),
+    }
+
+
+def see_kernel_signals() -> tuple[int, int]:
+    """The masks of blocked and ignored signals, as the kernel has them and not as Python believes."""
+    with open("/proc/self/status") as file:
+        fields = dict(line.rstrip().split(":\t", 1) for line in file if ":\t" in line)
+    return int(fields["SigBlk"], 16), int(fields["SigIgn"], 16)
+
+
+def list_fds() -> dict[int, str]:
+    """The fds of this process, and what they are open on."""
+    found = {}
+    for entry in os.listdir("/proc/self/fd"):
+        try:
+            found[int(entry)] = os.readlink(f"/proc/self/fd/{entry}")
+        except FileNotFoundError:
+            continue
+    return found
+
+
+def get_module_names() -> list[str]:
+    return sorted(sys.modules)
+
+
+def get_attribute(module: str, name: str) -> object:
+    __import__(module)
+    return getattr(sys.modules[module], name)
+
+
+def get_pids() -> tuple[int, int]:
+    return os.getpid(), os.getppid()
+
+
+def use_memory(size: int) -> int:
+    """Have so many bytes of memory resident for a moment, and burn some CPU."""
+    held = bytearray(size)
+    for start in range(0, size, 4096):
+        held[start] = 1
+    return sum(held) and sum(i * i for i in range(300_000)) and len(held)

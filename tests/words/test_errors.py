@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import pickle
+
+import pytest
+
+import warmfork
+from warmfork._words import errors
+from warmfork._words.outcome import Signaled
+
+CASES = [
+    (errors.PreloadError("app.models", "ImportError: no", "Traceback ..."), ("module", "cause", "traceback")),
+    (errors.AuditError(('"torch" left 3 thread(s) running', "open GPU devices")), ("findings",)),
+    (errors.StartError("fork", "Resource temporarily unavailable"), ("step", "cause")),
+    (errors.ChildError("sum-1", Signaled(9), "Traceback ..."), ("name", "outcome", "detail")),
+    (errors.UnsupportedPlatform("warmfork runs on Linux, and this is win32"), ("what",)),
+]
+each_error = pytest.mark.parametrize(("error", "fields"), CASES, ids=lambda case: type(case).__name__)
+
+
+@each_error
+def test_an_error_survives_pickling_with_its_fields(error, fields):
+    for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1):
+        again = pickle.loads(pickle.dumps(error, protocol))
+        assert type(again) is type(error)
+        assert [getattr(again, field) for field in fields] == [getattr(error, field) for field in fields]
+        assert str(again) == str(error)
+
+
+@each_error
+def test_an_error_says_all_that_it_knows(error, fields):
+    text = str(error)
+    for field in fields:
+        value = getattr(error, field)
+        for part in value if isinstance(value, tuple) else (value,):
+            assert str(part) in text
+
+
+@pytest.mark.parametrize("kind", [errors.PreloadError, errors.AuditError, errors.UnsupportedPlatform])
+def test_an_error_with_one_remedy_names_it_in_its_last_line(kind):
+    error = next(error for error, _ in CASES if type(error) is kind)
+    assert str(error).splitlines()[-1].startswith("hint: ")
+
+
+def test_every_error_is_a_warmfork_error_and_has_a_case_here():
+    kinds = {kind for kind in vars(errors).values() if isinstance(kind, type)}
+    assert all(issubclass(kind, errors.WarmforkError) for kind in kinds)
+    assert kinds - {errors.WarmforkError} == {type(error) for error, _ in CASES}
+    assert all(getattr(warmfork, kind.__name__) is kind for kind in kinds), "users catch it by its public name"
+
+
+def test_without_a_traceback_there_is_no_empty_one():
+    assert "In the template" not in str(errors.PreloadError("m", "c"))
+    assert "In the child" not in str(errors.ChildError("m", Signaled(9)))
