@@ -127,6 +127,11 @@ def write_text(text: str, number: int = 1) -> None:
     os.write(number, text.encode())
 
 
+def read_text(path: str) -> str:
+    with open(path) as file:
+        return file.read()
+
+
 def see_state() -> dict[str, object]:
     """All of this process's state that a start transports."""
     mask = os.umask(0o77)
@@ -143,17 +148,21 @@ def see_state() -> dict[str, object]:
         "limits": [resource.getrlimit(number) for number in range(16)],
         "mask": sorted(map(int, signal.pthread_sigmask(signal.SIG_BLOCK, []))),
         "ignored": [n for n in range(1, 65) if n not in (32, 33) and signal.getsignal(n) == signal.SIG_IGN],
-        "oom": open("/proc/self/oom_score_adj").read(),
+        "oom": read_text("/proc/self/oom_score_adj"),
         "group": os.getpgrp(),
         "session": os.getsid(0),
     }
 
 
 def see_kernel_signals() -> tuple[int, int]:
-    """The masks of blocked and ignored signals, as the kernel has them and not as Python believes."""
+    """The masks of blocked and ignored signals, as the kernel has them and not as Python believes.
+
+    32 and 33 are left out: they are the threads library's own, and posix_spawn() ignores them.
+    """
     with open("/proc/self/status") as file:
-        fields = dict(line.rstrip().split(":\t", 1) for line in file if ":\t" in line)
-    return int(fields["SigBlk"], 16), int(fields["SigIgn"], 16)
+        fields = dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
+    theirs = 3 << 31
+    return int(fields["SigBlk"], 16) & ~theirs, int(fields["SigIgn"], 16) & ~theirs
 
 
 def list_fds() -> dict[int, str]:
@@ -186,3 +195,31 @@ def use_memory(size: int) -> int:
     for start in range(0, size, 4096):
         held[start] = 1
     return sum(held) and sum(i * i for i in range(300_000)) and len(held)
+
+
+def get_c_variable(name: str) -> bytes | None:
+    """What C code sees of the environment."""
+    import ctypes
+
+    getenv = ctypes.CDLL(None).getenv
+    getenv.restype = ctypes.c_char_p
+    found: bytes | None = getenv(name.encode())
+    return found
+
+
+def draw_random() -> float:
+    import random
+
+    return random.random()
+
+
+def draw_numpy() -> float:
+    import numpy
+
+    return float(numpy.random.random())
+
+
+def seed_numpy() -> None:
+    import numpy
+
+    numpy.random.seed(7)

@@ -20,10 +20,16 @@ from tests.support import wait_until
 
 
 @pytest.fixture(scope="module")
-def template() -> Iterator[warmfork.Template]:
+def shared() -> Iterator[warmfork.Template]:
     with warmfork.Template(preload=["tests.targets"]) as made:
         made.wait_ready()
         yield made
+
+
+@pytest.fixture
+def template(shared: warmfork.Template) -> Iterator[warmfork.Template]:
+    yield shared
+    shared._children.clear()  # it keeps the handles of its last children until the next start
 
 
 def test_a_result_is_what_the_function_returned(template: warmfork.Template):

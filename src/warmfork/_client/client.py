@@ -37,7 +37,6 @@ class Client:
         self.tree: launch.Tree | None = None
         self.door = door
         self.door_identity = identity or (fds.identify(door.fileno()) if door is not None else (0, 0))
-        self.prefix = ""
         self.credentials = get_credentials()
         self.channels: dict[tuple[object, ...], Channel] = {}
         self.retired: list[Channel] = []
@@ -59,7 +58,7 @@ class Client:
             if self.door is None:
                 executable, flags = (spec.executable, spec.flags) if spec else get_interpreter()
                 environment = spec.environment if spec else state.join_environment(state.get_environment())
-                self.tree = launch.launch_tracker(executable, flags, environment, self.prefix)
+                self.tree = launch.launch_tracker(executable, flags, environment, role.prefix)
                 self.door = self.tree.door
                 self.door_identity = fds.identify(self.door.fileno())
             return self.door
@@ -299,7 +298,6 @@ def forget_after_fork() -> None:
     if old is None:
         return
     new = Client(old.door, old.door_identity)
-    new.prefix = old.prefix
     for channel in (*old.channels.values(), *old.retired):
         if channel.socket.fileno() >= 0:
             channel.socket.close()

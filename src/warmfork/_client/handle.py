@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from _thread import RLock
 from time import monotonic
 
 from warmfork._client import launch
@@ -39,6 +40,7 @@ class Child:
         self._feed_state = "open"
         self._words: list[messages.Message] = []
         self._memory = -1
+        self._reading = RLock()  # any thread's start() may read what this child says, see Client.tidy()
 
     @classmethod
     def from_answer(cls, channel: Channel, answer: Answer, order: Order) -> Child:
@@ -130,9 +132,13 @@ class Child:
         without a result: it was killed, left by sys.exit(), or could not become what was asked.
         """
         deadline = None if timeout is None else monotonic() + timeout
-        while self._feed_state in ("open", "running") and self.feed is not None:
+        while self._feed_state in ("open", "running"):
+            feed = self.feed
+            number = feed.fileno() if feed is not None else -1
+            if number < 0:
+                break
             rest = None if deadline is None else deadline - monotonic()
-            if not fds.wait_any_readable((self.feed.fileno(), self._pidfd), rest):
+            if not fds.wait_any_readable((number, self._pidfd), rest):
                 raise TimeoutError(f"{self.name} (pid {self.pid}) still runs after {timeout} s")
             self._read_feed()
             if self._feed_state in ("open", "running") and fds.wait_readable(self._pidfd, 0):
@@ -161,32 +167,33 @@ class Child:
 
     def _read_feed(self) -> None:
         """Read what the child has said so far."""
-        while self.feed is not None and self._feed_state != "ended":
-            try:
-                got = fds.receive(self.feed)
-            except BlockingIOError:
-                return
-            except ConnectionResetError:
-                continue
-            except OSError:
-                got = fds.Received(b"", [], 0, False)
-            try:
-                message = wire.decode(got.data)
-                self._feed_state = protocol.step(protocol.FEED, self._feed_state, protocol.UP, message)
-            except ValueError:  # the end of the feed, or nonsense: the child has no more to say that we could hear
-                fds.close_all(got.fds)
-                self._feed_state = "ended"
+        with self._reading:
+            while self.feed is not None and self._feed_state != "ended":
+                try:
+                    got = fds.receive(self.feed)
+                except BlockingIOError:
+                    return
+                except ConnectionResetError:
+                    continue
+                except OSError:
+                    got = fds.Received(b"", [], 0, False)
+                try:
+                    message = wire.decode(got.data)
+                    self._feed_state = protocol.step(protocol.FEED, self._feed_state, protocol.UP, message)
+                except ValueError:  # the end of the feed, or nonsense: the child has no more to say that we could hear
+                    fds.close_all(got.fds)
+                    self._feed_state = "ended"
+                    self.keep = None
+                    if not self._replies:
+                        self.let_go()
+                    return
+                if got.fds:
+                    self._memory = got.fds.pop(0)
+                    fds.close_all(got.fds)
+                self._words.append(message)
                 self.keep = None
-                if not self._replies:
+                if self._feed_state == "ended" or not self._replies:
                     self.let_go()
-                return
-            if got.fds:
-                self._memory = got.fds.pop(0)
-                fds.close_all(got.fds)
-            self._words.append(message)
-            self.keep = None
-            if self._feed_state == "ended" or not self._replies:
-                self.let_go()
 
     def _unpickle(self, message: messages.Returned | messages.Raised) -> object:
         """Unpickle what came along."""

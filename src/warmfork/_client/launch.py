@@ -25,11 +25,6 @@ class Tree:
         self.pidfd = pidfd
 
 
-def get_tree_id() -> str:
-    """Give what the names of this process's tree begin with: its pid and 16 bits of chance, 8 characters or so."""
-    return f"{os.getpid():x}{os.urandom(2).hex()}"
-
-
 def get_program_name() -> str:
     """Give what a user would call this program."""
     main = sys.modules.get("__main__")

@@ -21,6 +21,7 @@ from _socket import (
 )
 from _struct import Struct, pack, unpack
 from select import POLLIN, POLLOUT, poll
+from time import monotonic
 
 MOST_FDS = 253
 """The kernel's limit for one message (SCM_MAX_FD, include/net/scm.h). Python's reduction.MAXFDS_TO_SEND says 256."""
@@ -66,15 +67,20 @@ def send(to: socket, data: bytes, fds: list[int] | tuple[int, ...] = ()) -> None
 
 def send_within(to: socket, data: bytes, fds: list[int] | tuple[int, ...] = (), timeout: float = 10.0) -> None:
     """Send one message, waiting up to `timeout` seconds for room. Raises TimeoutError after that, or OSError."""
-    try:
-        send(to, data, fds)
-    except BlockingIOError:
-        # O_NONBLOCK is never set on a socket that others share (a child's would appear in the parent): wait by poll.
-        room = poll()
-        room.register(to.fileno(), POLLOUT)
-        if not room.poll(timeout * 1000):
-            raise TimeoutError(f"the receiver has read nothing for {timeout} s") from None
-        send(to, data, fds)
+    deadline = -1.0
+    while True:
+        try:
+            return send(to, data, fds)
+        except BlockingIOError:
+            # O_NONBLOCK is never set on a socket that others share (a child's would appear in the parent): wait by
+            # poll, and again where one of those others was quicker.
+            now = monotonic()
+            if deadline < 0:
+                deadline = now + timeout
+            room = poll()
+            room.register(to.fileno(), POLLOUT)
+            if not room.poll(max(0.0, deadline - now) * 1000):
+                raise TimeoutError(f"the receiver has read nothing for {timeout} s") from None
 
 def receive(from_: socket, ancillary: int = FEW, flags: int = RECEIVE, size: int = BUFFER) -> Received:
     """Receive one message. Raises BlockingIOError where there is none; `data` is empty at the end of the stream."""
@@ -164,6 +170,15 @@ def identify(fd: int) -> tuple[int, int]:
     """Give (st_dev, st_ino): what an fd number must still mean before a cached one is used (0.85 us)."""
     info = os.fstat(fd)
     return info.st_dev, info.st_ino
+
+
+def is_still(fd: int, identity: tuple[int, int]) -> bool:
+    """Does this fd still mean what it meant? The program may have closed it, and opened something else (M9)."""
+    try:
+        return identify(fd) == identity
+    except OSError:
+        return False
+
 
 __all__ = ["socket"]
 

@@ -11,6 +11,8 @@ PROGRAM, TEMPLATE, CHILD = "program", "template", "child"
 kind = PROGRAM
 door = -1
 parent = -1
+prefix = ""
+"""How the names of this tree's semaphores begin in /dev/shm."""
 spec: Spec | None = None
 
 

@@ -10,7 +10,7 @@ import os
 import sys
 from resource import getrlimit, setrlimit
 
-from warmfork._machine import signals
+from warmfork._machine import fds, signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,23 +55,21 @@ def join_environment(environment: dict[bytes, bytes]) -> tuple[str, ...]:
     return tuple(os.fsdecode(name + b"=" + value) for name, value in environment.items())
 
 
-_oom_fd: tuple[int, int] = (0, -1)
+_oom_fd: tuple[int, int, tuple[int, int]] = (0, -1, (0, 0))
 
 
 def get_oom_score() -> bytes:
-    """Read /proc/self/oom_score_adj through an fd that is kept open: 2 us where an open() takes 15."""
+    """Read /proc/self/oom_score_adj through an fd that is kept open: 3 us where an open() takes 15."""
     global _oom_fd
-    pid, fd = _oom_fd
+    pid, fd, identity = _oom_fd
     try:
-        if pid != os.getpid():
-            # A fork's copy of the fd still names the parent.
-            fd = -1
-            opened = os.open("/proc/self/oom_score_adj", os.O_RDONLY | os.O_CLOEXEC)
-            fd = move_high(opened)
-            _oom_fd = os.getpid(), fd
+        # A fork's copy of the fd still names the parent; and the program may have closed all its fds (M9).
+        if pid != os.getpid() or not fds.is_still(fd, identity):
+            fd = move_high(os.open("/proc/self/oom_score_adj", os.O_RDONLY | os.O_CLOEXEC))
+            _oom_fd = os.getpid(), fd, fds.identify(fd)
         return os.pread(fd, 16, 0)
     except OSError:
-        _oom_fd = 0, -1
+        _oom_fd = 0, -1, (0, 0)
         return b""
 
 

@@ -21,25 +21,28 @@ if TYPE_CHECKING:
     from warmfork._words.spec import Spec
 
 
-def main(control: fds.socket) -> NoReturn:
-    """Be a template, for the tracker at the other end of this socket."""
+def main(
+    control: fds.socket, launched: tuple[int, int, int, int, int] | None = None, client: tuple[int, int, int] | None = None
+) -> NoReturn:
+    """Be a template, for the tracker at the other end of this socket.
+
+    `launched` is generation, spec, board, log and door where the tracker forked us; else a Launch brings them.
+    `client` is the channel, pid and pidfd of the first client; others come by Adopt.
+    """
     # Before any preload can register its own: child handlers run in the order of registration.
     os.register_at_fork(after_in_child=server.close_in_child)
     gc.disable()
     signals.set_mask(signals.HELPERS_BLOCK)
-    got = fds.receive(control, flags=fds.RECEIVE_BLOCKING)
-    launch = wire.decode(got.data)
-    if not isinstance(launch, messages.Launch) or len(got.fds) != 4:
-        raise RuntimeError(f"a template starts with a Launch and 4 fds, not {launch!r} and {len(got.fds)}")
-    spec_fd, board_fd, log, door = got.fds
+    generation, spec_fd, board_fd, log, door = launched or receive_launch(control)
     spec = read_spec(spec_fd)
     os.close(spec_fd)
+    os.ftruncate(board_fd, board_.SIZE)
     board = board_.Board(memory.map_shared(board_fd, board_.SIZE))
     os.close(board_fd)
-    board.begin(launch.generation, os.getpid(), monotonic_ns())
+    board.begin(generation, os.getpid(), monotonic_ns())
     titles.load()
-    titles.set_title(f"warmfork: template {spec.name} gen={launch.generation} [preloading]")
-    made = prepare(spec, board, control, log, door, launch.generation)
+    titles.set_title(f"warmfork: template {spec.name} gen={generation} [preloading]")
+    made = prepare(spec, board, control, log, door, generation, client)
     code = 1
     try:
         birth = made.serve()
@@ -55,6 +58,15 @@ def main(control: fds.socket) -> NoReturn:
         ending.leave(code)
 
 
+def receive_launch(control: fds.socket) -> tuple[int, int, int, int, int]:
+    """Receive generation, spec, board, log and door."""
+    got = fds.receive(control, flags=fds.RECEIVE_BLOCKING)
+    message = wire.decode(got.data)
+    if not isinstance(message, messages.Launch) or len(got.fds) != 4:
+        raise RuntimeError(f"a template starts with a Launch and 4 fds, not {message!r} and {len(got.fds)}")
+    return message.generation, *got.fds  # type: ignore[return-value]
+
+
 def read_spec(fd: int) -> Spec:
     """Read the spec from its memfd."""
     from warmfork._words.spec import Spec
@@ -66,7 +78,13 @@ def read_spec(fd: int) -> Spec:
 
 
 def prepare(
-    spec: Spec, board: board_.Board, control: fds.socket, log: int, door: int, generation: int
+    spec: Spec,
+    board: board_.Board,
+    control: fds.socket,
+    log: int,
+    door: int,
+    generation: int,
+    client: tuple[int, int, int] | None,
 ) -> server.Server:
     """Preload and seal; where that fails, tell the clients that wait, and leave."""
     from warmfork._machine import role
@@ -82,20 +100,26 @@ def prepare(
         kept = tuple(fd for fd in fds.list_fds() if fd not in own)
         seal.seal(spec, notes, folder, log)
     except preload.Failure as failure:
-        refuse(control, messages.PreloadFailed(failure.module, failure.cause[:4000], failure.traceback))
+        refuse(control, client, messages.PreloadFailed(failure.module, failure.cause[:4000], failure.traceback))
     except seal.Unsafe as unsafe:
-        refuse(control, messages.Unsafe(tuple(finding[:1000] for finding in unsafe.findings[:20])))
+        refuse(control, client, messages.Unsafe(tuple(finding[:1000] for finding in unsafe.findings[:20])))
     os.close(log)
     os.close(folder)
     made = server.Server(spec, board, generation, control, kept)
     made.notes = tuple(note[:2000] for note in notes.notes)
+    if client is not None:
+        made.adopt(fds.adopt_socket(client[0]), client[1], client[2])
     fds.send(control, wire.encode(messages.Sealed(generation)))
     return made
 
 
-def refuse(control: fds.socket, answer: messages.Message) -> NoReturn:
+def refuse(control: fds.socket, client: tuple[int, int, int] | None, answer: messages.Message) -> NoReturn:
     """Give this answer to every client that waits, and end."""
     data = wire.encode(answer)
+    if client is not None:
+        channel = fds.adopt_socket(client[0])
+        fds.send(channel, data)
+        channel.close()
     while fds.wait_readable(control.fileno(), 0):
         got = fds.receive(control)
         if not got.data:

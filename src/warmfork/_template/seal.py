@@ -31,8 +31,9 @@ def seal(spec: Spec, notes: preload.Notes, folder: int, log: int) -> None:
     # The program's stdout and stderr are let go here: from now on its pipes end when it ends (row 47b).
     os.dup2(log, 1)
     os.dup2(log, 2)
-    ending.prepare_helper()
-    gc.collect()
+    if spec.preload:
+        ending.prepare_helper()
+        gc.collect()
     gc.freeze()
     if spec.audit == "refuse" and findings:
         raise Unsafe(tuple(findings))

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import gc
 import os
-from collections import deque
+from _collections import deque  # without the collections module, which costs a bare template 2 ms
 from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, epoll
 from time import monotonic, monotonic_ns
 
+from warmfork._child import ending
 from warmfork._child.birth import Birth
 from warmfork._machine import fds, signals, state, titles
 from warmfork._words import board as board_
@@ -98,7 +99,7 @@ class Server:
             if self.titled != len(self.children):
                 self.show_title()
 
-    def rehearse_meanwhile(self) -> float | None:
+    def rehearse_meanwhile(self) -> float:
         """Make the next births faster. Gives the time-out with which to poll next."""
         if self.poller.poll(IDLE):
             return 0.0
@@ -109,9 +110,8 @@ class Server:
         if next(self.rehearsal, None) is None:
             self.rehearsal = None
             self.rehearsed = True
-            self.titled = -1
+            self.titled = -1  # the loop shows the title again before it waits
             gc.freeze()
-            return None
         return 0.0
 
     def watch(self, fd: int, handler: Callable[[int], None], events: int = EPOLLIN) -> None:

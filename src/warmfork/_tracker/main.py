@@ -22,26 +22,29 @@ def main() -> NoReturn:
     os.set_inheritable(DOOR, False)
     root = fds.receive(door, flags=fds.RECEIVE_BLOCKING)
     first = try_receive(door)
-    control = None
     started = None
     if first is not None and first.data and first.data[0] == HELLO and len(first.fds) >= 4 and is_bare():
         # A second interpreter would take 8 ms more. This one has the program's flags, environment and site, and has
         # imported nothing yet that a template does not need.
-        started = fork_template(door, root, first)
-        control = started.control
+        started = fork_template(door, first)
+        # The program waits for the template and for nothing else: leave it the processor, and come after.
+        fds.wait_readable(started.control.fileno(), PATIENCE)
     from warmfork._tracker.server import Server
 
-    server = Server(door, root)
-    if first is not None:
-        server.serve_first(first, started)
     code = 1
     try:
+        server = Server(door, root)
+        if first is not None:
+            server.serve_first(first, started)
         code = server.serve()
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
     finally:
-        if control is not None:
-            control.detach()
         os._exit(code)
 
+
+PATIENCE = 1.0
+"""Seconds that the tracker stays out of the way of the first template."""
 
 HELLO = 1
 """The tag of a Hello: the messages module is imported after the fork, in both processes at once."""
@@ -67,21 +70,21 @@ def is_bare() -> bool:
     return len(os.listdir("/proc/self/task")) == 1
 
 
-def fork_template(door: fds.socket, root: fds.Received, hello: fds.Received) -> Started:
-    """Fork the template. Returns in the tracker only."""
+def fork_template(door: fds.socket, hello: fds.Received) -> Started:
+    """Fork the template; it has what a Launch and an Adopt would have brought. Returns in the tracker only."""
     control, theirs = fds.make_pair()
     board = fds.make_memory("warmfork-board")
     log = make_log()
+    channel, pidfd, spec, its_door = hello.fds[:4]
     pid = os.fork()
     if pid == 0:
-        keep = (theirs.fileno(),)
-        fds.close_all_but(keep)
+        fds.close_all_but(tuple(sorted((theirs.fileno(), board, log, channel, pidfd, spec, its_door))))
         for socket in (control, door):
             socket.detach()
         from warmfork._template.main import main as be_template
 
         try:
-            be_template(theirs)
+            be_template(theirs, (1, spec, board, log, its_door), (channel, hello.pid, pidfd))
         except BaseException:
             sys.excepthook(*sys.exc_info())
         finally:

@@ -123,9 +123,7 @@ class Server:
         spec = read_spec(spec_fd)
         template = Template(identify(spec), spec.name, 1, started.pid, started.control, started.board, started.log)
         self.add_template(template)
-        os.ftruncate(started.board, board_.SIZE)
-        launch(template, spec_fd, first.fds[3])
-        self.serve_message(first)
+        fds.close_all(first.fds)
 
     def read_door(self, events: int) -> None:
         """Read one message from the door."""

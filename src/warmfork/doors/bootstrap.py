@@ -53,7 +53,7 @@ class InheritedFd:
 
 def prepare_template(kind: str, value: str, installed: str) -> list[str]:
     """Run `__main__` as `__mp_main__`, once for all children (rows 12 to 16). Gives notes for the client's log."""
-    resources.take_over("")
+    resources.take_over()
     if installed:
         from warmfork.doors.install import adopt_installed
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from multiprocessing import context, process
 
-from warmfork.doors.options import START_TIMEOUT
+from warmfork.doors.options import START_TIMEOUT, check_choice, check_policies, check_preload
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,8 +47,8 @@ class Context(context.BaseContext):
 
     _name = "forkserver"
 
-    def __init__(self, prepared: Prepared | None, description: tuple[Any, ...] = (), spec: Spec | None = None) -> None:
-        self._prepared = prepared
+    def __init__(self, description: tuple[Any, ...], spec: Spec | None = None) -> None:
+        self._prepared: Prepared | None = None
         self._description = description
         self._spec = spec
         self._process: type[ContextProcess] | None = None
@@ -75,8 +75,6 @@ class Context(context.BaseContext):
     def set_forkserver_preload(self, module_names: list[str], *, on_error: str = "warn") -> None:
         """Preload these modules as well as those of get_context(). A template that runs already is replaced at the
         next start. `on_error` is "fail", "warn" (logged, the default) or "ignore"."""
-        from warmfork.doors.options import check_choice
-
         check_choice("on_error", on_error, ("ignore", "warn", "fail"))
         names = list(module_names)
         if not all(type(name) is str for name in names):
@@ -123,9 +121,16 @@ def get_context(
 
     Raises UnsupportedPlatform where warmfork can't work.
     """
-    from warmfork.doors.prepared import make_prepared
+    from warmfork._machine import platform
+    from warmfork.doors import resources
 
-    return Context(make_prepared(preload, name, on_preload_error, audit, start_timeout, installed=False))
+    platform.check()
+    items = check_preload(preload)
+    check_policies(on_preload_error, audit)
+    resources.take_over()
+    # The first part of what Prepared.describe() gives: it is made at the first start. A script that calls this is run
+    # in its own template too, where nothing is started.
+    return Context((items, name, on_preload_error, audit, start_timeout, False))
 
 
 _contexts: dict[tuple[Any, ...], Context] = {}
@@ -135,5 +140,5 @@ def rebuild_context(description: tuple[Any, ...], spec: Spec | None = None) -> C
     """Give the context of this description: one for each, in each process. In a child that was started from it, `spec`
     is that of the template from which the child was forked."""
     if description not in _contexts:
-        _contexts[description] = Context(None, description, spec)
+        _contexts[description] = Context(description, spec)
     return _contexts[description]

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 CONTEXT = "multiprocessing.context"
 POPEN = "multiprocessing.popen_forkserver"
 FORKSERVER = "multiprocessing.forkserver"
+SYNCHRONIZE = "multiprocessing.synchronize"
+RESOURCE_TRACKER = "multiprocessing.resource_tracker"
 
 installed: Prepared | None = None
 _originals: dict[str, Any] = {}
@@ -44,10 +46,16 @@ def install(
 
     Raises UnsupportedPlatform where warmfork can't work; the stdlib's forkserver stays then.
     """
+    from warmfork._machine import role
+
+    global installed
+    if role.kind == role.TEMPLATE:
+        # A script that installs is run in its own template: nothing is started there, so nothing need be loaded.
+        adopt_installed()
+        return
     from warmfork.doors.options import START_TIMEOUT
     from warmfork.doors.prepared import make_prepared
 
-    global installed
     items = tuple(preload) or read_preload()
     timeout = start_timeout
     if timeout is None:
@@ -58,7 +66,6 @@ def install(
         on_preload_error or os.environ.get("WARMFORK_ON_PRELOAD_ERROR") or "raise",
         audit or os.environ.get("WARMFORK_AUDIT") or "warn",
         timeout,
-        installed=True,
     )
     if peek_installed() is not None and installed is not None:
         made.asked, made.asked_policy, made.epoch = installed.asked, installed.asked_policy, installed.epoch
@@ -98,8 +105,19 @@ def uninstall() -> None:
 
 
 def install_from_environment() -> None:
-    """Install, once multiprocessing.context has run. Nothing of ours is loaded before a process is started."""
+    """Install, once multiprocessing.context has run. Nothing more of ours is loaded before something is started or
+    named."""
     patch()
+    for module in (SYNCHRONIZE, RESOURCE_TRACKER):
+        if module not in startup.WATCHED:
+            startup.watch(module, take_over_resources)
+
+
+def take_over_resources(_module: ModuleType) -> None:
+    """The program is about to make something with a name."""
+    from warmfork.doors import resources
+
+    resources.take_over()
 
 
 def adopt_installed(description: tuple[Any, ...] | None = None, spec: Spec | None = None) -> None:

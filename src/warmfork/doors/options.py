@@ -30,3 +30,9 @@ def check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:
     """Check an option that is one of a few words. Raises ValueError."""
     if value not in choices:
         raise ValueError(f"{option} is one of {', '.join(map(repr, choices))}, not {value!r}")
+
+
+def check_policies(on_preload_error: str, audit: str) -> None:
+    """Check the options that all doors have. Raises ValueError."""
+    check_choice("on_preload_error", on_preload_error, ("raise", "warn"))
+    check_choice("audit", audit, ("refuse", "warn", "off"))

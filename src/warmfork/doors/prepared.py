@@ -17,7 +17,7 @@ from warmfork._machine import fds, platform, state
 from warmfork._words.errors import PreloadError, StartError
 from warmfork._words.spec import Spec, identify
 from warmfork.doors import resources
-from warmfork.doors.options import check_choice, check_preload
+from warmfork.doors.options import check_policies, check_preload
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -78,9 +78,11 @@ class Prepared:
 
     @classmethod
     def from_description(cls, description: tuple[Any, ...], spec: Spec | None) -> Prepared:
-        """Make the same in a child, with the spec of its own template."""
+        """Make one from what describe() gave, or from the first six of it; in a child, with the spec of its own
+        template."""
         made = cls(*description[:6])
-        made.asked, made.asked_policy, made.epoch, made.main_is_unsafe = description[6:]
+        if description[6:]:
+            made.asked, made.asked_policy, made.epoch, made.main_is_unsafe = description[6:]
         made.spec = spec
         return made
 
@@ -170,21 +172,14 @@ class Prepared:
 
 
 def make_prepared(
-    preload: Iterable[str],
-    name: str | None,
-    on_preload_error: str,
-    audit: str,
-    start_timeout: float | None,
-    *,
-    installed: bool,
+    preload: Iterable[str], name: str | None, on_preload_error: str, audit: str, start_timeout: float | None
 ) -> Prepared:
-    """Check the options, and have names tracked by our tracker from here on."""
+    """Check the options of install(), and have names tracked by our tracker from here on."""
     platform.check()
     items = check_preload(preload)
-    check_choice("on_preload_error", on_preload_error, ("raise", "warn"))
-    check_choice("audit", audit, ("refuse", "warn", "off"))
+    check_policies(on_preload_error, audit)
     resources.take_over()
-    return Prepared(items, name, on_preload_error, audit, start_timeout, installed)
+    return Prepared(items, name, on_preload_error, audit, start_timeout, installed=True)
 
 
 def describe_main() -> tuple[str, str]:

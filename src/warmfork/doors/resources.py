@@ -7,42 +7,56 @@ took a bound `register` earlier, and we speak nobody else's wire format (row 67)
 from __future__ import annotations
 
 import os
-from multiprocessing import process, resource_tracker
+import sys
+from multiprocessing import process
 
 from warmfork._machine import role
 from warmfork._words import messages
+from warmfork.doors import startup
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from types import ModuleType
+    from typing import Any
+
     from warmfork._client.client import Client
 
-STDLIB = resource_tracker._resource_tracker
-CLASS = type(STDLIB)
+MODULE = "multiprocessing.resource_tracker"
 LONGEST = 255
 """Bytes of a name (NAME_MAX)."""
 
-_pid_of_stdlib: int | None = None
 
-
-def take_over(prefix: str | None = None) -> None:
-    """Have names registered with our tracker from now on. Does nothing where that is so already, or where this
-    process was started by spawn or loky and was given the tracker of its parent."""
-    if "_send" in vars(STDLIB) or is_foreign():
+def take_over() -> None:
+    """Have names registered with our tracker from now on, as soon as there is somebody who registers them."""
+    if startup.WATCHED.get(MODULE) is patch:
         return
-    if prefix is None and role.kind == role.PROGRAM:
-        from warmfork._client import launch
-
-        client = get_client()
-        tree = launch.get_tree_id()
-        client.prefix = f"sem.mp-{tree}-"
+    if role.kind == role.PROGRAM and not role.prefix:
+        tree = f"{os.getpid():x}{os.urandom(2).hex()}"
+        role.prefix = f"sem.mp-{tree}-"
         # All that inherit this process's configuration name their semaphores so, and what is never registered is
         # found by it at the end of the tree (M20).
         process.current_process()._config["semprefix"] = f"/mp-{tree}"  # type: ignore[attr-defined]
-    STDLIB._send = send  # type: ignore[method-assign]
-    STDLIB.getfd = getfd  # type: ignore[method-assign]
-    if hasattr(CLASS, "_stop"):
-        STDLIB._stop = stop
-    resource_tracker.ensure_running = ensure_running
+    startup.watch(MODULE, patch)
+
+
+def patch(module: ModuleType) -> None:
+    """Put ours on the stdlib's one object, unless this process was started by spawn or loky and was given the tracker
+    of its parent."""
+    stdlib = module._resource_tracker  # type: ignore[attr-defined]
+    if stdlib._fd is not None and stdlib._pid is None and role.kind != role.CHILD:
+        return
+    stdlib._send = send
+    stdlib.getfd = getfd
+    if hasattr(type(stdlib), "_stop"):
+        stdlib._stop = stop
+    module.ensure_running = ensure_running  # type: ignore[attr-defined]
+
+
+def get_stdlib() -> Any:
+    """Give the stdlib's one ResourceTracker."""
+    from multiprocessing import resource_tracker
+
+    return resource_tracker._resource_tracker
 
 
 def get_client() -> Client:
@@ -52,26 +66,16 @@ def get_client() -> Client:
     return get_client()
 
 
-def is_foreign() -> bool:
-    """Was this process given the tracker of the parent that spawned it?"""
-    return STDLIB._fd is not None and STDLIB._pid is None and role.kind != role.CHILD
-
-
 def adopt_child(fd: int) -> None:
     """In a child: take the stdlib's tracker over from the parent, where that runs one beside ours."""
     if fd >= 0:
-        STDLIB._fd = fd
+        get_stdlib()._fd = fd
 
 
 def get_stdlib_fd() -> int | None:
     """Give the fd of the stdlib's own tracker, where this process talks to one."""
-    fd: int | None = STDLIB._fd
-    return fd
-
-
-def is_stdlib_running() -> bool:
-    """Does the stdlib's own tracker run beside ours in this process?"""
-    return STDLIB._fd is not None
+    module = sys.modules.get(MODULE)
+    return module._resource_tracker._fd if module is not None else None
 
 
 def ensure_running() -> None:
@@ -81,39 +85,44 @@ def ensure_running() -> None:
 
 def getfd() -> int:
     """Give the real pipe of the stdlib's tracker, for a child that is to be spawned with it."""
+    stdlib = get_stdlib()
     get_client().tell(messages.Mixed())
-    CLASS.ensure_running(STDLIB)
-    fd = STDLIB._fd
-    if fd is None:
+    type(stdlib).ensure_running(stdlib)
+    if stdlib._fd is None:
         raise RuntimeError("multiprocessing's resource tracker did not start")
+    fd: int = stdlib._fd
     return fd
 
 
 def send(cmd: str, name: str, rtype: str) -> None:
     """Take a message that was meant for the stdlib's tracker."""
-    if len(os.fsencode(name)) > LONGEST:
-        raise ValueError(f"name too long: {len(os.fsencode(name))} bytes, and at most {LONGEST} are allowed")
+    size = len(os.fsencode(name))
+    if size > LONGEST:
+        raise ValueError(f"name too long: {size} bytes, and at most {LONGEST} are allowed")
+    stdlib = get_stdlib()
+    kind = type(stdlib)
     client = get_client()
     if cmd == "REGISTER":
-        if STDLIB._fd is not None and STDLIB._pid is not None:
-            CLASS.ensure_running(STDLIB)  # it may have died, and then says so
+        if stdlib._fd is not None and stdlib._pid is not None:
+            kind.ensure_running(stdlib)  # it may have died, and then says so
         client.tell(messages.Register(rtype, name))
     elif cmd == "UNREGISTER":
         client.tell(messages.Unregister(rtype, name))
-        if is_stdlib_running():
+        if stdlib._fd is not None:
             # A spawned child may have registered it there. A REGISTER first, so that its set has it to remove.
-            CLASS._send(STDLIB, "REGISTER", name, rtype)
-            CLASS._send(STDLIB, "UNREGISTER", name, rtype)
+            kind._send(stdlib, "REGISTER", name, rtype)
+            kind._send(stdlib, "UNREGISTER", name, rtype)
 
 
 def stop(*arguments: object, **named: object) -> None:
     """Have the names removed that are left, as the tests of multiprocessing do at their end."""
-    if STDLIB._pid is not None:
-        CLASS._stop(STDLIB, *arguments, **named)
+    stdlib = get_stdlib()
+    if stdlib._pid is not None:
+        type(stdlib)._stop(stdlib, *arguments, **named)
         return
     client = get_client()
     if client.door is not None:
         from warmfork._client import launch
 
         answer = launch.ask(client.door, messages.Sweep(), 10.0)
-        STDLIB._exitcode = int(isinstance(answer, messages.Swept) and answer.left > 0)
+        stdlib._exitcode = int(isinstance(answer, messages.Swept) and answer.left > 0)

@@ -11,7 +11,7 @@ from warmfork._client.client import get_client, get_interpreter
 from warmfork._client.handle import Child
 from warmfork._machine import fds, platform, state
 from warmfork._words.spec import Spec
-from warmfork.doors.options import START_TIMEOUT, check_choice, check_preload
+from warmfork.doors.options import START_TIMEOUT, check_policies, check_preload
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,8 +57,7 @@ class Template:
         platform.check()
         self.name = name or get_default_name()
         self.preload = check_preload(preload)
-        check_choice("on_preload_error", on_preload_error, ("raise", "warn"))
-        check_choice("audit", audit, ("refuse", "warn", "off"))
+        check_policies(on_preload_error, audit)
         self._policies = on_preload_error, audit
         self._timeout = start_timeout
         self._spec: Spec | None = None
@@ -132,7 +131,7 @@ class Template:
                 replies=True,
                 environment=environment,
                 cwd=folder,
-                here=os.getcwd(),
+                here=get_here(),
             )
             flush_streams()
             child = get_client().start(
@@ -226,7 +225,15 @@ def get_default_name() -> str:
 
 def get_sys_path() -> tuple[str, ...]:
     """Give sys.path with '' resolved, as a child in another folder needs it."""
-    return tuple(entry if entry else os.getcwd() for entry in sys.path if isinstance(entry, str))
+    return tuple(entry or get_here() for entry in sys.path if isinstance(entry, str))
+
+
+def get_here() -> str:
+    """Give the working directory, or "" where somebody has deleted it."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return ""
 
 
 def flush_streams() -> None:

@@ -1,0 +1,64 @@
+"""What /proc shows of other processes: their open files, the processes that their pidfds name, their share of memory.
+
+A process may end between two reads, and may be none of ours to look at: then there is nothing to see, and no error.
+"""
+
+from __future__ import annotations
+
+import os
+from mmap import MAP_SHARED, PROT_READ, mmap
+
+
+def list_files(pid: int) -> dict[int, str] | None:
+    """Give what each fd of a process is open on, or None where it can't be seen."""
+    try:
+        numbers = os.listdir(f"/proc/{pid}/fd")
+    except OSError:
+        return None
+    found = {}
+    for number in numbers:
+        try:
+            found[int(number)] = os.readlink(f"/proc/{pid}/fd/{number}")
+        except OSError:  # closed meanwhile
+            continue
+    return found
+
+
+def read_field(path: str, name: bytes) -> int | None:
+    """Give the first number of a line "NAME: 123 ..." of such a file, or None."""
+    try:
+        with open(path, "rb") as file:
+            for line in file:
+                if line.startswith(name):
+                    return int(line[len(name) :].split()[0])
+    except OSError:
+        return None
+    return None
+
+
+def read_pidfd(pid: int, fd: int) -> int | None:
+    """Give the pid that another process's pidfd names (-1: it is dead)."""
+    return read_field(f"/proc/{pid}/fdinfo/{fd}", b"Pid:")
+
+
+def read_pss_kib(pid: int) -> int | None:
+    """Give the proportional set size in KiB: what is shared with others, shared out among them. Linux 4.14."""
+    return read_field(f"/proc/{pid}/smaps_rollup", b"Pss:")
+
+
+def map_file(pid: int, fd: int, size: int) -> tuple[tuple[int, int], mmap] | None:
+    """Map a file that another process has open, for reading. Gives it with what identifies the file, or None where it
+    is gone, can't be opened, or is shorter than `size`."""
+    try:
+        mine = os.open(f"/proc/{pid}/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        info = os.fstat(mine)
+        if info.st_size < size:
+            return None
+        return (info.st_dev, info.st_ino), mmap(mine, size, MAP_SHARED, PROT_READ)
+    except OSError:
+        return None
+    finally:
+        os.close(mine)

@@ -1,0 +1,257 @@
+from __future__ import annotations
+
+import os
+import resource
+import threading
+import time
+from _socket import SOCK_SEQPACKET
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support import run_forked
+from warmfork._machine import fds
+
+Pair = tuple[fds.socket, fds.socket]
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    one, other = fds.make_pair()
+    yield one, other
+    one.close()
+    other.close()
+
+
+@pytest.fixture
+def null() -> Iterator[int]:
+    fd = os.open(os.devnull, os.O_RDWR)
+    yield fd
+    os.close(fd)
+
+
+def test_messages_keep_their_bounds(pair):
+    one, other = pair
+    for data in (b"first", b"second", b"x" * 60_000):
+        fds.send(one, data)
+    assert [fds.receive(other).data for _ in range(3)] == [b"first", b"second", b"x" * 60_000]
+
+
+def test_both_ends_are_closed_on_exec(pair):
+    assert [os.get_inheritable(end.fileno()) for end in pair] == [False, False]
+    assert [end.type & SOCK_SEQPACKET for end in pair] == [SOCK_SEQPACKET] * 2
+
+
+def test_where_nothing_was_said_nobody_waits(pair):
+    with pytest.raises(BlockingIOError):
+        fds.receive(pair[1])
+
+
+def test_the_end_of_a_socket_reads_as_no_data(pair):
+    one, other = pair
+    fds.send(one, b"last")
+    one.close()
+    assert [fds.receive(other).data for _ in range(2)] == [b"last", b""]
+
+
+def test_sending_to_nobody_is_an_error_and_no_signal(pair):
+    pair[1].close()
+    with pytest.raises(BrokenPipeError):
+        fds.send(pair[0], b"x")
+
+
+@pytest.mark.parametrize("count", [1, 8, 253])
+def test_fds_arrive_in_order_open_on_the_same_files_and_not_inheritable(pair, count):
+    one, other = pair
+    memories = [fds.make_memory(f"warmfork-test-{index}", b"%d" % index) for index in range(count)]
+    fds.send(one, b"look", memories)
+    got = fds.receive(other, fds.ANCILLARY)
+    assert (got.data, got.cut, len(got.fds)) == (b"look", False, count)
+    assert [fds.read_all(fd) for fd in got.fds] == [b"%d" % index for index in range(count)]
+    assert not any(os.get_inheritable(fd) for fd in got.fds)
+    fds.close_all(memories)
+    fds.close_all(got.fds)
+
+
+def test_the_kernel_takes_253_fds_in_one_message_and_no_more(pair, null):
+    """Row 39: multiprocessing.reduction believes 256."""
+    with pytest.raises(OSError):
+        fds.send(pair[0], b"look", [null] * (fds.MOST_FDS + 1))
+    with pytest.raises(BlockingIOError):
+        fds.receive(pair[1])
+
+
+def test_fds_for_which_the_reader_has_no_room_are_told_of_and_those_that_came_are_ours(pair, null):
+    """MSG_CTRUNC: what did arrive is in the list, so that it is closed (the check after each test looks)."""
+    one, other = pair
+    fds.send(one, b"look", [null] * 253)
+    got = fds.receive(other)
+    assert got.cut
+    assert got.data == b"look"
+    assert 0 < len(got.fds) < 253
+    assert all(os.fstat(fd).st_rdev == os.fstat(null).st_rdev for fd in got.fds)
+    fds.close_all(got.fds)
+
+
+def test_a_process_that_is_out_of_fds_learns_that_some_did_not_arrive(null):
+    """M10: the message comes, with fewer fds."""
+
+    def receive_with_room_for_two() -> tuple[bytes, bool, int]:
+        one, other = fds.make_pair()
+        highest = max(fds.list_fds())
+        free = sum(not fds.is_open(number) for number in range(highest))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1 + max(0, 2 - free), 4096))
+        fillers = [os.open(os.devnull, os.O_RDWR) for _ in range(max(0, free - 2))]
+        fds.send(one, b"look", [null] * 5)
+        got = fds.receive(other)
+        return got.data, got.cut, len(got.fds) + 0 * len(fillers)
+
+    assert run_forked(receive_with_room_for_two) == (b"look", True, 2)
+
+
+def test_data_for_which_the_reader_has_no_room_is_told_of(pair):
+    fds.send(pair[0], b"x" * 100)
+    got = fds.receive(pair[1], size=10)
+    assert (got.data, got.cut) == (b"x" * 10, True)
+
+
+@pytest.mark.parametrize("passes", [False, True])
+def test_the_kernel_vouches_for_the_pid_of_the_sender(pair, null, passes):
+    one, other = pair
+    fds.ask_for_credentials(other)
+
+    def send() -> int:
+        fds.send(one, b"me", [null] if passes else [])
+        return os.getpid()
+
+    pid = run_forked(send)
+    got = fds.receive(other)
+    assert (got.pid, len(got.fds)) == (pid, int(passes))
+    fds.close_all(got.fds)
+
+
+def test_without_credentials_there_is_no_pid(pair):
+    fds.send(pair[0], b"me")
+    assert fds.receive(pair[1]).pid == 0
+
+
+def fill(socket: fds.socket) -> int:
+    """Send until there is no room."""
+    for count in range(10_000):
+        try:
+            fds.send(socket, b"x" * 1000)
+        except BlockingIOError:
+            return count
+    raise AssertionError("there is always room")
+
+
+def test_a_receiver_that_reads_nothing_costs_the_sender_its_time_limit_and_no_more(pair):
+    """M16: nothing blocks on a queue that others share."""
+    assert fill(pair[0]) > 10
+    began = time.monotonic()
+    with pytest.raises(TimeoutError, match=r"has read nothing for 0.2 s"):
+        fds.send_within(pair[0], b"x", timeout=0.2)
+    assert 0.2 <= time.monotonic() - began < 5
+
+
+def test_a_sender_goes_on_when_the_receiver_has_read(pair):
+    one, other = pair
+    count = fill(one)
+    told = threading.Event()
+
+    def read() -> None:
+        told.wait(10)
+        while fds.wait_readable(other.fileno(), 10) and len(got := fds.receive(other).data) > 1:
+            sizes.append(len(got))
+
+    sizes: list[int] = []
+    reader = threading.Thread(target=read)
+    reader.start()
+    told.set()
+    fds.send_within(one, b"!", timeout=10)
+    reader.join()
+    assert sizes == [1000] * count
+
+
+def test_a_sender_waits_again_when_somebody_else_took_the_room(pair, monkeypatch):
+    one, other = pair
+    fill(one)
+    refusals = iter([True, True, False])
+    real = fds.send
+
+    def send(to: fds.socket, data: bytes, passed: object = ()) -> None:
+        if next(refusals):
+            raise BlockingIOError
+        real(to, data, passed)
+
+    while fds.wait_readable(other.fileno(), 0):
+        fds.receive(other)
+    monkeypatch.setattr(fds, "send", send)
+    fds.send_within(one, b"!", timeout=10)
+    assert fds.receive(other).data == b"!"
+
+
+def test_waiting_ends_with_something_to_read_the_end_of_the_socket_or_the_time_limit(pair):
+    one, other = pair
+    assert not fds.wait_readable(other.fileno(), 0)
+    assert not fds.wait_readable(other.fileno(), -1.0)
+    assert not fds.wait_any_readable((one.fileno(), other.fileno()), 0.01)
+    fds.send(one, b"x")
+    assert fds.wait_readable(other.fileno(), None)
+    assert fds.wait_any_readable((one.fileno(), other.fileno()), None)
+    fds.receive(other)
+    one.close()
+    assert fds.wait_readable(other.fileno(), None)
+
+
+@pytest.mark.parametrize("size", [0, 1, 3_000_000])
+def test_memory_gives_back_what_was_written_whatever_its_position(size):
+    content = os.urandom(size)
+    fd = fds.make_memory("warmfork-test", content)
+    assert not os.get_inheritable(fd)
+    assert os.lseek(fd, 0, os.SEEK_CUR) == 0
+    os.lseek(fd, size // 2, os.SEEK_SET)
+    assert fds.read_all(fd) == content
+    assert fds.read_all(fd, size // 3) == content[: size // 3]
+    assert fds.read_all(fd, size + 10) == content, "a memory that is shorter than was said"
+    os.close(fd)
+
+
+@pytest.mark.parametrize("keep", [(), (3,), (5, 6, 9), (0, 1, 2, 7), (300, 301), (3, 4, 5, 6, 7, 8, 9, 10)])
+def test_closing_all_but_some_closes_exactly_the_others(keep):
+    def close() -> list[int]:
+        null = os.open(os.devnull, os.O_RDWR)
+        for number in (*range(3, 12), 100, 300, 301, 302, 1000):
+            os.dup2(null, number)
+        fds.close_all_but(keep)
+        return [number for number in range(1100) if fds.is_open(number)]
+
+    assert run_forked(close) == sorted({0, 1, 2, *keep})
+
+
+def test_the_fds_that_are_listed_are_those_that_are_open(null):
+    listed = fds.list_fds()
+    assert listed == [number for number in range(max(listed) + 10) if fds.is_open(number)]
+    assert null in listed
+
+
+def test_an_fd_is_known_again_as_long_as_its_number_means_the_same_file(null):
+    fd = fds.make_memory("warmfork-test")
+    identity = fds.identify(fd)
+    copy = os.dup(fd)
+    assert fds.is_still(fd, identity) and fds.is_still(copy, identity)
+    os.dup2(null, copy)
+    assert not fds.is_still(copy, identity)
+    os.close(copy)
+    assert not fds.is_still(copy, identity)
+    os.close(fd)
+
+
+def test_a_socket_that_was_passed_on_is_a_socket_again(pair):
+    one, other = pair
+    adopted = fds.adopt_socket(os.dup(one.fileno()))
+    fds.send(adopted, b"x")
+    adopted.close()
+    assert fds.receive(other).data == b"x"
+    with pytest.raises(OSError):
+        fds.adopt_socket(1_000_000)
