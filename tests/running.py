@@ -12,6 +12,10 @@ from pathlib import Path
 from tests.support import make_environment
 
 
+ROOT = str(Path(__file__).parent.parent)
+"""The folder to be on PYTHONPATH of programs that use tests.targets."""
+
+
 @contextmanager
 def run_meanwhile(
     code: str, folder: Path, *arguments: str, name: str = "program.py", flags: Sequence[str] = (), **options: object
@@ -31,7 +35,7 @@ def run_meanwhile(
             "stderr": subprocess.PIPE,
             "text": True,
             "cwd": folder,
-            "env": make_environment({"PYTHONPATH": str(Path(__file__).parent.parent), **(env or {})}),
+            "env": make_environment({"PYTHONPATH": ROOT, **(env or {})}),
             **options,
         },
     )

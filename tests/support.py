@@ -11,6 +11,7 @@ import sys
 import textwrap
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -102,6 +103,13 @@ def run_program(
     return Done(program.returncode, stdout, stderr)
 
 
+def fork() -> int:
+    """os.fork() without the warning of Python 3.12 and later: the other thread is pytest's watchdog, and holds no lock."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()
+
+
 ANSWER = 1 << 20
 """Room for what a forked copy answers, in bytes."""
 
@@ -112,7 +120,7 @@ def run_forked(function: Callable[..., T], *arguments: object) -> T:
     The answer comes through memory: the copy may close all its fds.
     """
     with mmap.mmap(-1, ANSWER) as memory:
-        pid = os.fork()
+        pid = fork()
         if pid == 0:
             try:
                 try:

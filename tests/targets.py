@@ -223,3 +223,29 @@ def seed_numpy() -> None:
     import numpy
 
     numpy.random.seed(7)
+
+
+def see_collector() -> tuple[bool, int]:
+    import gc
+
+    return gc.isenabled(), gc.get_freeze_count()
+
+
+def multiply_matrices() -> float:
+    import numpy
+
+    return float((numpy.ones((64, 64)) @ numpy.ones((64, 64)))[0, 0])
+
+
+def end_by_fault() -> None:
+    import ctypes
+
+    ctypes.string_at(0)
+
+
+def see_options() -> list[str]:
+    return sorted(sys._xoptions)
+
+
+def see_flags() -> tuple[str, list[str], list[str]]:
+    return repr(sys.flags), sorted(sys._xoptions), list(sys.warnoptions)

@@ -14,9 +14,10 @@ import pytest
 
 import warmfork
 from tests import targets
+from tests.running import ROOT
 from tests.support import run_program
 
-ROOT = str(Path(__file__).parent.parent.parent)
+
 
 
 @pytest.fixture(scope="module")

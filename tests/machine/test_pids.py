@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.support import run_forked, wait_until
+from tests.support import fork, run_forked, wait_until
 from warmfork._machine import fds, pids
 from warmfork._words.outcome import Exited, Signaled, read_status
 
@@ -17,7 +17,7 @@ Dead = tuple[int, int]
 @pytest.fixture
 def child() -> Iterator[Dead]:
     """A process that waits for a signal, with its pidfd."""
-    pid = os.fork()
+    pid = fork()
     if pid == 0:
         try:
             signal.pause()
@@ -35,7 +35,7 @@ def child() -> Iterator[Dead]:
 
 def leave_zombie(end: Callable[[], object]) -> Dead:
     """A process that ended so and is not reaped, with its pidfd."""
-    pid = os.fork()
+    pid = fork()
     if pid == 0:
         try:
             end()
@@ -159,9 +159,9 @@ def test_a_subreaper_becomes_the_parent_of_orphans():
     def adopt() -> bool:
         pids.become_subreaper()
         read, write = os.pipe()
-        middle = os.fork()
+        middle = fork()
         if middle == 0:
-            orphan = os.fork()
+            orphan = fork()
             if orphan == 0:
                 os.read(read, 1)
                 os._exit(0)

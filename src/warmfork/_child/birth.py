@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from _stat import S_ISCHR, S_ISREG
 from time import monotonic_ns
 
 from warmfork._child import reseeding
@@ -26,13 +27,16 @@ if TYPE_CHECKING:
 class Birth:
     """A child on its way: what it was forked with, and what it was fed."""
 
+    __slots__ = (
+        "base", "board", "door", "fds", "keep", "parent", "payload", "slot", "socket", "spec", "state", "step",
+    )  # fmt: skip
+
     def __init__(self, socket: fds.socket, board: Board, slot: int, base: tuple[Any, ...], spec: Spec) -> None:
         self.socket = socket
         self.board = board
         self.slot = slot
         self.base = base
         self.spec = spec
-        self.title = ""
         self.step = "forked"
         self.state: dict[str, Any] = {}
         self.payload: bytes | memoryview = b""
@@ -108,8 +112,6 @@ STDIO = ((0, feed.HAS_IN), (1, feed.HAS_OUT), (2, feed.HAS_ERR))
 
 def refresh_stdio() -> None:
     """Fit sys.stdout and sys.stderr, built in the template, to the files that they now write to."""
-    from _stat import S_ISCHR, S_ISREG
-
     for number, name in ((1, "stdout"), (2, "stderr")):
         stream = getattr(sys, name)
         if stream is None or not hasattr(stream, "reconfigure"):
@@ -155,10 +157,16 @@ def set_signals(birth: Birth) -> None:
 
 def find_entry(birth: Birth) -> Callable[[Birth], int]:
     """Import what takes it from here: it unpickles the payload and runs the user's function."""
-    module, _, function = birth.state["entry"].partition(":")
-    __import__(module)
-    found: Callable[[Birth], int] = getattr(sys.modules[module], function)
+    name = birth.state["entry"]
+    found: Callable[[Birth], int] | None = _entries.get(name)
+    if found is None:
+        module, _, function = name.partition(":")
+        __import__(module)
+        found = _entries[name] = getattr(sys.modules[module], function)
     return found
+
+
+_entries: dict[str, Callable[[Birth], int]] = {}
 
 
 STEPS: tuple[tuple[str, Callable[[Birth], Any]], ...] = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _signal
 import os
 import sys
 
@@ -9,7 +10,8 @@ from warmfork._machine import calls, fds, signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, NoReturn
+    from collections.abc import Callable
+    from typing import NoReturn
 
 
 def run_exit_handlers() -> None:
@@ -38,27 +40,23 @@ STACK = 16_384
 NAP = 1000
 """Microseconds that the helper sleeps: until the child's death was told."""
 VM, FS, FILES, PARENT = 0x100, 0x200, 0x400, 0x8000
-GPU_MODULES = ("torch", "cupy", "jax", "jaxlib", "tensorflow", "numba.cuda", "pycuda")
+GPU_MODULES = frozenset(("torch", "cupy", "jax", "jaxlib", "tensorflow", "numba.cuda", "pycuda"))
 
 _stack = b""
-_arguments: tuple[Any, ...] = ()
+_make_helper: Callable[[], int] | None = None
 
 
 def prepare_helper() -> None:
     """Make what `leave` needs, once, in the template."""
-    global _stack, _arguments
+    global _stack, _make_helper
     try:
         _stack = bytes(STACK)
         top = (id(_stack) + bytes.__basicsize__ - 1 + STACK) & ~0xF
-        _arguments = (
-            calls.make_pointer(calls.find("usleep")),
-            calls.make_pointer(top),
-            VM | FS | FILES | PARENT,
-            calls.make_pointer(NAP),
-        )
-        calls.find("clone")
+        nap = calls.make_pointer(calls.find("usleep"))
+        flags = VM | FS | FILES | PARENT
+        _make_helper = calls.prepare("clone", nap, calls.make_pointer(top), flags, calls.make_pointer(NAP))
     except (ImportError, AttributeError, OSError):
-        _arguments = ()  # no _ctypes, or a libc without clone: children leave plainly
+        _make_helper = None  # no _ctypes, or a libc without clone: children leave plainly
 
 
 def leave(code: int) -> NoReturn:
@@ -73,19 +71,16 @@ def leave(code: int) -> NoReturn:
     Finalisation, which an interpreter does at its end, would write to every object, and so copy the template's memory
     page by page: 72 to 103 ms on 200,000 objects.
     """
-    if _arguments and not has_gpu():
-        signals.block(signals.ALL)
-        try:
-            calls.call("clone", *_arguments)
-            os.closerange(0, 1 << 30)
-        except OSError:
-            os._exit(code)
+    if _make_helper is not None and not has_gpu():
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, signals.ALL)
+        if _make_helper() > 0:
+            os.closerange(0, fds.HIGHEST)
     os._exit(code)
 
 
 def has_gpu() -> bool:
     """Has this process a GPU open? Asked only where a library is loaded that could have opened one."""
-    if not any(name in sys.modules for name in GPU_MODULES):
+    if GPU_MODULES.isdisjoint(sys.modules):
         return False
     for fd in fds.list_fds():
         try:

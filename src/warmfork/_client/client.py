@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 TRIES = 3
 """Templates that may die under a start before it is given up. Nothing was fed to any of them, so trying again is safe."""
 
+GIVE_UP_TIMEOUT = 2.0
+
 SPAWN_TIMEOUT = 60.0
 """Seconds for a sealed template to answer. It takes a millisecond; a machine that swaps may need many."""
 
@@ -39,6 +41,7 @@ class Client:
         self.door_identity = identity or (fds.identify(door.fileno()) if door is not None else (0, 0))
         self.credentials = get_credentials()
         self.channels: dict[tuple[object, ...], Channel] = {}
+        self.recent: tuple[Spec | None, Channel | None] = None, None  # spares comparing specs at each start
         self.retired: list[Channel] = []
         self.in_birth: list[Child] = []
 
@@ -98,9 +101,13 @@ class Client:
 
     def get_channel(self, spec: Spec, timeout: float | None) -> Channel:
         """Give a channel to the template of this spec, which is sealed then. Raises PreloadError, AuditError, StartError."""
+        recent, channel = self.recent
+        if recent is spec and channel is not None and not channel.dead:
+            return channel
         key = identify(spec)
         channel = self.channels.get(key)
         if channel is not None and not channel.dead:
+            self.recent = spec, channel
             return channel
         if role.kind == role.TEMPLATE:
             raise StartError("template", "a template starts no processes: its preload must not")
@@ -157,9 +164,9 @@ class Client:
                 raise PreloadError(last.preloading, how, last.stderr)
             raise StartError("template", f"{how} {last.stderr}".strip())
         if deadline is not None and monotonic() >= deadline:
-            raise StartError(
-                "template", f"not ready after {timeout} s (start_timeout); it preloads {', '.join(spec.preload) or '-'}"
-            )
+            item = launch.give_up(self.ensure_door(spec), spec, GIVE_UP_TIMEOUT)
+            at = f', while it preloaded "{item}"' if item else ""
+            raise StartError("template", f"not ready after {timeout} s (start_timeout){at}; it was ended")
 
     def retire(self, spec: Spec) -> Channel | None:
         """Let go of the template of this spec: the next start has a fresh one. Running children run on."""
@@ -197,7 +204,6 @@ class Client:
                 "this process changed its user or group after its template was started, and the template has kept the "
                 "old ones; start processes only after the change",
             )
-        self.tidy()
         for _ in range(TRIES):
             channel = self.get_channel(spec, timeout)
             try:
@@ -208,6 +214,7 @@ class Client:
             payload: feeding.Payload | None = None
             error: BaseException | None = None
             try:
+                self.tidy()
                 payload = make_payload()
                 said = feeding.take_state(channel.born, order)
             except BaseException as caught:

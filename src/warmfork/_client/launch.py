@@ -99,12 +99,24 @@ def ask_fate(door: fds.socket, pid: int, timeout: float) -> messages.Fate | None
     return answer if isinstance(answer, messages.Fate) and answer.known else None
 
 
-def ask(door: fds.socket, question: messages.Message, timeout: float) -> messages.Message | None:
-    """Send a question through the door with a socket for the answer, and wait for that."""
+def give_up(door: fds.socket, spec: Spec, timeout: float) -> str:
+    """Have a template ended that hangs in its preload, and give the item that it hangs in ("": nobody knows)."""
+    spec_fd = fds.make_memory("warmfork-spec", wire.encode(spec, largest=1 << 30))
+    try:
+        answer = ask(door, messages.GiveUp(), timeout, (spec_fd,))
+    finally:
+        os.close(spec_fd)
+    return answer.preloading if isinstance(answer, messages.Died) else ""
+
+
+def ask(
+    door: fds.socket, question: messages.Message, timeout: float, passed: tuple[int, ...] = ()
+) -> messages.Message | None:
+    """Send a question through the door with a socket for the answer, after other fds, and wait for that."""
     ours, theirs = fds.make_pair()
     try:
         try:
-            fds.send_within(door, wire.encode(question), (theirs.fileno(),))
+            fds.send_within(door, wire.encode(question), (*passed, theirs.fileno()))
         finally:
             theirs.close()
         if not fds.wait_readable(ours.fileno(), timeout):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 _addresses: dict[str, int] = {}
@@ -31,6 +32,14 @@ def call(name: str, *arguments: Any) -> int:
         # errno is not to be had without a function type of the ctypes package.
         raise OSError(f"{name}{arguments} failed")
     return result
+
+
+def prepare(name: str, *arguments: Any) -> Callable[[], int]:
+    """Give a call that is ready to be made: it returns what the libc function returns, -1 included."""
+    import _ctypes
+
+    function, address = _ctypes.call_cdeclfunction, find(name)
+    return lambda: function(address, arguments)  # type: ignore[no-any-return]
 
 
 def make_pointer(address: int) -> Any:

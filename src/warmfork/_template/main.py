@@ -116,6 +116,7 @@ def prepare(
 def refuse(control: fds.socket, client: tuple[int, int, int] | None, answer: messages.Message) -> NoReturn:
     """Give this answer to every client that waits, and end."""
     data = wire.encode(answer)
+    fds.send(control, data)  # first to the tracker: a client that asks again is to get another template
     if client is not None:
         channel = fds.adopt_socket(client[0])
         fds.send(channel, data)

@@ -3,6 +3,8 @@ import sys
 
 sys.path.insert(0, __file__.rpartition("/warmfork/")[0])
 
+del __file__  # or a child that starts children would take this file for the main module of its program
+
 from warmfork._machine import fds  # noqa: E402
 from warmfork._template.main import main  # noqa: E402
 

@@ -155,6 +155,9 @@ class Server:
             self.ledger.unregister(message.kind, message.name)
         elif isinstance(message, messages.Mixed):
             self.mixed = True
+        elif isinstance(message, messages.GiveUp):
+            if len(got.fds) == 2:
+                self.give_up(got.fds[0], fds.adopt_socket(got.fds.pop()))
         elif len(got.fds) == 1:
             answer = fds.adopt_socket(got.fds.pop())
             if isinstance(message, messages.Ask):
@@ -187,10 +190,10 @@ class Server:
         template = self.templates.get(key)
         if template is not None and template.alive:
             self.see_end(template)
-        if template is not None and not template.alive:
+        if template is not None and (not template.alive or template.refusal):
             if hello.failed and not template.ready:
                 del self.templates[key]
-                say_on(channel, template.obituary())
+                say_on(channel, template.refusal or template.obituary())
                 return
             template = None
         elif template is not None and template.control.fileno() < 0:
@@ -248,7 +251,7 @@ class Server:
         self.watch(template.control.fileno(), lambda events: self.read_control(template))
 
     def read_control(self, template: Template) -> None:
-        """The template says that it is sealed, or has closed its end."""
+        """The template says that it is sealed, or why it never will be, or has closed its end."""
         try:
             got = fds.receive(template.control)
         except BlockingIOError:
@@ -257,10 +260,31 @@ class Server:
             got = fds.Received(b"", [], 0, False)
         fds.close_all(got.fds)
         if got.data:
-            template.ready = template.ready or got.data[0] == messages.Sealed.TAG
+            try:
+                said = wire.decode(got.data)
+            except ValueError:  # a preload has written to a socket that is not its own
+                return
+            if isinstance(said, messages.Sealed):
+                template.ready = True
+            else:
+                template.refusal = said
         else:
             self.forget(template.control.fileno())
             template.control.close()
+
+    def give_up(self, spec_fd: int, answer: fds.socket) -> None:
+        """End a template that hangs in its preload, and say in which item."""
+        try:
+            template = self.templates.get(identify(read_spec(spec_fd)))
+        except ValueError:
+            template = None
+        if template is not None and template.control.fileno() >= 0:
+            self.read_control(template)  # a Sealed that is still unread
+        if template is None or template.ready or not template.alive:
+            answer.close()
+            return
+        say_to(answer, template.obituary())
+        os.kill(template.pid, 9)
 
     def see_end(self, template: Template) -> None:
         """Look whether it is dead already, and nobody has told us yet. One of the last things that a dying process

@@ -122,6 +122,11 @@ class Sweep(Message, tag=6):
     """Report and remove all names now. Fds: a socket for one Swept."""
 
 
+class GiveUp(Message, tag=8):
+    """I have waited long enough for this template to preload: end it. Fds: its spec, a socket for one Died, which says
+    what it was preloading. One that serves by now is left alone, and the socket closed."""
+
+
 # Answers of the tracker, each the only message on its socket.
 
 

@@ -24,10 +24,12 @@ TABLE: dict[tuple[str, str], dict[tuple[str, type[m.Message]], str]] = {
         (UP, m.Ask): "open",
         (UP, m.Mixed): "open",
         (UP, m.Sweep): "open",
+        (UP, m.GiveUp): "open",
     },
     (ANSWER, "open"): {
         (DOWN, m.Fate): "ended",
         (DOWN, m.Swept): "ended",
+        (DOWN, m.Died): "ended",
     },
     (CONTROL, "open"): {
         (DOWN, m.Launch): "preloading",
@@ -35,6 +37,8 @@ TABLE: dict[tuple[str, str], dict[tuple[str, type[m.Message]], str]] = {
     (CONTROL, "preloading"): {
         (DOWN, m.Adopt): "preloading",
         (UP, m.Sealed): "sealed",
+        (UP, m.PreloadFailed): "ended",
+        (UP, m.Unsafe): "ended",
     },
     (CONTROL, "sealed"): {
         (DOWN, m.Adopt): "sealed",

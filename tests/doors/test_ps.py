@@ -1,0 +1,449 @@
+"""`warmfork ps` on real trees, in good days and bad ones."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import warmfork
+from tests import targets
+from tests.running import run_meanwhile
+from tests.signs import make_sign
+from tests.support import make_environment, wait_until
+from warmfork._machine import proc
+from warmfork.doors.cli import main
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run_ps(*words: str, code: int = 0, **env: str | None) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "warmfork", "ps", *words],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=make_environment({"COLUMNS": None, **env}),
+    )
+    assert done.returncode == code, done.stderr
+    if code == 0:
+        assert done.stderr == ""
+    return done
+
+
+def list_tree(program: int, *words: str) -> list[dict[str, Any]]:
+    """The part of --json that belongs to this program: other programs of this user may run."""
+    return pick(json.loads(run_ps("--json", *words).stdout), program)
+
+
+def pick(found: list[dict[str, Any]], program: int) -> list[dict[str, Any]]:
+    pids = {program}
+    for entry in found:  # each comes after what it belongs to
+        if entry["parent"] in pids or entry["template"] in pids:
+            pids.add(entry["pid"])
+    return [entry for entry in found if entry["pid"] in pids]
+
+
+def select(found: list[dict[str, Any]], **wanted: object) -> list[dict[str, Any]]:
+    return [entry for entry in found if all(entry[key] == value for key, value in wanted.items())]
+
+
+def list_lines(*pids: int, **env: str | None) -> list[str]:
+    """The lines of the table that are about these processes, in its order."""
+    return [line for line in run_ps(**env).stdout.splitlines() if re.match(rf"\D*\b({'|'.join(map(str, pids))})\b", line)]
+
+
+@contextmanager
+def run_template(**options: Any) -> Iterator[warmfork.Template]:
+    with warmfork.Template(**options) as made:
+        made.wait_ready()
+        yield made
+
+
+def start_nested(path: str) -> None:
+    """Start a process, as a child, and wait until both are killed."""
+    context = warmfork.get_context()
+    inner = context.Process(target=targets.sign_and_wait, args=(path,), name="inner")
+    inner.start()
+    inner.join()
+
+
+def test_a_template_and_its_child_are_shown_with_who_asked_for_them(tmp_path):
+    with run_template(name="web") as template, make_sign(tmp_path) as sign:
+        child = template.start(targets.sign_and_wait, (sign.path,), name="worker")
+        sign.wait()
+        found = list_tree(os.getpid())
+        (program,) = select(found, role="program")
+        (tracker,) = select(found, role="tracker")
+        (shown,) = select(found, role="template")
+        (worker,) = select(found, role="child")
+        assert (program["pid"], program["parent"]) == (os.getpid(), None)
+        assert tracker["parent"] == os.getpid() and tracker["title"] == f"warmfork: tracker {tracker['name']}"
+        assert (shown["pid"], shown["parent"], shown["name"]) == (template.pid, tracker["pid"], "web")
+        assert (shown["generation"], shown["starts"], shown["state"]) == (1, 1, "serving")
+        assert (worker["pid"], worker["parent"], worker["template"]) == (child.pid, os.getpid(), template.pid)
+        assert (worker["name"], worker["title"], worker["generation"]) == ("worker", "warmfork: worker web", 1)
+        assert found == [program, tracker, shown, worker]
+        for entry in found:
+            assert 0 < entry["pss_mib"] <= entry["rss_mib"] and 0 <= entry["age_s"]
+        assert worker["pss_mib"] < 0.9 * worker["rss_mib"], "it shares most of its memory with its template"
+        assert worker["age_s"] <= shown["age_s"] <= tracker["age_s"] <= program["age_s"]
+
+
+def test_starts_count_the_children_that_have_ended_too():
+    with run_template() as template:
+        for number in range(3):
+            template.start(targets.give, (number,)).result(20)
+        (shown,) = select(list_tree(os.getpid()), pid=template.pid)
+        assert shown["starts"] == 3
+
+
+def test_a_process_of_a_context_and_the_one_that_it_started_hang_below_one_another(tmp_path):
+    context = warmfork.get_context(preload=["tests.targets"], name="app")
+    with make_sign(tmp_path) as sign:
+        outer = context.Process(target=start_nested, args=(sign.path,), name="outer")
+        outer.start()
+        inner = int(sign.wait()[0])
+        found = list_tree(os.getpid())
+        (shown_outer,) = select(found, pid=outer.pid)
+        (shown_inner,) = select(found, pid=inner)
+        assert (shown_outer["name"], shown_outer["parent"], shown_outer["role"]) == ("outer", os.getpid(), "child")
+        assert (shown_inner["name"], shown_inner["parent"], shown_inner["role"]) == ("inner", outer.pid, "child")
+        for entry in (shown_outer, shown_inner):
+            assert select(found, pid=entry["template"], role="template")
+        os.kill(inner, signal.SIGKILL)
+        outer.join(20)
+        outer.close()
+
+
+def start_sibling(path: str) -> None:
+    """Start a process from the template that we are from, and wait until it is dead."""
+    import multiprocessing
+
+    inner = multiprocessing.process.current_process()._context.Process(target=targets.sign_and_wait, args=(path,))
+    inner.start()
+    inner.join()
+
+
+def test_a_child_is_drawn_below_the_child_that_asked_for_it(tmp_path):
+    context = warmfork.get_context(name="app")
+    with make_sign(tmp_path) as sign:
+        outer = context.Process(target=start_sibling, args=(sign.path,))
+        outer.start()
+        inner = int(sign.wait()[0])
+        above, below = list_lines(outer.pid, inner)
+        assert str(outer.pid) in above and str(inner) in below
+        assert below.index("└─") == above.index("└─") + 2
+        os.kill(inner, signal.SIGKILL)
+        outer.join(20)
+        outer.close()
+
+
+@pytest.fixture
+def heavy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a module that takes 40 MiB and a twentieth of a second."""
+    (tmp_path / "heavy_module.py").write_text(
+        "import time\nheld = b'x' * (40 << 20)\nstart = time.monotonic()\nwhile time.monotonic() < start + 0.05: pass\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return "heavy_module"
+
+
+def test_each_preloaded_module_is_shown_with_milliseconds_and_mib(heavy):
+    with run_template(preload=["tests.targets", heavy]) as template:
+        (shown,) = select(list_tree(os.getpid()), pid=template.pid)
+        small, large = shown["preload"]
+        assert (small["item"], large["item"]) == ("tests.targets", heavy)
+        assert 50 <= large["ms"] < 60_000 and 39 < large["mib"] < 60
+        assert small["mib"] < 20
+        line = f"{large['ms']:.1f} {large['mib']:.1f} {heavy}".split()
+        assert line in [line.split() for line in run_ps().stdout.splitlines()]
+
+
+def test_help_says_all_fields_of_the_json_and_no_others():
+    with run_template():
+        entry = list_tree(os.getpid())[0]
+    text = run_ps("--help").stdout
+    fields = text[text.index("The fields of --json") : text.index("The exit code")]
+    said = re.findall(r"^  ([a-z_]+(?:, [a-z_]+)*)  ", fields, re.MULTILINE)
+    assert sorted(", ".join(said).split(", ")) == sorted(entry)
+
+
+def test_the_table_fits_80_columns_and_ugly_names_do_nothing_to_it(tmp_path):
+    name = "a [red]name[/red]\x1b[31m that is\nmuch too long for " + "any " * 30 + "table"
+    with run_template(name=name) as template, make_sign(tmp_path) as sign:
+        child = template.start(targets.sign_and_wait, (sign.path,), name="é\x07\r" + "w" * 200)
+        sign.wait()
+        text = run_ps().stdout
+        assert max(map(len, text.splitlines())) <= 80
+        assert all(letter.isprintable() or letter == "\n" for letter in text)
+        lines = list_lines(template.pid, child.pid)
+        assert len(lines) == 2 and lines[1].endswith("…")
+        assert "a [red]na" in lines[0] and " é " in lines[1]
+        wide = list_lines(template.pid, COLUMNS="250")
+        assert "a [red]name[/red] [31m that is much too long for any any" in wide[0]
+        ascii_only = run_ps(PYTHONIOENCODING="ascii").stdout
+        assert ascii_only.isascii() and re.search(rf"`-child +{child.pid} ", ascii_only)
+
+
+def test_a_reader_that_leaves_early_costs_no_traceback():
+    with run_template():
+        done = subprocess.run(
+            ["sh", "-c", '"$0" -m warmfork ps --json | true; "$0" -m warmfork ps | true', sys.executable],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_what_is_stopped_is_said_to_be(tmp_path):
+    with run_template() as template, make_sign(tmp_path) as sign:
+        child = template.start(targets.sign_and_wait, (sign.path,))
+        sign.wait()
+        for pid in (child.pid, template.pid):
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            wait_until(lambda: all(is_stopped(pid) for pid in (child.pid, template.pid)))
+            found = list_tree(os.getpid())
+            assert [entry["pid"] for entry in select(found, state="stopped")] == [template.pid, child.pid]
+            assert [" [stopped] " in line for line in list_lines(template.pid, child.pid)] == [True, True]
+        finally:
+            os.kill(template.pid, signal.SIGCONT)
+            os.kill(child.pid, signal.SIGCONT)
+
+
+def is_stopped(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
+
+def test_a_template_that_preloads_says_so(tmp_path, monkeypatch):
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    (tmp_path / "slow_module.py").write_text(f"open({str(gate)!r}).read()\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with warmfork.Template(preload=["slow_module"], name="slow") as template:
+        starter = threading.Thread(target=template.wait_ready)
+        starter.start()
+        fd = os.open(gate, os.O_WRONLY)  # opens when the module does
+        try:
+            (shown,) = select(list_tree(os.getpid()), name="slow")
+            assert (shown["state"], shown["starts"], shown["preload"]) == ("preloading", 0, [])
+            assert shown["title"] == "warmfork: template slow gen=1 [preloading]"
+        finally:
+            os.close(fd)
+            starter.join(20)
+        (shown,) = select(list_tree(os.getpid()), name="slow")
+        assert shown["state"] == "serving" and [item["item"] for item in shown["preload"]] == ["slow_module"]
+
+
+def test_a_dead_template_is_shown_as_long_as_a_child_of_it_lives(tmp_path):
+    with warmfork.Template(name="lost", preload=["tests.targets"]) as template, make_sign(tmp_path) as sign:
+        child = template.start(targets.sign_and_wait, (sign.path,))
+        sign.wait()
+        dead = template.pid
+        os.kill(dead, signal.SIGKILL)
+        (shown,) = wait_until(lambda: select(list_tree(os.getpid()), pid=dead, state="dead"))
+        assert (shown["name"], shown["role"], shown["starts"], shown["rss_mib"]) == ("lost", "template", 1, None)
+        assert [item["item"] for item in shown["preload"]] == ["tests.targets"]
+        (orphan,) = select(list_tree(os.getpid()), role="child")
+        assert (orphan["pid"], orphan["parent"], orphan["template"]) == (child.pid, os.getpid(), dead)
+        assert [" [dead] lost" in line for line in list_lines(dead, child.pid)] == [True, False]
+        os.kill(child.pid, signal.SIGKILL)
+        child.wait(20)
+        wait_until(lambda: not Path(f"/proc/{child.pid}").exists())
+        assert select(list_tree(os.getpid()), pid=dead) == []
+
+
+def test_all_shows_templates_that_have_died_without_children(tmp_path):
+    with warmfork.Template() as template:
+        template.start(targets.give, (1,)).result(20)
+        dead = template.pid
+        os.kill(dead, signal.SIGKILL)
+        wait_until(lambda: not Path(f"/proc/{dead}").exists())
+        assert select(list_tree(os.getpid()), pid=dead) == []
+        (shown,) = select(list_tree(os.getpid(), "--all"), pid=dead)
+        assert (shown["state"], shown["starts"]) == ("dead", 1)
+
+
+def test_strangers_with_such_names_are_not_shown(tmp_path):
+    names = ["warmfork: tracker stranger", "warmfork: template stranger gen=1 [0 children]", "warmfork: job stranger"]
+    commands = [["bash", "-c", f"exec -a {name!r} sleep 1000"] for name in names]
+    commands.append(["tail", "-f", "/dev/null", "warmfork: tracker stranger", "/warmfork/_tracker/start.py"])
+    strangers = [subprocess.Popen(command, stderr=subprocess.DEVNULL) for command in commands]
+    if os.geteuid() == 0:
+        strangers.append(subprocess.Popen(commands[0], user=65534, group=65534, extra_groups=[]))
+    try:
+        for stranger in strangers:
+            wait_until(lambda pid=stranger.pid: b"bash" not in Path(f"/proc/{pid}/cmdline").read_bytes())
+        with run_template() as template:
+            shown = {entry["pid"] for entry in json.loads(run_ps("--json").stdout)}
+            assert template.pid in shown
+            assert not shown & {stranger.pid for stranger in strangers}
+    finally:
+        for stranger in strangers:
+            stranger.kill()
+            stranger.wait(20)
+
+
+PROGRAM = """
+    import os, sys, warmfork
+    from tests import targets, signs
+
+    if __name__ == "__main__":
+        with warmfork.Template(name="own") as template:
+            child = template.start(targets.sign_and_wait, (sys.argv[1],))
+            sys.stdin.read()
+            child.kill()
+            child.wait()
+"""
+
+
+def test_without_its_tracker_a_template_is_still_found(tmp_path):
+    with make_sign(tmp_path) as sign, run_meanwhile(PROGRAM, tmp_path, sign.path) as program:
+        child = int(sign.wait()[0])
+        (tracker,) = select(list_tree(program.pid), role="tracker")
+        os.kill(tracker["pid"], signal.SIGKILL)
+        wait_until(lambda: not Path(f"/proc/{tracker['pid']}/fd/3").exists())
+        found = json.loads(run_ps("--json").stdout)
+        (orphan,) = select(found, pid=child)
+        (template,) = select(found, pid=orphan["template"])
+        assert (template["name"], template["role"], template["state"]) == ("own", "template", "serving")
+        assert (template["parent"], orphan["parent"]) == (None, program.pid)
+        assert select(found, pid=tracker["pid"]) == []
+        program.communicate(timeout=20)
+        assert program.returncode == 0
+
+
+def test_a_child_that_lost_its_template_and_tracker_is_still_found(tmp_path):
+    with make_sign(tmp_path) as sign, run_meanwhile(PROGRAM, tmp_path, sign.path) as program:
+        child = int(sign.wait()[0])
+        found = list_tree(program.pid)
+        for role in ("tracker", "template"):
+            (entry,) = select(found, role=role)
+            os.kill(entry["pid"], signal.SIGKILL)
+            wait_until(lambda pid=entry["pid"]: not Path(f"/proc/{pid}/fd/3").exists())
+        (lost,) = select(json.loads(run_ps("--json").stdout), pid=child)
+        assert (lost["role"], lost["title"]) == ("child", "warmfork: sign_and_wait-1 own")
+        assert (lost["parent"], lost["template"], lost["generation"]) == (None, None, None)
+        os.kill(child, signal.SIGKILL)
+        program.communicate(timeout=20)
+
+
+def test_the_tree_of_a_program_that_is_dead_has_no_program(tmp_path):
+    code = """
+        import os, sys, warmfork
+        from tests import targets
+
+        if __name__ == "__main__":
+            process = warmfork.get_context(name="left").Process(target=targets.sign_and_wait, args=(sys.argv[1],))
+            process.start()
+            sys.stdin.read()
+            os._exit(0)
+    """
+    with make_sign(tmp_path) as sign, run_meanwhile(code, tmp_path, sign.path) as program:
+        child = int(sign.wait()[0])
+        program.communicate(timeout=20)
+        found = json.loads(run_ps("--json").stdout)
+        (left,) = select(found, pid=child)
+        (template,) = select(found, pid=left["template"])
+        (tracker,) = select(found, pid=template["parent"])
+        assert (tracker["role"], tracker["parent"], left["parent"]) == ("tracker", None, program.pid)
+        assert select(found, role="program", pid=os.getpid()) == [], "whoever adopts a tracker is not its program"
+        os.kill(child, signal.SIGKILL)
+
+
+def test_trees_are_found_where_setproctitle_is_missing(tmp_path):
+    path = f"{Path(warmfork.__file__).parents[1]}:{ROOT}"
+    with (
+        make_sign(tmp_path) as sign,
+        run_meanwhile(PROGRAM, tmp_path, sign.path, flags=["-S"], env={"PYTHONPATH": path}) as program,
+    ):
+        child = int(sign.wait()[0])
+        found = list_tree(program.pid)
+        assert [entry["role"] for entry in found] == ["program", "tracker", "template", "child"]
+        assert not any(entry["title"].startswith("warmfork: ") for entry in found)
+        assert (found[3]["pid"], found[3]["name"]) == (child, "sign_and_wait-1")
+        (line,) = list_lines(child)
+        assert line.rstrip().endswith(" sign_and_wait-1")
+        program.communicate(timeout=20)
+        assert program.returncode == 0
+
+
+def test_a_user_who_has_none_is_told_so(monkeypatch, capsys):
+    monkeypatch.setattr(os, "geteuid", lambda: 2**31 - 7)
+    assert main(["ps"]) == 0
+    assert capsys.readouterr() == ("nothing of warmfork runs\n", "")
+    assert main(["ps", "--json"]) == 0
+    assert capsys.readouterr() == ("[]\n", "")
+
+
+def test_where_files_and_memory_of_others_can_not_be_read_titles_have_to_do(tmp_path, monkeypatch, capsys):
+    with run_template(name="dim") as template, make_sign(tmp_path) as sign:
+        child = template.start(targets.sign_and_wait, (sign.path,), name="worker")
+        sign.wait()
+        monkeypatch.setattr(proc, "list_files", lambda pid: None)
+        monkeypatch.setattr(proc, "read_pss_kib", lambda pid: None)
+        assert main(["ps", "--json"]) == 0
+        found = pick(json.loads(capsys.readouterr().out), os.getpid())
+        assert [entry["role"] for entry in found] == ["program", "tracker", "template", "child"]
+        assert (found[2]["pid"], found[2]["name"], found[2]["generation"]) == (template.pid, "dim", 1)
+        assert (found[3]["pid"], found[3]["template"], found[3]["parent"]) == (child.pid, template.pid, None)
+        assert {entry["pss_mib"] for entry in found} == {None}
+        assert found[2]["starts"] is None and found[2]["preload"] is None
+        assert main(["ps"]) == 0
+        (line,) = [line for line in capsys.readouterr().out.splitlines() if f" {template.pid} " in line]
+        assert re.search(rf"└─template +{template.pid} +{found[1]['pid']} +1 +\S+ +[\d.]+M +- +- dim", line)
+
+
+def test_processes_that_come_and_go_meanwhile_are_no_error():
+    """Starts and ends, hundreds a second, while it looks."""
+    stop = threading.Event()
+    started = []
+
+    def start_many(template: warmfork.Template) -> None:
+        while not stop.is_set():
+            template.start(targets.give, (1,)).result(20)
+            started.append(1)
+
+    with run_template() as template:
+        starter = threading.Thread(target=start_many, args=(template,))
+        starter.start()
+        try:
+            for _ in range(8):
+                before = len(started)
+                found = list_tree(os.getpid(), "--all")
+                assert select(found, pid=template.pid, role="template", state="serving")
+                assert {entry["parent"] for entry in select(found, role="child")} <= {os.getpid()}
+                assert run_ps().stdout.count("\n") >= 4
+                wait_until(lambda before=before: len(started) > before)
+        finally:
+            stop.set()
+            starter.join(20)
+
+
+def test_a_wrong_call_is_refused_with_a_hint_and_code_2():
+    done = run_ps("--jason", code=2)
+    assert done.stdout == ""
+    assert done.stderr == (
+        'warmfork: warmfork ps takes no "--jason"\nhint: it takes --json and --all; see warmfork ps --help\n'
+    )
+
+
+@pytest.mark.parametrize("word", ["-h", "--help"])
+def test_help_has_examples(word):
+    text = run_ps(word).stdout
+    assert text.startswith("usage: warmfork ps [--json] [--all]\n") and "\n  watch warmfork ps\n" in text
+    assert max(map(len, text.splitlines())) <= 120

@@ -1,0 +1,141 @@
+"""What a fork does not survive is found before the first child is forked (COMPAT 8, rows 22 and 23)."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+import warmfork
+from tests import targets
+from tests.running import ROOT
+from tests.support import run_program
+
+THREADS = "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True, name='the-pump').start()\n"
+INTERPRETER = """
+try:
+    import _interpreters as interpreters
+except ImportError:
+    import _xxsubinterpreters as interpreters
+made = interpreters.create()
+"""
+
+
+@pytest.fixture
+def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "pumps.py").write_text(THREADS)
+    (tmp_path / "two_interpreters.py").write_text(INTERPRETER)
+    (tmp_path / "one_again.py").write_text(INTERPRETER + "interpreters.destroy(made)\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize("audit", ["refuse", "warn", "off"])
+def test_a_live_subinterpreter_is_refused_whatever_the_policy(modules: Path, audit: str):
+    """COMPAT 8: the child hangs on 3.11 and 3.12, aborts on 3.13, segfaults on 3.14 and 3.15."""
+    with warmfork.Template(preload=["two_interpreters"], audit=audit) as template:
+        with pytest.raises(warmfork.AuditError, match="1 live subinterpreter") as caught:
+            template.start(targets.give, (1,))
+        assert len(caught.value.findings) == 1 and "hint" in str(caught.value)
+
+
+def test_a_subinterpreter_that_was_destroyed_is_no_finding(modules: Path):
+    """COMPAT 8."""
+    with warmfork.Template(preload=["one_again"], audit="refuse") as template:
+        assert template.start(targets.give, (1,)).result(20) == 1
+
+
+def test_threads_are_refused_where_the_policy_says_so(modules: Path):
+    """Row 22."""
+    with warmfork.Template(preload=["pumps"], audit="refuse") as template:
+        with pytest.raises(warmfork.AuditError, match=r'"pumps" left 1 thread\(s\) running: the-pump'):
+            template.start(targets.give, (1,))
+
+
+def test_threads_are_not_mentioned_where_the_audit_is_off(modules: Path, caplog: pytest.LogCaptureFixture):
+    with warmfork.Template(preload=["pumps"], audit="off") as template:
+        assert template.start(targets.give, (1,)).result(20) == 1
+    assert caplog.text == ""
+
+
+def test_threads_of_a_library_that_stops_them_when_it_forks_are_no_finding(caplog: pytest.LogCaptureFixture):
+    """OpenBLAS starts its threads with the import of numpy and has a handler that ends them at a fork."""
+    pytest.importorskip("numpy")
+    with warmfork.Template(preload=["numpy"], audit="refuse") as template:
+        assert template.start(targets.multiply_matrices).result(60) == 64.0
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("module", ["numpy", "pumps"])
+def test_warnings_as_errors_do_not_disturb_a_template_with_threads(modules: Path, module: str):
+    """COMPAT 8: 3.15 raises from os.fork() although the child exists, and counts native threads too.
+
+    In the child the filters are the program's again.
+    """
+    pytest.importorskip("numpy")
+    code = f"""
+        import sys, warnings, warmfork
+        from tests import targets
+        with warmfork.Template(preload=[{module!r}]) as template:
+            for number in range(3):
+                assert template.start(targets.give, (number,)).result(20) == number
+            child = template.start(warnings.warn, ("to be an error",))
+            try:
+                child.result(20)
+            except UserWarning as error:
+                print("raised:", error)
+    """
+    env = {"PYTHONPATH": f"{ROOT}:{modules}"}
+    done = run_program(code, modules, flags=["-W", "error"], env=env)
+    assert done.stdout == "raised: to be an error\n"
+    assert "DeprecationWarning" not in done.stderr
+
+
+def test_faulthandler_in_a_child_writes_to_the_child_s_own_stderr(tmp_path: Path):
+    """COMPAT 8: its stderr was put there after the preload that enabled it."""
+    code = """
+        import signal, warmfork
+        from tests import targets
+        with warmfork.Template(preload=["faulthandler:enable"]) as template:
+            print(template.start(targets.end_by_fault).wait(20).signal == signal.SIGSEGV)
+    """
+    done = run_program(code, tmp_path, env={"PYTHONPATH": ROOT})
+    assert done.stdout == "True\n"
+    assert "Segmentation fault" in done.stderr and "end_by_fault" in done.stderr
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="remote debugging came with 3.14")
+def test_a_helper_can_be_told_not_to_take_remote_code(tmp_path: Path):
+    """COMPAT 8: the option of the program holds for its template too."""
+    code = """
+        import sys, warmfork
+        from tests import targets
+        with warmfork.Template() as template:
+            print(template.start(targets.see_options).result(20))
+    """
+    flags = ["-X", "disable-remote-debug"]
+    assert "disable-remote-debug" in run_program(code, tmp_path, flags=flags, env={"PYTHONPATH": ROOT}).stdout
+
+
+def test_the_options_of_the_interpreter_hold_in_template_and_children(tmp_path: Path):
+    code = """
+        import sys, warmfork
+        from tests import targets
+        with warmfork.Template() as template:
+            print(template.start(targets.see_flags).result(20) == targets.see_flags())
+    """
+    for flags in (["-O"], ["-X", "dev"], ["-X", "utf8=0"], ["-W", "ignore"], ["-B", "-u"]):
+        assert run_program(code, tmp_path, flags=flags, env={"PYTHONPATH": ROOT}).stdout == "True\n", flags
+
+
+def test_a_preload_that_opens_a_gpu_device_is_reported(modules: Path, caplog: pytest.LogCaptureFixture):
+    """Row 23: CUDA can't be used in a forked child."""
+    devices = [path for path in ("/dev/dri/renderD128", "/dev/nvidiactl", "/dev/kfd") if os.path.exists(path)]
+    if not devices:
+        pytest.skip("no GPU device here")
+    (modules / "opens_gpu.py").write_text(f"import os\nfd = os.open({devices[0]!r}, os.O_RDONLY)\n")
+    with warmfork.Template(preload=["opens_gpu"]) as template:
+        assert template.start(targets.give, (1,)).result(20) == 1
+    assert devices[0] in caplog.text
