@@ -74,13 +74,5 @@ def test_every_state_is_reached_from_the_beginning_of_its_link():
     assert reached == STATES
 
 
-def test_a_message_is_said_in_one_direction():
-    """A question is never an answer."""
-    ways = {}
-    for _, _, way, kind in LEGAL:
-        ways.setdefault(kind, set()).add(way)
-    assert {kind.__name__: found for kind, found in ways.items() if len(found) > 1} == {}
-
-
 def test_nothing_follows_the_end():
     assert not [state for link, state in TABLE if state == "ended"]

@@ -12,6 +12,8 @@ from warmfork._template import preload
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from warmfork._words.spec import Spec
 
 
@@ -28,6 +30,7 @@ def seal(spec: Spec, notes: preload.Notes, folder: int, log: int) -> None:
     force_lazy_imports()
     findings = take_census(spec, notes)
     undo(spec, folder)
+    silence_fork()
     # The program's stdout and stderr are let go here: from now on its pipes end when it ends (row 47b).
     os.dup2(log, 1)
     os.dup2(log, 2)
@@ -60,6 +63,27 @@ def take_census(spec: Spec, notes: preload.Notes) -> list[str]:
         findings.append(f"open GPU devices: {', '.join(devices)}: CUDA can't be used in a forked child")
         notes.notes.append(findings[-1])
     return findings
+
+
+_filters: Any = None
+
+
+def silence_fork() -> None:
+    """Have os.fork() not warn of the threads that policy lets pass: under -W error, 3.15 raises that warning in the
+    parent although the child exists."""
+    global _filters
+    if preload.count_threads() > 1:
+        import warnings
+
+        _filters = warnings.catch_warnings()
+        _filters.__enter__()
+        warnings.simplefilter("ignore", DeprecationWarning)
+
+
+def restore_warnings() -> None:
+    """In a child: have the program's warning filters again."""
+    if _filters is not None:
+        _filters.__exit__(None, None, None)
 
 
 def count_interpreters() -> int:

@@ -15,6 +15,7 @@ from time import monotonic, monotonic_ns
 from warmfork._child import ending
 from warmfork._child.birth import Birth
 from warmfork._machine import fds, signals, state, titles
+from warmfork._template import seal
 from warmfork._words import board as board_
 from warmfork._words import messages, protocol, wire
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from warmfork._words.board import Board
     from warmfork._words.spec import Spec
 
-IDLE = 0.003
+IDLE = 0.001
 """Seconds without a request after which a template has time for itself."""
 
 GRACE = 1.0
@@ -101,11 +102,16 @@ class Server:
 
     def rehearse_meanwhile(self) -> float:
         """Make the next births faster. Gives the time-out with which to poll next."""
-        if self.poller.poll(IDLE):
+        if self.poller.poll(IDLE if self.rehearsal is None else 0.0):
             return 0.0
         if self.rehearsal is None:
             from warmfork._template.rehearsal import rehearse
 
+            if not self.spec.preload:
+                # A bare template is sealed without this, to be there sooner.
+                gc.unfreeze()
+                gc.collect()
+                ending.prepare_helper()
             self.rehearsal = rehearse(self.spec, self.board, self.base)
         if next(self.rehearsal, None) is None:
             self.rehearsal = None
@@ -266,6 +272,7 @@ class Server:
                     ours.close()
             if pid == 0:
                 theirs.detach()
+                seal.restore_warnings()
                 birth = Birth(ours, self.board, slot, self.base, self.spec)
                 birth.keep = self
                 self.born = birth

@@ -1,4 +1,7 @@
-# The command line of a later template names this file, and nothing else: all that varies comes through fd 3.
+"""The command line of a later template names this file, and nothing else: all that varies comes through fd 3."""
+
+from __future__ import annotations
+
 import sys
 
 sys.path.insert(0, __file__.rpartition("/warmfork/")[0])

@@ -1,4 +1,7 @@
-# The tracker's command line names this file, and nothing else: all that varies comes through fd 3.
+"""The tracker's command line names this file, and nothing else: all that varies comes through fd 3."""
+
+from __future__ import annotations
+
 import sys
 
 sys.path.insert(0, __file__.rpartition("/warmfork/")[0])

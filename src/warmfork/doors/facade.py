@@ -21,7 +21,8 @@ def ensure_running(self: Any) -> None:
     from warmfork.doors import install, resources
 
     resources.take_over()
-    install.get_installed().get_channel()
+    if not is_template():
+        install.get_installed().get_channel()
 
 
 def stop(self: Any) -> None:
@@ -66,7 +67,16 @@ def set_forkserver_preload(self: Any, modules_names: list[str], *, on_error: str
     if on_error not in ("ignore", "warn", "fail"):
         raise ValueError(f"on_error must be 'ignore', 'warn', or 'fail', not {on_error!r}")
     self._preload_modules = modules_names
-    install.get_installed().set_preload(names, on_error)
+    if not is_template():
+        install.get_installed().set_preload(names, on_error)
+
+
+def is_template() -> bool:
+    """Is this the template? A script that asks for a preload outside its main guard is run there too, and asks in vain:
+    what it wants is being done."""
+    from warmfork._machine import role
+
+    return role.kind == role.TEMPLATE
 
 
 METHODS = {

@@ -162,9 +162,10 @@ def patch() -> None:
 
 def start_process(process_obj: Any) -> Any:
     """Start a process of the installed "forkserver"."""
-    get_installed()
-    from warmfork.doors.popen import Popen
+    from warmfork.doors.popen import Popen, check_not_importing_main
 
+    check_not_importing_main()
+    get_installed()
     return Popen(process_obj)
 
 
@@ -173,7 +174,9 @@ def get_installed() -> Prepared:
     if peek_installed() is None:
         install()
     if installed is None:
-        raise RuntimeError("install() leaves an installed template")
+        from warmfork._words.errors import StartError
+
+        raise StartError("template", "a template starts no processes: its preload must not")
     return installed
 
 

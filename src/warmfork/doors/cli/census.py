@@ -168,7 +168,8 @@ class Census:
             self.enter(Entry("program", program))
 
     def add_template(self, held: Held, everything: bool) -> None:
-        """Enter a template and its children: those that the kernel, too, takes for children of it or of its tracker."""
+        """Enter a template and its children: those that the kernel, too, takes for children of it, or of its tracker
+        where it is dead. It may have died between two of our looks, so it is not asked for one of the two."""
         generation, pid, phase, _, starts, born = held.board.read_head()
         if pid not in self.seen and os.path.exists(f"/proc/{pid}"):
             return  # started while we look
@@ -177,7 +178,7 @@ class Census:
         entry = Entry("template", pid, parent=tracker, generation=generation, starts=starts)
         entry.preload = read_report(held.board)
         children = [row for row in held.rows.values() if row.pid in self.seen and row.pid not in self.heads]
-        children = [row for row in children if self.get_parent(row.pid) == (pid if alive else tracker)]
+        children = [row for row in children if self.get_parent(row.pid) in (pid, tracker)]
         if alive:
             entry.state = board_.PHASES.get(phase, "preloading")
             entry.name = self.read_name(pid)
@@ -207,8 +208,8 @@ class Census:
 
     def is_adopted(self, pid: int, known: Entry | None) -> bool:
         """Is it a child that lost its template and tracker? Then it holds a pidfd on its client, and a socket."""
-        if known is not None:
-            return known.role in ("template", "tracker") and known.starts is None
+        if known and known.role in ("template", "tracker"):
+            return known.starts is None
         targets = (self.files[pid] or {}).values()
         return "anon_inode:[pidfd]" in targets and any(target.startswith("socket:") for target in targets)
 

@@ -47,7 +47,6 @@ The fields of --json; null is what can't be known or does not apply:
 The exit code is 0, also where nothing runs, and 2 for a wrong call."""
 
 
-
 def main(argv: list[str]) -> int:
     if {"-h", "--help"} & {*argv}:
         print(USAGE)

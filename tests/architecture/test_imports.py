@@ -1,0 +1,169 @@
+"""What is loaded where. Each module that a template has is inherited by every child, and costs the first start."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support import run_program
+
+NEVER = {
+    "socket", "selectors", "dataclasses", "typing", "inspect", "multiprocessing", "subprocess", "logging", "ctypes",
+    "json", "threading", "tempfile", "random", "signal", "enum", "collections", "contextlib", "functools", "re",
+    "traceback", "weakref", "ast", "asyncio", "concurrent", "importlib.metadata", "setproctitle", "psutil", "rich",
+    "cloudpickle", "tblib", "warmfork._client", "warmfork.doors",
+}  # fmt: skip
+"""What a bare template does without, by name, so that nobody adds it to the list below by the way."""
+
+NEEDS = {
+    # Python's, each an extension of a few hundred KiB or less
+    "__future__", "_collections", "_ctypes", "_socket", "_struct", "fcntl", "gc", "mmap", "resource", "select",
+    "setproctitle._setproctitle", "types", "_types",
+    # ours
+    "warmfork", "warmfork._child", "warmfork._child.birth", "warmfork._child.ending", "warmfork._child.reseeding",
+    "warmfork._machine", "warmfork._machine.calls", "warmfork._machine.fds", "warmfork._machine.memory",
+    "warmfork._machine.role", "warmfork._machine.signals", "warmfork._machine.state", "warmfork._machine.titles",
+    "warmfork._template", "warmfork._template.main", "warmfork._template.preload", "warmfork._template.seal",
+    "warmfork._template.server", "warmfork._tracker", "warmfork._tracker.main", "warmfork._words",
+    "warmfork._words.board", "warmfork._words.feed", "warmfork._words.messages", "warmfork._words.protocol",
+    "warmfork._words.spec", "warmfork._words.wire",
+}  # fmt: skip
+"""What a bare template has loaded when it forks its first child, over what a bare interpreter has."""
+
+PICKLE = {
+    "_compat_pickle", "_functools", "_operator", "_pickle", "_sre", "atexit", "collections", "collections.abc", "copyreg",
+    "enum", "functools", "io", "itertools", "keyword", "operator", "pickle", "re", "re._casefix", "re._compiler",
+    "re._constants", "re._parser", "reprlib", "struct", "warmfork._child.call",
+}  # fmt: skip
+"""What a child loads besides, to unpickle its call (pickle brings the rest), and a template to rehearse that."""
+
+PROBE = """\
+import os, sys
+seen = []
+# In the child, before anything else of it runs: what is loaded then was loaded in the template.
+os.register_at_fork(after_in_child=lambda: seen.append(sorted(sys.modules)))
+def tell():
+    return seen[0], sorted(sys.modules)
+"""
+
+
+def get_bare() -> set[str]:
+    """What a bare interpreter of this installation has loaded."""
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys; print(sorted(sys.modules))"], capture_output=True, text=True, check=True
+    )
+    return set(ast.literal_eval(done.stdout))
+
+
+def find_never(loaded: set[str]) -> set[str]:
+    return loaded & NEVER
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
+    """What is loaded in a first template, a second one (which is started by exec), and their children."""
+    folder: Path = tmp_path_factory.mktemp("seen")
+    (folder / "probe.py").write_text(PROBE)
+    done = run_program(
+        """\
+        import time
+        import warmfork
+        if __name__ == "__main__":
+            import probe
+            found = {}
+            with warmfork.Template(preload=["probe"]) as first, warmfork.Template(preload=["probe"]) as second:
+                for name, template in (("first", first), ("second", second)):
+                    found[name], found[name + " child"] = template.start(probe.tell).result(60)
+                deadline = time.monotonic() + 30
+                while "warmfork._template.rehearsal" not in found.get("rehearsed", ()):
+                    found["rehearsed"], found["rehearsed child"] = first.start(probe.tell).result(60)
+                    if time.monotonic() > deadline:
+                        raise TimeoutError(f"no rehearsal: {found}")
+            print(found)
+        """,
+        folder,
+    )
+    bare = get_bare()
+    return {name: set(modules) - bare - {"probe"} for name, modules in ast.literal_eval(done.stdout).items()}
+
+
+@pytest.mark.parametrize("name", ["first", "second"])
+def test_a_bare_template_has_loaded_only_what_it_needs(seen, name):
+    assert seen[name] - NEEDS == set()
+    assert find_never(seen[name]) == set()
+
+
+def test_the_list_of_what_a_template_needs_has_nothing_that_it_does_not(seen):
+    assert NEEDS - seen["first"] - get_bare() <= {"types", "_types"}, "these two vary with the version of Python"
+
+
+def test_a_template_that_has_rehearsed_a_birth_has_what_its_children_need_and_no_more(seen):
+    assert seen["rehearsed"] - NEEDS - PICKLE == {"warmfork._template.rehearsal"}
+
+
+@pytest.mark.parametrize("name", ["first child", "second child"])
+def test_a_child_loads_pickle_on_its_way_to_the_function_and_no_more(seen, name):
+    assert seen[name] - NEEDS - PICKLE == set()
+
+
+def test_a_child_of_a_template_that_has_rehearsed_loads_nothing(seen):
+    assert seen["rehearsed child"] == seen["rehearsed"]
+
+
+def test_a_template_of_a_context_has_what_multiprocessing_brings_and_little_of_ours(tmp_path):
+    """Its main module is run in it, as __mp_main__, so that one imports nothing but warmfork."""
+    done = run_program(
+        """\
+        import os, sys
+        seen = []
+        os.register_at_fork(after_in_child=lambda: seen.append(sorted(sys.modules)))
+        def tell():
+            print(seen[0])
+        if __name__ == "__main__":
+            import warmfork
+            process = warmfork.get_context().Process(target=tell)
+            process.start()
+            process.join()
+            sys.exit(process.exitcode)
+        """,
+        tmp_path,
+    )
+    code = "import multiprocessing.spawn, multiprocessing.resource_tracker, pickle, pkgutil, sys"  # runpy loads pkgutil late
+    brought = subprocess.run(
+        [sys.executable, "-c", f"{code}; print(sorted(sys.modules))"], capture_output=True, text=True, check=True
+    )
+    own = set(ast.literal_eval(done.stdout)) - set(ast.literal_eval(brought.stdout)) - NEEDS - {"__mp_main__", "atexit"}
+    assert {name for name in own if not name.startswith("warmfork.doors")} == set()
+    assert own <= {f"warmfork.doors{name}" for name in ("", ".bootstrap", ".resources", ".startup", ".context", ".options")}
+
+
+def test_importing_warmfork_loads_nothing_but_itself(tmp_path):
+    done = run_program(
+        """\
+        import sys
+        before = set(sys.modules)
+        import warmfork
+        print(sorted(set(sys.modules) - before))
+        """,
+        tmp_path,
+    )
+    assert set(ast.literal_eval(done.stdout)) - {"__future__"} == {"warmfork"}
+
+
+def test_the_errors_are_had_without_the_client(tmp_path):
+    """A program that only catches them pays for nothing else."""
+    done = run_program(
+        """\
+        import sys
+        import warmfork
+        before = set(sys.modules)
+        warmfork.PreloadError, warmfork.Exited
+        print(sorted(set(sys.modules) - before))
+        """,
+        tmp_path,
+    )
+    assert ast.literal_eval(done.stdout) == ["warmfork._words", "warmfork._words.errors", "warmfork._words.outcome"]

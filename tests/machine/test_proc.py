@@ -1,0 +1,85 @@
+"""What /proc shows of other processes, and of those that are gone or not to be looked at."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from warmfork._machine import fds, proc
+
+
+@pytest.fixture
+def other() -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen(["sleep", "1000"], stdin=subprocess.DEVNULL) as process:
+        yield process
+        process.kill()
+
+
+@pytest.fixture
+def memory() -> Iterator[int]:
+    fd = fds.make_memory("warmfork-test", b"before" + bytes(mmap.PAGESIZE - 6))
+    yield fd
+    os.close(fd)
+
+
+def test_the_files_of_another_process_are_listed(other):
+    assert proc.list_files(other.pid)[0] == "/dev/null"
+
+
+def test_a_file_of_another_process_is_mapped_as_it_changes(memory):
+    identity, mapped = proc.map_file(os.getpid(), memory, mmap.PAGESIZE)
+    with mapped:
+        assert identity == fds.identify(memory)
+        assert mapped[:6] == b"before"
+        os.pwrite(memory, b"after!", 0)
+        assert mapped[:6] == b"after!"
+        with pytest.raises(TypeError):
+            mapped[0] = 1
+
+
+def test_a_file_that_is_too_short_is_not_mapped(memory):
+    assert proc.map_file(os.getpid(), memory, mmap.PAGESIZE + 1) is None
+
+
+def test_a_file_that_cannot_be_mapped_is_none(other):
+    assert proc.map_file(other.pid, 0, 0) is None
+
+
+def test_a_pidfd_says_whom_it_names_and_minus_1_when_that_one_is_dead(other):
+    pidfd = os.pidfd_open(other.pid)
+    try:
+        assert proc.read_pidfd(os.getpid(), pidfd) == other.pid
+        other.kill()
+        other.wait()
+        assert proc.read_pidfd(os.getpid(), pidfd) == -1
+    finally:
+        os.close(pidfd)
+
+
+def test_the_proportional_set_size_is_no_more_than_what_is_resident():
+    resident = proc.read_field("/proc/self/status", b"VmRSS:")
+    assert 0 < proc.read_pss_kib(os.getpid()) <= resident * 1.1
+
+
+def test_a_process_that_is_gone_shows_nothing(other):
+    other.kill()
+    other.wait()
+    assert proc.list_files(other.pid) is None
+    assert proc.map_file(other.pid, 0, 1) is None
+    assert proc.read_pidfd(other.pid, 0) is None
+    assert proc.read_pss_kib(other.pid) is None
+
+
+def test_a_zombie_shows_nothing(other):
+    other.kill()
+    os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOWAIT)
+    assert not proc.list_files(other.pid)
+    assert proc.read_pss_kib(other.pid) is None
+
+
+def test_a_field_that_is_not_there_is_none():
+    assert proc.read_field("/proc/self/status", b"NoSuchField:") is None
