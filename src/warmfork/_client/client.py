@@ -42,6 +42,7 @@ class Client:
         self.credentials = get_credentials()
         self.channels: dict[tuple[object, ...], Channel] = {}
         self.recent: tuple[Spec | None, Channel | None] = None, None  # spares comparing specs at each start
+        self.begun: dict[tuple[object, ...], fds.socket] = {}
         self.retired: list[Channel] = []
         self.in_birth: list[Child] = []
 
@@ -121,6 +122,16 @@ class Client:
             self.channels[key] = channel
             return channel
 
+    def begin(self, spec: Spec) -> None:
+        """Say hello without waiting for the welcome. What goes wrong is said by get_channel()."""
+        key = identify(spec)
+        with self.lock:
+            if role.kind != role.TEMPLATE and key not in self.channels and key not in self.begun:
+                try:
+                    self.begun[key] = launch.say_hello(self.ensure_door(spec), spec, False)
+                except (StartError, OSError):
+                    self.begun.pop(key, None)
+
     def open_channel(self, spec: Spec, timeout: float | None) -> Channel:
         """Say hello and wait for the welcome."""
         deadline = None if timeout is None else monotonic() + timeout
@@ -128,7 +139,7 @@ class Client:
         for _ in range(TRIES):
             door = self.ensure_door(spec)
             try:
-                channel = Channel(launch.say_hello(door, spec, failed))
+                channel = Channel(self.begun.pop(identify(spec), None) or launch.say_hello(door, spec, failed))
             except (BrokenPipeError, ConnectionError):
                 self.drop_door()
                 continue
@@ -305,6 +316,8 @@ def forget_after_fork() -> None:
     if old is None:
         return
     new = Client(old.door, old.door_identity)
+    for begun in old.begun.values():
+        begun.close()
     for channel in (*old.channels.values(), *old.retired):
         if channel.socket.fileno() >= 0:
             channel.socket.close()

@@ -105,6 +105,9 @@ class Child:
         """Ask the tracker, whose child ours is since its template died."""
         from warmfork._client.client import get_client
 
+        if self._channel.template >= 0:
+            # Its channel ends a moment before its children get their new parent; when its pidfd fires, they have.
+            fds.wait_readable(self._channel.template, ANSWER_TIMEOUT)
         door = get_client().door
         return launch.ask_fate(door, self.pid, ANSWER_TIMEOUT) if door is not None else None
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 from _collections import deque  # without the collections module, which costs a bare template 2 ms
 from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, epoll
 from time import monotonic, monotonic_ns
@@ -83,8 +84,9 @@ class Server:
         adopted = False
         while True:
             timeout = max(0.0, min(self.condemned.values()) - monotonic()) if self.condemned else None
-            if self.starts and not self.rehearsed and timeout is None:
-                # Once, when nobody wants anything, and a round at a time: a request or a death comes first.
+            if self.starts > 1 and not self.rehearsed and timeout is None:
+                # Once, when nobody wants anything, and a round at a time: a request or a death comes first. Not for the
+                # first child, which would have to share the processor with it; it may be the only one.
                 timeout = self.rehearse_meanwhile()
             for fd, events in self.poller.poll(timeout):
                 handler = self.handlers.get(fd)
@@ -113,7 +115,13 @@ class Server:
                 gc.collect()
                 ending.prepare_helper()
             self.rehearsal = rehearse(self.spec, self.board, self.base)
-        if next(self.rehearsal, None) is None:
+        try:
+            over = next(self.rehearsal, None) is None
+        except Exception:
+            # Whatever it lacked, a birth may do without: the log of the template has the traceback.
+            sys.excepthook(*sys.exc_info())
+            over = True
+        if over:
             self.rehearsal = None
             self.rehearsed = True
             self.titled = -1  # the loop shows the title again before it waits

@@ -29,6 +29,7 @@ def main() -> NoReturn:
         started = fork_template(door, first)
         # The program waits for the template and for nothing else: leave it the processor, and come after.
         fds.wait_readable(started.control.fileno(), PATIENCE)
+        fds.wait_readable(DOOR, FURTHER_PATIENCE)
     from warmfork._tracker.server import Server
 
     code = 1
@@ -43,8 +44,8 @@ def main() -> NoReturn:
         os._exit(code)
 
 
-PATIENCE = 1.0
-"""Seconds that the tracker stays out of the way of the first template."""
+PATIENCE, FURTHER_PATIENCE = 1.0, 0.02
+"""Seconds that the tracker stays out of the way of the first template, and then of the first child."""
 
 HELLO = 1
 """The tag of a Hello: the messages module is imported after the fork, in both processes at once."""

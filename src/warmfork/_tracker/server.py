@@ -175,7 +175,7 @@ class Server:
     def serve_hello(self, hello: messages.Hello, got: fds.Received) -> None:
         """Find or start the template that is asked for, and hand it the channel."""
         passed = got.fds
-        if len(passed) < 4:
+        if len(passed) != 4 + (hello.stdio & 3).bit_count():
             return  # MSG_CTRUNC: we are out of fds. The client reads the end of its channel
         channel, pidfd, spec_fd, door = passed[:4]
         if pids.read_pid(pidfd) != got.pid:
@@ -183,7 +183,7 @@ class Server:
             return
         try:
             spec = read_spec(spec_fd)
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             self.refuse(channel, f"no spec: {error}")
             return
         key = identify(spec)
@@ -215,6 +215,11 @@ class Server:
 
     def serve_ask(self, pid: int, answer: fds.socket) -> None:
         """Say what became of a process, now or when it is dead."""
+        if pid not in self.fates and not is_child(pid):
+            # Its template may be dying at this moment: its children become ours only when it is dead.
+            for template in [template for template in self.by_pid.values() if template.alive]:
+                self.see_end(template)
+            self.reap_all()
         fate = self.fates.get(pid)
         if fate is not None:
             say_to(answer, fate)
@@ -276,7 +281,7 @@ class Server:
         """End a template that hangs in its preload, and say in which item."""
         try:
             template = self.templates.get(identify(read_spec(spec_fd)))
-        except ValueError:
+        except (ValueError, OSError):
             template = None
         if template is not None and template.control.fileno() >= 0:
             self.read_control(template)  # a Sealed that is still unread

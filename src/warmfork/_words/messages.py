@@ -166,7 +166,7 @@ class Swept(Message, tag=13):
 
 
 class Launch(Message, tag=20):
-    """Become this generation. Fds: spec, board, log, pidfd on the tracker, door."""
+    """Become this generation. Fds: spec, board, log, door."""
 
     generation: int
 

@@ -142,6 +142,7 @@ def unpickle_process(birth: Birth) -> Any:
         birth.payload = b""
 
 
+AFTER_FORK = process.BaseProcess._after_fork  # type: ignore[attr-defined]
 STDLIB_BOOTSTRAP = process.BaseProcess._bootstrap  # type: ignore[attr-defined]
 
 
@@ -185,7 +186,8 @@ def become_process(obj: Any, parent: int) -> None:
     process._children = set()  # type: ignore[attr-defined]
     process._current_process = obj  # type: ignore[attr-defined]
     process._parent_process = process._ParentProcess(obj._parent_name, obj._parent_pid, parent)  # type: ignore[attr-defined]
-    obj._after_fork()
+    if util._afterfork_registry or util._finalizer_registry or type(obj)._after_fork is not AFTER_FORK:  # type: ignore[attr-defined]
+        obj._after_fork()
 
 
 def read_exit_code(error: SystemExit) -> int:
@@ -240,7 +242,7 @@ def rehearse(birth: Birth | None) -> bytes:
             "start_method": None,
             "context": None,
             "installed": None,
-            "main": get_preloaded_main(),
+            "main": ("", "") if main_failed else get_preloaded_main(),  # never to be run a second time here
             "tracker_fd": -1,
         }
         values = write_values(said)

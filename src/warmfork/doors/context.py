@@ -27,9 +27,11 @@ class ContextProcess(process.BaseProcess):
 
     @staticmethod
     def _Popen(process_obj: process.BaseProcess) -> Any:
+        prepared = type(process_obj)._context.get_prepared()  # type: ignore[attr-defined]
+        prepared.begin()
         from warmfork.doors.popen import Popen
 
-        return Popen(process_obj, type(process_obj)._context.get_prepared())  # type: ignore[attr-defined]
+        return Popen(process_obj, prepared)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         if "_is_made" in vars(type(self)):

@@ -1,6 +1,8 @@
-"""Checking what users pass, before anything is started or changed."""
+"""What all doors do before anything is started: check what users pass, flush what they printed."""
 
 from __future__ import annotations
+
+import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,3 +38,13 @@ def check_policies(on_preload_error: str, audit: str) -> None:
     """Check the options that all doors have. Raises ValueError."""
     check_choice("on_preload_error", on_preload_error, ("raise", "warn"))
     check_choice("audit", audit, ("refuse", "warn", "off"))
+
+
+def flush_streams() -> None:
+    """Flush stdout and stderr, so that what was printed before a start comes before what the child prints."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except (AttributeError, ValueError, OSError):
+            continue

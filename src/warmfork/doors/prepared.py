@@ -17,7 +17,7 @@ from warmfork._machine import fds, platform, state
 from warmfork._words.errors import PreloadError, StartError
 from warmfork._words.spec import Spec, identify
 from warmfork.doors import resources
-from warmfork.doors.options import check_policies, check_preload
+from warmfork.doors.options import check_policies, check_preload, flush_streams
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -104,10 +104,9 @@ class Prepared:
         if self.spec is None:
             from subprocess import _args_from_interpreter_flags  # type: ignore[attr-defined]
 
-            from multiprocessing import spawn
-
             kind, value = ("", "") if self.main_is_unsafe else describe_main()
-            executable = spawn.get_executable()
+            spawn = sys.modules.get("multiprocessing.spawn")  # not loaded: nobody has called set_executable()
+            executable = spawn.get_executable() if spawn is not None else sys.executable
             self.spec = Spec(
                 name=self.name or get_program_name(),
                 executable=os.fsdecode(executable) if executable else "",
@@ -125,6 +124,12 @@ class Prepared:
                 epoch=self.epoch,
             )
         return self.spec
+
+    def begin(self) -> None:
+        """Have the template started, and don't wait for it: what this process has to load meanwhile costs nothing."""
+        if self.spec is None and not getattr(process.current_process(), "_inheriting", False):
+            flush_streams()  # what the program printed so far comes before what the preload prints
+            get_client().begin(self.get_spec())
 
     def get_channel(self) -> Channel:
         """Give a channel to the template, started if need be. Raises PreloadError, AuditError, StartError."""

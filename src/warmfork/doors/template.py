@@ -11,7 +11,7 @@ from warmfork._client.client import get_client, get_interpreter
 from warmfork._client.handle import Child
 from warmfork._machine import fds, platform, state
 from warmfork._words.spec import Spec
-from warmfork.doors.options import START_TIMEOUT, check_policies, check_preload
+from warmfork.doors.options import START_TIMEOUT, check_policies, check_preload, flush_streams
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -234,13 +234,3 @@ def get_here() -> str:
         return os.getcwd()
     except FileNotFoundError:
         return ""
-
-
-def flush_streams() -> None:
-    """Flush stdout and stderr, so that what was printed before a start comes before what the child prints."""
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            if stream is not None:
-                stream.flush()
-        except (AttributeError, ValueError, OSError):
-            continue

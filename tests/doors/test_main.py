@@ -1,0 +1,258 @@
+"""`__main__`: run once in the template for all children, or by each child where that can't be; and never without a guard
+(rows 12 to 16 and 27)."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.running import ROOT
+from tests.support import run_program
+
+ENV = {"PYTHONPATH": ROOT}
+
+INSTALLED = "import multiprocessing, warmfork; warmfork.install(); context = multiprocessing.get_context('forkserver')"
+OWN = "import multiprocessing, warmfork; context = warmfork.get_context()"
+DOORS = pytest.mark.parametrize("door", [OWN, INSTALLED], ids=["get_context", "install"])
+
+
+@DOORS
+def test_main_is_run_once_in_the_template_and_not_in_each_child(tmp_path: Path, door: str):
+    """Row 12."""
+    code = f"""
+        import os
+        {door}
+        with open("runs", "a") as file:
+            file.write(f"{{os.getpid()}} {{__name__}}\\n")
+
+        def work():
+            print("works in", __name__, os.getppid())
+
+        if __name__ == "__main__":
+            for _ in range(3):
+                process = context.Process(target=work)
+                process.start()
+                process.join()
+                assert process.exitcode == 0
+            print("program", os.getpid())
+    """
+    done = run_program(code, tmp_path)
+    runs = [line.split() for line in (tmp_path / "runs").read_text().splitlines()]
+    assert [name for _, name in runs] == ["__main__", "__mp_main__"]
+    template = runs[1][0]
+    assert done.stdout.splitlines() == [f"works in __mp_main__ {template}"] * 3 + [f"program {runs[0][0]}"]
+    assert done.stderr == ""
+
+
+@DOORS
+def test_a_class_attribute_that_the_guard_changes_is_unchanged_in_the_child(tmp_path: Path, door: str):
+    """The child of a clean process has what the module defines, not what the program made of it since."""
+    code = f"""
+        {door}
+
+        class Value:
+            number = 777
+
+        def show():
+            print(Value.number)
+
+        if __name__ == "__main__":
+            Value.number = 999
+            process = context.Process(target=show)
+            process.start()
+            process.join()
+    """
+    assert run_program(code, tmp_path).stdout == "777\n"
+
+
+def test_main_sees_the_arguments_of_the_program_when_the_template_runs_it(tmp_path: Path):
+    """Rows 14 and 15: no argv, or one that was too long for a command line."""
+    code = f"""
+        import sys
+        {OWN}
+        SEEN = list(sys.argv)
+
+        def show():
+            print(__name__, len(SEEN), sum(map(len, SEEN[1:])), SEEN == sys.argv)
+
+        if __name__ == "__main__":
+            process = context.Process(target=show)
+            process.start()
+            process.join()
+    """
+    arguments = ["x" * 120_000] * 8
+    assert run_program(code, tmp_path, *arguments).stdout == "__mp_main__ 9 960000 True\n"
+
+
+def test_main_can_tell_that_it_is_run_in_a_helper_and_not_in_the_main_program(tmp_path: Path):
+    """Row 13: an application that saw "MainProcess" started a second server."""
+    code = f"""
+        {OWN}
+        NAME = multiprocessing.current_process().name
+        PARENT = multiprocessing.parent_process()
+
+        def show():
+            print(NAME != "MainProcess", PARENT is not None)
+
+        if __name__ == "__main__":
+            process = context.Process(target=show)
+            process.start()
+            process.join()
+    """
+    assert run_program(code, tmp_path).stdout == "True True\n"
+
+
+def test_a_main_that_raises_in_the_template_is_run_by_each_child_and_the_reason_is_logged(tmp_path: Path):
+    code = f"""
+        {OWN}
+        if multiprocessing.current_process().name == "ForkServerProcess":
+            raise LookupError("not in a template")
+
+        def show():
+            print("child of", __name__)
+
+        if __name__ == "__main__":
+            for _ in range(2):
+                process = context.Process(target=show)
+                process.start()
+                process.join()
+                assert process.exitcode == 0
+    """
+    done = run_program(code, tmp_path)
+    assert done.stdout == "child of __mp_main__\n" * 2
+    assert done.stderr.count("LookupError: not in a template") == 1
+    assert "each child imports it itself" in done.stderr
+
+
+def test_a_main_that_leaves_a_thread_is_run_by_each_child_and_the_thread_is_named(tmp_path: Path):
+    code = f"""
+        import threading
+        {OWN}
+        if __name__ == "__mp_main__":
+            threading.Thread(target=threading.Event().wait, daemon=True, name="the-pump").start()
+
+        def show():
+            print(threading.active_count())
+
+        if __name__ == "__main__":
+            for _ in range(2):
+                process = context.Process(target=show)
+                process.start()
+                process.join()
+                assert process.exitcode == 0
+    """
+    done = run_program(code, tmp_path)
+    assert done.stdout == "2\n2\n", "each child has the thread that its own import started"
+    assert done.stderr.count("the-pump") == 1 and "each child imports it itself" in done.stderr
+
+
+def test_what_main_prints_outside_its_guard_is_printed_by_program_and_template_once_each(tmp_path: Path):
+    """Row 25."""
+    code = f"""
+        {OWN}
+        print("hello from", __name__)
+
+        if __name__ == "__main__":
+            for _ in range(3):
+                process = context.Process(target=int)
+                process.start()
+                process.join()
+    """
+    assert run_program(code, tmp_path).stdout == "hello from __main__\nhello from __mp_main__\n"
+
+
+@pytest.mark.parametrize(("name", "flag"), [("module_of_mine", "module_of_mine"), ("__main__", "package_of_mine")])
+def test_a_program_that_is_run_with_m_has_children(tmp_path: Path, name: str, flag: str):
+    folder = tmp_path if name == flag else tmp_path / flag
+    folder.mkdir(exist_ok=True)
+    (folder / f"{name}.py").write_text(
+        f"{OWN}\n\ndef show(): print('worked')\n\nif __name__ == '__main__':\n"
+        "    process = context.Process(target=show)\n    process.start()\n    process.join()\n"
+    )
+    start = f"import runpy, sys; sys.argv = ['x']; runpy.run_module({flag!r}, run_name='__main__', alter_sys=True)"
+    del start
+    done = run_program("", tmp_path, name="unused.py", flags=["-m", flag])
+    assert done.stdout == "worked\n", done.stderr
+
+
+NO_GUARD = {
+    "process": "p = context.Process(target=int); p.start(); p.join()",
+    "pool": "context.Pool(2).map(abs, [1, 2])",
+    "executor": "from concurrent.futures import ProcessPoolExecutor as E; list(E(2, mp_context=context).map(abs, [1]))",
+    "manager": "context.Manager()",
+}
+
+
+@DOORS
+@pytest.mark.parametrize("kind", NO_GUARD)
+def test_a_program_without_a_main_guard_fails_with_a_clear_error_and_starts_no_child(
+    tmp_path: Path, door: str, kind: str
+):
+    """Row 27: it hangs, or its Pool repopulates for ever. Here: the words that multiprocessing has for it."""
+    code = f"""
+        import os
+        {door}
+        with open("runs", "a") as file:
+            file.write("run\\n")
+        {NO_GUARD[kind]}
+        print("not reached")
+    """
+    done = run_program(code, tmp_path, expect=1, timeout=30)
+    assert done.stdout == ""
+    assert "StartError" in done.stderr and "__main__" in done.stderr
+    assert "if __name__ == '__main__':" in done.stderr and "bootstrapping phase" in done.stderr
+    assert (tmp_path / "runs").read_text() == "run\n" * 2
+
+
+@DOORS
+def test_a_program_may_ask_for_a_preload_outside_its_guard(tmp_path: Path, door: str):
+    """It is run in the template as well, where the same call must do no harm."""
+    code = f"""
+        {door}
+        context.set_forkserver_preload(["colorsys"])
+
+        def show():
+            import sys
+            print("colorsys" in sys.modules, multiprocessing.current_process().name)
+
+        if __name__ == "__main__":
+            process = context.Process(target=show, name="mine")
+            process.start()
+            process.join()
+    """
+    done = run_program(code, tmp_path)
+    assert (done.stdout, done.stderr) == ("True mine\n", "")
+
+
+def test_a_main_that_no_child_can_import_tells_so_on_stderr_and_in_the_exit_code(tmp_path: Path):
+    code = f"""
+        {OWN}
+        if __name__ != "__main__":
+            raise OSError("only as main")
+        process = context.Process(target=int)
+        process.start()
+        process.join()
+        print(process.exitcode)
+    """
+    done = run_program(code, tmp_path)
+    assert done.stdout == "1\n"
+    assert "OSError: only as main" in done.stderr and "program.py" in done.stderr
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="the default start method since 3.14")
+def test_the_default_start_method_is_ours_once_installed(tmp_path: Path):
+    code = """
+        import multiprocessing, os, warmfork
+
+        def show():
+            print(open(f"/proc/{os.getppid()}/cmdline").read().startswith("warmfork: template"))
+
+        if __name__ == "__main__":
+            warmfork.install()
+            process = multiprocessing.Process(target=show)
+            process.start()
+            process.join()
+    """
+    assert run_program(code, tmp_path).stdout == "True\n"
