@@ -81,7 +81,7 @@ class Server:
         """Serve until no client is left (None), or, in a child, give its birth."""
         self.board.write_phase(board_.SERVING)
         self.show_title()
-        adopted = False
+        adopted = bool(self.clients)  # the first may have come, and may have gone by now
         while True:
             timeout = max(0.0, min(self.condemned.values()) - monotonic()) if self.condemned else None
             if self.starts > 1 and not self.rehearsed and timeout is None:

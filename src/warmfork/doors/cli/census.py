@@ -27,6 +27,10 @@ TITLE = re.compile(r"warmfork: (?P<role>tracker|template) (?P<name>.*?)(?: gen=(
 BARE = re.compile(r"\S.*/warmfork/(_tracker|_template)/start\.py")
 """What the titles are where setproctitle is missing; a tracker's children inherit its."""
 
+SLACK = 0.05
+"""Seconds: the kernel counts the start of a process in hundredths, rounded down, and our two clocks are read one after
+the other."""
+
 
 @dataclass
 class Entry:
@@ -64,7 +68,8 @@ class Census:
         import psutil
 
         wanted = ["cmdline", "create_time", "memory_info", "ppid", "status", "uids"]
-        self.now = time.time()
+        self.boot = psutil.boot_time()
+        self.now = time.clock_gettime(time.CLOCK_BOOTTIME), time.monotonic()
         self.seen: dict[int, dict[str, Any]] = {
             process.pid: process.info for process in psutil.process_iter(wanted, ad_value=None)
         }
@@ -102,6 +107,12 @@ class Census:
         """Give the parent in the kernel's eyes."""
         parent: int | None = self.seen[pid]["ppid"] if pid in self.seen else None
         return parent
+
+    def get_age(self, pid: int) -> float | None:
+        """Give the seconds since a process was started."""
+        born: float | None = self.seen[pid]["create_time"] if pid in self.seen else None
+        # psutil adds the time of the boot, which the kernel tells in whole seconds.
+        return self.now[0] - (born - self.boot) if born is not None else None
 
     def collect(self, everything: bool) -> list[Entry]:
         """Give the tops of the trees."""
@@ -168,8 +179,7 @@ class Census:
             self.enter(Entry("program", program))
 
     def add_template(self, held: Held, everything: bool) -> None:
-        """Enter a template and its children: those that the kernel, too, takes for children of it, or of its tracker
-        where it is dead. It may have died between two of our looks, so it is not asked for one of the two."""
+        """Enter a template and its children."""
         generation, pid, phase, _, starts, born = held.board.read_head()
         if pid not in self.seen and os.path.exists(f"/proc/{pid}"):
             return  # started while we look
@@ -177,15 +187,14 @@ class Census:
         alive = pid in self.ours and (pid in held.holders or self.get_parent(pid) == tracker)
         entry = Entry("template", pid, parent=tracker, generation=generation, starts=starts)
         entry.preload = read_report(held.board)
-        children = [row for row in held.rows.values() if row.pid in self.seen and row.pid not in self.heads]
-        children = [row for row in children if self.get_parent(row.pid) in (pid, tracker)]
+        children = [row for row in held.rows.values() if self.is_its_process(row)]
         if alive:
             entry.state = board_.PHASES.get(phase, "preloading")
             entry.name = self.read_name(pid)
             self.enter(entry)
         elif children or everything:
             entry.state = "dead"
-            entry.age_s = round((time.monotonic_ns() - born) / 1e9, 3)
+            entry.age_s = round(self.now[1] - born / 1e9, 3)
             # The kernel may have given the pid to another by now.
             self.entries.setdefault(pid, entry)
         for row in children:
@@ -193,6 +202,12 @@ class Census:
             self.enter(child)
             if not alive and child.title.startswith(f"warmfork: {row.name} "):
                 entry.name = child.title.removeprefix(f"warmfork: {row.name} ")  # it can't say its own any longer
+
+    def is_its_process(self, row: Row) -> bool:
+        """Is the process with this pid still the one in the row? Nobody strikes the dead off a dead template's board,
+        and their pids go to others, who are younger than the row."""
+        age = self.get_age(row.pid)
+        return age is not None and age + SLACK >= self.now[1] - row.since_ns / 1e9
 
     def add_unknown(self, pid: int) -> None:
         """Enter what is on no board that can be read: the board's holders are dead, or not ours to look into."""
@@ -226,8 +241,8 @@ class Census:
             entry.state = "stopped"
         elif info["status"] == "zombie":
             entry.state = "zombie"
-        if info["create_time"] is not None:
-            entry.age_s = round(max(0.0, self.now - info["create_time"]), 3)
+        age = self.get_age(entry.pid)
+        entry.age_s = round(max(0.0, age), 3) if age is not None else None
         if info["memory_info"] is not None and entry.state != "zombie":
             entry.rss_mib = round(info["memory_info"].rss / 2**20, 2)
         pss = proc.read_pss_kib(entry.pid)
