@@ -250,7 +250,7 @@ class Snapshot:
         self.files = list_temporary_files(folder)
 
     def collect(self, patience: float = DEADLINE) -> list[str]:
-        """Say what is there now and was not before, one line each; it has `patience` seconds to go. Ends what it can."""
+        """Say what is there now and was not before, one line each, after `patience` seconds. Ends what it can."""
         deadline = time.monotonic() + patience
         let_go_of_templates(self.channels)
         left = wait_for_ends(self.processes, deadline)

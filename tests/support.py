@@ -104,7 +104,7 @@ def run_program(
 
 
 def fork() -> int:
-    """os.fork() without the warning of Python 3.12 and later: the other thread is pytest's watchdog, and holds no lock."""
+    """os.fork() without the warning of Python 3.12: the other thread is pytest's watchdog, and holds no lock."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         return os.fork()

@@ -35,8 +35,8 @@ NEEDS = {
 """What a bare template has loaded when it forks its first child, over what a bare interpreter has."""
 
 PICKLE = {
-    "_compat_pickle", "_functools", "_operator", "_pickle", "_sre", "atexit", "collections", "collections.abc", "copyreg",
-    "enum", "functools", "io", "itertools", "keyword", "operator", "pickle", "re", "re._casefix", "re._compiler",
+    "_compat_pickle", "_functools", "_operator", "_pickle", "_sre", "atexit", "collections", "collections.abc",
+    "copyreg", "enum", "functools", "io", "itertools", "keyword", "operator", "pickle", "re", "re._casefix", "re._compiler",
     "re._constants", "re._parser", "reprlib", "struct", "warmfork._child.call",
 }  # fmt: skip
 """What a child loads besides, to unpickle its call (pickle brings the rest), and a template to rehearse that."""
@@ -132,13 +132,16 @@ def test_a_template_of_a_context_has_what_multiprocessing_brings_and_little_of_o
         """,
         tmp_path,
     )
-    code = "import multiprocessing.spawn, multiprocessing.resource_tracker, pickle, pkgutil, sys"  # runpy loads pkgutil late
+    # pkgutil: runpy, which runs the main module, loads it late.
+    code = "import multiprocessing.spawn, multiprocessing.resource_tracker, pickle, pkgutil, sys"
     brought = subprocess.run(
         [sys.executable, "-c", f"{code}; print(sorted(sys.modules))"], capture_output=True, text=True, check=True
     )
     own = set(ast.literal_eval(done.stdout)) - set(ast.literal_eval(brought.stdout)) - NEEDS - {"__mp_main__", "atexit"}
     assert {name for name in own if not name.startswith("warmfork.doors")} == set()
-    assert own <= {f"warmfork.doors{name}" for name in ("", ".bootstrap", ".resources", ".startup", ".context", ".options")}
+    assert own <= {
+        f"warmfork.doors{name}" for name in ("", ".bootstrap", ".resources", ".startup", ".context", ".options")
+    }
 
 
 def test_importing_warmfork_loads_nothing_but_itself(tmp_path):

@@ -132,7 +132,10 @@ def test_function_level_imports_tie_no_knot_that_is_not_known():
     ("text", "seen"),
     [
         ("import os", [("os", False, False)]),
-        ("from warmfork._words import wire, messages", [("_words.wire", False, False), ("_words.messages", False, False)]),
+        (
+            "from warmfork._words import wire, messages",
+            [("_words.wire", False, False), ("_words.messages", False, False)],
+        ),
         ("from warmfork._words.wire import encode", [("_words.wire", False, False)]),
         ("def f():\n    if True:\n        import warmfork._machine.fds", [("_machine.fds", True, False)]),
         ("x = lambda: __import__('os')", []),

@@ -277,6 +277,39 @@ def test_all_shows_templates_that_have_died_without_children(tmp_path):
         assert (shown["state"], shown["starts"]) == ("dead", 1)
 
 
+@pytest.mark.skipif(not os.access("/proc/sys/kernel/ns_last_pid", os.W_OK), reason="only root may choose pids")
+def test_a_stranger_with_the_pid_of_a_dead_orphan_is_not_shown(tmp_path):
+    """Nobody strikes an orphan off the board of a template that is dead as well."""
+    with warmfork.Template() as template, make_sign(tmp_path) as sign:
+        children = [template.start(targets.sign_and_wait, (sign.path,)) for _ in range(2)]
+        sign.wait(2)
+        os.kill(template.pid, signal.SIGKILL)
+        children[0].kill()
+        children[0].wait(20)
+        pid = children[0].pid
+        wait_until(lambda: not Path(f"/proc/{pid}").exists())
+        with start_as(pid):
+            found = list_tree(os.getpid())
+            assert select(found, pid=children[1].pid), "the board is still read"
+            assert select(found, pid=pid) == []
+
+
+@contextmanager
+def start_as(pid: int) -> Iterator[None]:
+    """Start a process that has this pid. Others may take it first: then it is not tried for ever."""
+    for _ in range(100):
+        Path("/proc/sys/kernel/ns_last_pid").write_text(str(pid - 1))
+        process = subprocess.Popen(["sleep", "1000"])
+        try:
+            if process.pid == pid:
+                yield
+                return
+        finally:
+            process.kill()
+            process.wait(20)
+    pytest.skip(f"others were always faster to take pid {pid}")
+
+
 def test_strangers_with_such_names_are_not_shown(tmp_path):
     names = ["warmfork: tracker stranger", "warmfork: template stranger gen=1 [0 children]", "warmfork: job stranger"]
     commands = [["bash", "-c", f"exec -a {name!r} sleep 1000"] for name in names]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -168,8 +169,8 @@ def test_a_subreaper_becomes_the_parent_of_orphans():
             os.write(write, b"")
             os._exit(0)
         os.waitpid(middle, 0)
-        children = f"/proc/self/task/{os.getpid()}/children"
-        [orphan] = wait_until(lambda: open(children).read().split(), 5)
+        children = Path(f"/proc/self/task/{os.getpid()}/children")
+        [orphan] = wait_until(lambda: children.read_text().split(), 5)
         os.write(write, b"x")
         return os.waitpid(int(orphan), 0) == (int(orphan), 0)
 

@@ -94,7 +94,10 @@ def test_the_environment_is_replaced_and_not_merged():
     in_python, in_c = run_forked(apply)
     assert in_python == {"KEPT": "new", "ODD": "\udcff=x"}
     # pytest has loaded readline, which sets these two behind Python's back.
-    assert sorted(line for line in in_c if not line.startswith((b"COLUMNS=", b"LINES="))) == [b"KEPT=new", b"ODD=\xff=x"]
+    assert sorted(line for line in in_c if not line.startswith((b"COLUMNS=", b"LINES="))) == [
+        b"KEPT=new",
+        b"ODD=\xff=x",
+    ]
 
 
 def test_argv_and_sys_path_are_replaced():
@@ -168,7 +171,8 @@ def test_a_group_of_another_session_cannot_be_joined_and_the_child_runs_all_the_
 
 
 @pytest.mark.parametrize(
-    ("name", "wanted"), [("affinity", frozenset({1_000_000})), ("oom_score_adj", b"9999\n"), ("scheduler", (os.SCHED_FIFO, 5000))]
+    ("name", "wanted"),
+    [("affinity", frozenset({1_000_000})), ("oom_score_adj", b"9999\n"), ("scheduler", (os.SCHED_FIFO, 5000))],
 )
 def test_what_cannot_be_applied_is_named(name, wanted):
     def apply() -> str:

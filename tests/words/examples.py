@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from warmfork._words import (
-    messages,
-    spec,  # noqa: F401  the module is imported for its message
-)
 from warmfork._words.messages import BY_TAG, Message
+from warmfork._words.spec import Spec
 
-KINDS = [BY_TAG[tag] for tag in sorted(BY_TAG)]
+KINDS = sorted({*BY_TAG.values(), Spec}, key=lambda kind: kind.TAG)
 
 # Text as it comes from file names and arguments: any bytes, with what is no UTF-8 as lone surrogates.
 TEXTS = st.binary(max_size=40).map(lambda data: data.decode("utf-8", "surrogateescape"))
@@ -34,4 +31,3 @@ def build(kind: type[Message]) -> st.SearchStrategy[Message]:
 
 
 MESSAGES = st.sampled_from(KINDS).flatmap(build)
-__all__ = ["KINDS", "MESSAGES", "TEXTS", "build", "make", "messages"]

@@ -8,7 +8,9 @@ from warmfork._words import feed
 
 VALUES = st.recursive(
     st.none() | st.integers() | st.binary() | st.text(st.characters()) | st.booleans(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.binary(), inner, max_size=3) | st.tuples(inner, inner),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.binary(), inner, max_size=3) | st.tuples(inner, inner)
+    ),
     max_leaves=6,
 )
 STATES = st.dictionaries(st.text(max_size=8), VALUES, max_size=4)

@@ -15,7 +15,8 @@ def list_names(ledger: Ledger) -> list[tuple[str, str]]:
 
 @given(
     st.lists(
-        st.tuples(st.sampled_from(["register", "unregister"]), st.sampled_from(KINDS), st.sampled_from(NAMES)), max_size=40
+        st.tuples(st.sampled_from(["register", "unregister"]), st.sampled_from(KINDS), st.sampled_from(NAMES)),
+        max_size=40,
     )
 )
 def test_names_are_a_set(events):

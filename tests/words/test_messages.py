@@ -22,7 +22,8 @@ def test_fields_are_given_by_place_or_by_name():
 
 
 @pytest.mark.parametrize(
-    ("values", "named"), [((), {}), ((1,), {}), ((1, 2, 3), {}), ((1,), {"pod": 2}), ((1, 2), {"pid": 2}), ((), {"pid": 1})]
+    ("values", "named"),
+    [((), {}), ((1,), {}), ((1, 2, 3), {}), ((1,), {"pod": 2}), ((1, 2), {"pid": 2}), ((), {"pid": 1})],
 )
 def test_a_message_with_other_fields_than_its_own_cannot_be_made(values, named):
     with pytest.raises((TypeError, KeyError)):

@@ -45,9 +45,13 @@ def nearly_messages(draw: st.DrawFn) -> bytes:
 
 
 @settings(max_examples=500)
-@given(st.binary(max_size=200) | st.tuples(st.sampled_from(sorted(BY_TAG)), st.binary(max_size=100)).map(
-    lambda parts: bytes((parts[0],)) + parts[1]
-) | nearly_messages())
+@given(
+    st.binary(max_size=200)
+    | st.tuples(st.sampled_from(sorted(BY_TAG)), st.binary(max_size=100)).map(
+        lambda parts: bytes((parts[0],)) + parts[1]
+    )
+    | nearly_messages()
+)
 @example(b"")
 @example(bytes((messages.Welcome.TAG,)) + b"\0" * 32 + b"\xff\xff\xff\xff")
 def test_any_bytes_are_a_message_or_a_wire_error_and_nothing_else(data):

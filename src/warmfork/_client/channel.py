@@ -100,7 +100,10 @@ class Channel:
                 return
             self.led = True
         try:
+            died = self.template >= 0 and fds.wait_readable(self.template, 0)
             self.read_all()
+            if died:
+                self.end()
         finally:
             with self.lock:
                 self.led = False

@@ -132,6 +132,12 @@ class Client:
                 except (StartError, OSError):
                     self.begun.pop(key, None)
 
+    def get_live_channel(self, spec: Spec, timeout: float | None) -> Channel:
+        """Give a channel to a template that is not known to be dead at this moment; the other one costs no system call."""
+        channel = self.get_channel(spec, timeout)
+        channel.catch_up()
+        return self.get_channel(spec, timeout) if channel.dead else channel
+
     def open_channel(self, spec: Spec, timeout: float | None) -> Channel:
         """Say hello and wait for the welcome."""
         deadline = None if timeout is None else monotonic() + timeout

@@ -10,6 +10,7 @@ from select import EPOLLHUP, EPOLLIN, epoll
 
 from warmfork._machine import fds, memory, pids, signals, titles
 from warmfork._tracker import names
+from warmfork._tracker.answers import say_on, say_to
 from warmfork._tracker.main import Started
 from warmfork._tracker.templates import Template, launch, read_spec, read_tail
 from warmfork._words import board as board_
@@ -21,6 +22,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from resource import struct_rusage
+
+    from warmfork._words.spec import Spec
 
 FATES = 4096
 """Statuses of orphans that are kept for whoever asks."""
@@ -177,7 +180,7 @@ class Server:
         passed = got.fds
         if len(passed) != 4 + (hello.stdio & 3).bit_count():
             return  # MSG_CTRUNC: we are out of fds. The client reads the end of its channel
-        channel, pidfd, spec_fd, door = passed[:4]
+        channel, pidfd, spec_fd = passed[:3]
         if pids.read_pid(pidfd) != got.pid:
             self.refuse(channel, "the pidfd in the hello is not on its sender")
             return
@@ -186,7 +189,24 @@ class Server:
         except (ValueError, OSError) as error:
             self.refuse(channel, f"no spec: {error}")
             return
-        key = identify(spec)
+        error: OSError | None = None
+        for _ in range(2):  # it may die between our look and our message
+            template = self.find_template(identify(spec), spec, hello, got)
+            if template is None:
+                return
+            try:
+                fds.send(template.control, wire.encode(messages.Adopt(got.pid)), (channel, pidfd))
+            except OSError as caught:
+                error = caught
+            else:
+                return
+        self.refuse(channel, f"the template takes no client: {error}")
+
+    def find_template(
+        self, key: tuple[object, ...], spec: Spec, hello: messages.Hello, got: fds.Received
+    ) -> Template | None:
+        """Give the template of this spec, started if need be, or None where the client was told why there is none."""
+        channel, _, spec_fd, door, *streams = got.fds
         template = self.templates.get(key)
         if template is not None and template.alive:
             self.see_end(template)
@@ -194,20 +214,17 @@ class Server:
             if hello.failed and not template.ready:
                 del self.templates[key]
                 say_on(channel, template.refusal or template.obituary())
-                return
+                return None
             template = None
         elif template is not None and template.control.fileno() < 0:
             template = None  # a preload closed all its fds: it can take no client any longer
-        if template is None:
-            try:
-                template = self.start_template(key, spec, spec_fd, door, hello.stdio, passed[4:])
-            except OSError as error:
-                self.refuse(channel, f"{spec.executable}: {error.strerror}")
-                return
+        if template is not None:
+            return template
         try:
-            fds.send(template.control, wire.encode(messages.Adopt(got.pid)), (channel, pidfd))
+            return self.start_template(key, spec, spec_fd, door, hello.stdio, streams)
         except OSError as error:
-            self.refuse(channel, f"the template takes no client: {error.strerror}")
+            self.refuse(channel, f"{spec.executable}: {error.strerror}")
+            return None
 
     def refuse(self, channel: int, why: str) -> None:
         """Say why there is no template."""
@@ -233,7 +250,7 @@ class Server:
     def start_template(
         self,
         key: tuple[object, ...],
-        spec: messages.Message,
+        spec: Spec,
         spec_fd: int,
         door: int,
         stdio: int,
@@ -244,7 +261,7 @@ class Server:
 
         old = self.templates.get(key)
         generation = old.generation + 1 if old is not None else 1
-        template = exec_template(key, spec, generation, stdio, streams)  # type: ignore[arg-type]
+        template = exec_template(key, spec, generation, stdio, streams)
         self.add_template(template)
         launch(template, spec_fd, door)
         return template
@@ -369,18 +386,3 @@ def is_child(pid: int) -> bool:
     except ChildProcessError:
         return False
     return True
-
-
-def say_on(channel: int, message: messages.Message) -> None:
-    """Answer on a client's channel in the template's place, and close our copy."""
-    say_to(fds.adopt_socket(os.dup(channel)), message)
-
-
-def say_to(answer: fds.socket, message: messages.Message) -> None:
-    """Send the one answer, and close."""
-    try:
-        fds.send(answer, wire.encode(message))
-    except OSError:
-        return  # whoever asked is gone
-    finally:
-        answer.close()

@@ -80,12 +80,12 @@ class Template:
     @property
     def pid(self) -> int:
         """The template's pid. Starts it if need be."""
-        return get_client().get_channel(self._get_spec(), self._timeout).pid
+        return get_client().get_live_channel(self._get_spec(), self._timeout).pid
 
     @property
     def generation(self) -> int:
         """The template's serial number: 2 where it died once and was brought up again. Starts it if need be."""
-        return get_client().get_channel(self._get_spec(), self._timeout).generation
+        return get_client().get_live_channel(self._get_spec(), self._timeout).generation
 
     def wait_ready(self, timeout: float | None = None) -> None:
         """Start the template, and wait until it has preloaded.
@@ -93,7 +93,7 @@ class Template:
         Raises PreloadError, AuditError, or StartError where that takes longer than `timeout` seconds (None: the
         `start_timeout` of this template).
         """
-        get_client().get_channel(self._get_spec(), self._timeout if timeout is None else timeout)
+        get_client().get_live_channel(self._get_spec(), self._timeout if timeout is None else timeout)
 
     def start(
         self,

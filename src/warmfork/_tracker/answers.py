@@ -1,0 +1,23 @@
+"""Answering whoever asks at the door: one message, and the socket is closed."""
+
+from __future__ import annotations
+
+import os
+
+from warmfork._machine import fds
+from warmfork._words import messages, wire
+
+
+def say_on(channel: int, message: messages.Message) -> None:
+    """Answer on a client's channel in the template's place, and close our copy."""
+    say_to(fds.adopt_socket(os.dup(channel)), message)
+
+
+def say_to(answer: fds.socket, message: messages.Message) -> None:
+    """Send the one answer, and close."""
+    try:
+        fds.send(answer, wire.encode(message))
+    except OSError:
+        return  # whoever asked is gone
+    finally:
+        answer.close()
