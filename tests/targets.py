@@ -269,3 +269,13 @@ def is_dead(pidfd: int) -> bool:
     import select
 
     return bool(select.select([pidfd], [], [], 0)[0])
+
+
+def nest(context, queue, depth: int) -> None:
+    """Start a process in a process, `depth` deep; each says which process forked it."""
+    queue.put(os.getppid())
+    if depth:
+        process = context.Process(target=nest, args=(context, queue, depth - 1))
+        process.start()
+        process.join(30)
+        sys.exit(process.exitcode)

@@ -1,6 +1,7 @@
 """The generated parts of docs/protocol.md. `python -m tests.architecture.diagrams` writes them.
 
-They are made from the protocol's table. A part lies between two comments that name it. Nothing of it is to be edited by hand: a test compares.
+They are made from the protocol's table. A part lies between two comments that name it, and nothing of it is to be
+edited by hand: a test compares.
 """
 
 from __future__ import annotations

@@ -36,8 +36,8 @@ NEEDS = {
 
 PICKLE = {
     "_compat_pickle", "_functools", "_operator", "_pickle", "_sre", "atexit", "collections", "collections.abc",
-    "copyreg", "enum", "functools", "io", "itertools", "keyword", "operator", "pickle", "re", "re._casefix", "re._compiler",
-    "re._constants", "re._parser", "reprlib", "struct", "warmfork._child.call",
+    "copyreg", "enum", "functools", "io", "itertools", "keyword", "operator", "pickle", "re", "re._casefix",
+    "re._compiler", "re._constants", "re._parser", "reprlib", "struct", "warmfork._child.call",
 }  # fmt: skip
 """What a child loads besides, to unpickle its call (pickle brings the rest), and a template to rehearse that."""
 

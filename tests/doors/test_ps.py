@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -288,6 +289,8 @@ def test_a_stranger_with_the_pid_of_a_dead_orphan_is_not_shown(tmp_path):
         children[0].wait(20)
         pid = children[0].pid
         wait_until(lambda: not Path(f"/proc/{pid}").exists())
+        later = time.monotonic() + 0.1  # the kernel tells the start of a process in hundredths of a second
+        wait_until(lambda: time.monotonic() > later)
         with start_as(pid):
             found = list_tree(os.getpid())
             assert select(found, pid=children[1].pid), "the board is still read"

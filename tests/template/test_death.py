@@ -68,6 +68,7 @@ def test_a_child_that_ends_at_the_moment_at_which_its_template_is_killed_has_its
                 child.fileno() and wait_until(lambda child=child: targets.is_dead(child.fileno()))
             os.kill(template.pid, signal.SIGKILL)
             assert child.wait(20) == warmfork.Exited(round_)
+        assert template.start(targets.give, (1,)).result(20) == 1
         assert template.generation == 31
 
 

@@ -77,14 +77,45 @@ def test_fds_that_come_with_something_else_are_given_back():
     assert Children().take(Welcome(1, 2, 3, 4, (), ()), [8]) == [8]
 
 
-@given(st.lists(st.tuples(st.sampled_from(["ask", "spawn", "refuse", "death"]), st.integers(1, 6)), max_size=50))
+def test_spares_are_given_oldest_first():
+    children = Children()
+    for pid in (200, 201):
+        assert children.take(Spawned(0, pid), [pid, pid + 1000]) == []
+    given_ones = [children.take_spare() for _ in range(3)]
+    assert [(spare.record.pid, spare.fds) for spare, _ in given_ones[:2]] == [(200, [200, 1200]), (201, [201, 1201])]
+    assert [stale for _, stale in given_ones] == [[], [], []]
+    assert given_ones[2][0] is None
+    assert set(children.living) == {200, 201}
+
+
+def test_a_spare_that_has_died_is_not_given_and_its_fds_are_closed():
+    children = Children()
+    for pid in (200, 201, 202):
+        children.take(Spawned(0, pid), [pid])
+    children.take(die(200), [])
+    children.take(die(202), [])
+    spare, stale = children.take_spare()
+    assert (spare.record.pid, stale) == (201, [200])
+    assert children.take_spare() == (None, [202])
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["ask", "spawn", "refuse", "death", "spare", "take spare"]), st.integers(1, 6)),
+        max_size=50,
+    )
+)
 def test_no_fd_is_ever_lost_or_given_twice(events):
-    """Each fd that comes in is either in an answer or given back, once."""
+    """Each fd that comes in is in an answer, in a spare, or given back to be closed, and once."""
     children = Children()
     came, back = 0, []
     for event, number in events:
         if event == "ask":
             children.expect(number)
+            continue
+        if event == "take spare":
+            spare, stale = children.take_spare()
+            back += stale + (spare.fds if spare is not None else [])
             continue
         fds = [came + 1, came + 2]
         came += 2
@@ -92,10 +123,11 @@ def test_no_fd_is_ever_lost_or_given_twice(events):
             "spawn": Spawned(number, 100 + number % 3),
             "refuse": SpawnFailed(number, 11, "fork"),
             "death": die(100 + number % 3),
+            "spare": Spawned(0, 100 + number % 3),
         }[event]
         kept = children.answers.get(number)
         back += children.take(message, fds)
-        if event != "death" and kept is not None and children.answers[number] is not kept:
+        if event in ("spawn", "refuse") and kept is not None and children.answers[number] is not kept:
             back += kept.fds  # the same number was asked for again, which a client never does
-    held = [fd for answer in children.answers.values() for fd in answer.fds]
+    held = [fd for answer in (*children.answers.values(), *children.spares) for fd in answer.fds]
     assert sorted(back + held) == list(range(1, came + 1))

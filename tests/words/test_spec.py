@@ -3,30 +3,18 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 
-from tests.words.examples import build
+from tests.words.examples import build, make
 from warmfork._words import wire
 from warmfork._words.spec import Spec, identify
-
-PLAIN = Spec(
-    entry="warmfork._child.call:run_call",
-    name="app",
-    executable="/usr/bin/python3",
-    flags=("-O",),
-    preload=("numpy", "app:load"),
-    policies=("raise", "warn"),
-    audit="warn",
-    loader="",
-    loader_arguments=(),
-    sys_path=("/app",),
-    argv=("app.py",),
-    own_environment=0,
-    environment=("A=1", "B=2"),
-    epoch=1,
-)
 
 
 def change(spec: Spec, **fields: object) -> Spec:
     return Spec(**{**dict(zip(spec.FIELDS, spec, strict=True)), **fields})
+
+
+PLAIN = change(
+    make(Spec), preload=("numpy", "app:load"), policies=("raise", "warn"), own_environment=0, environment=("A=1", "B=2")
+)
 
 
 @given(build(Spec))

@@ -11,7 +11,7 @@ import sys
 from _stat import S_ISCHR, S_ISREG
 from time import monotonic_ns
 
-from warmfork._child import reseeding
+from warmfork._child import ending, reseeding
 from warmfork._machine import fds, role, state, titles
 from warmfork._words import feed, messages, wire
 
@@ -28,7 +28,7 @@ class Birth:
     """A child on its way: what it was forked with, and what it was fed."""
 
     __slots__ = (
-        "base", "board", "door", "fds", "keep", "parent", "payload", "slot", "socket", "spec", "state", "step",
+        "base", "board", "door", "fds", "keep", "life", "parent", "payload", "slot", "socket", "spec", "state", "step",
     )  # fmt: skip
 
     def __init__(self, socket: fds.socket, board: Board, slot: int, base: tuple[Any, ...], spec: Spec) -> None:
@@ -43,6 +43,7 @@ class Birth:
         self.fds: list[int] = []
         self.parent = -1
         self.door = -1
+        self.life: float | None = None  # of a spare: seconds after which it leaves if nobody takes it
         self.keep: object = None  # the server: its sockets were closed by number, their destructors must never run
 
     def announce(self, message: messages.Message, passed: tuple[int, ...] = ()) -> None:
@@ -60,9 +61,12 @@ class Birth:
 
 def receive_feed(birth: Birth) -> None:
     """Wait for state, fds and payload from the client. Its end of the feed closed before that: nobody wants us."""
+    if birth.life is not None and not fds.wait_readable(birth.socket.fileno(), birth.life):
+        # Whoever takes us from here on is told so by its send; whoever was quicker is served all the same.
+        birth.socket.shutdown(fds.SHUT_RD)
     got = fds.receive(birth.socket, fds.ANCILLARY, fds.RECEIVE_BLOCKING)
     if not got.data:
-        os._exit(0)
+        ending.leave(0)
     state_size, payload_size, count, spilled = feed.split(got.data)
     passed = got.fds
     while len(passed) < count:

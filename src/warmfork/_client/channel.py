@@ -50,6 +50,30 @@ class Channel:
         fds.send_within(self.socket, wire.encode(messages.Spawn(number, int(kill), name)))
         return number
 
+    def take_spare(self) -> Answer | None:
+        """Give a child that was forked ahead for this process, if one is at hand."""
+        with self.lock:
+            spare, stale = self.children.take_spare()
+        fds.close_all(stale)
+        if spare is None:
+            self.catch_up()
+            with self.lock:
+                spare, stale = self.children.take_spare()
+            fds.close_all(stale)
+        return spare
+
+    def return_spare(self, spare: Answer) -> None:
+        """Give back a spare to which nothing was sent."""
+        with self.lock:
+            self.children.spares.insert(0, spare)
+
+    def tell_took(self, pid: int, kill: bool, name: str) -> None:
+        """Tell the template that a spare is a child now. Where the template is gone, nobody needs to know."""
+        try:
+            fds.send_within(self.socket, wire.encode(messages.Took(pid, int(kill), name)))
+        except OSError:
+            return
+
     def wait_answer(self, request: int, deadline: float | None) -> Answer | None:
         """Wait for the answer to a request. None where the template died, or the deadline passed, without one."""
         answers = self.children.answers
@@ -171,6 +195,9 @@ class Channel:
         """Let go of the channel. Children that live are the tracker's to tell about."""
         with self.lock:
             self.dead = True
+            spares, self.children.spares = self.children.spares, []
+        for spare in spares:  # they leave when their feed ends
+            fds.close_all(spare.fds)
         self.socket.close()
         if self.template >= 0:
             os.close(self.template)

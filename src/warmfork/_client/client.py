@@ -6,9 +6,8 @@ import os
 from _thread import RLock
 from time import monotonic
 
-from warmfork._client import feeding, launch
+from warmfork._client import launch
 from warmfork._client.channel import Channel
-from warmfork._client.handle import Child
 from warmfork._machine import fds, role, state
 from warmfork._words import messages
 from warmfork._words.errors import AuditError, PreloadError, StartError
@@ -17,17 +16,14 @@ from warmfork._words.spec import Spec, identify
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from warmfork._client.handle import Child
 
-    from warmfork._client.feeding import Order
+
 
 TRIES = 3
-"""Templates that may die under a start before it is given up. Nothing was fed to any of them, so trying again is safe."""
+"""Templates that may die before they serve until it is given up."""
 
 GIVE_UP_TIMEOUT = 2.0
-
-SPAWN_TIMEOUT = 60.0
-"""Seconds for a sealed template to answer. It takes a millisecond; a machine that swaps may need many."""
 
 
 class Client:
@@ -196,11 +192,12 @@ class Client:
 
     def close_retired(self) -> None:
         """Close the channels of former templates that owe us nothing any longer."""
-        for channel in list(self.retired):
-            channel.catch_up()
-            if channel.dead or not channel.children.living:
-                channel.close()
-                self.retired.remove(channel)
+        with self.lock:
+            for channel in list(self.retired):
+                channel.catch_up()
+                if channel.dead or not channel.children.living:
+                    channel.close()
+                    self.retired.remove(channel)
 
     def forget_retired(self) -> None:
         """Close the channels of former templates even where children live: the tracker tells about those."""
@@ -212,58 +209,14 @@ class Client:
 
     # -- starting
 
-    def start(self, spec: Spec, order: Order, make_payload: Callable[[], feeding.Payload], timeout: float | None) -> Child:
-        """Start a child. `make_payload` is called while the template forks; what it raises comes through, and the
-        child that was forked for it is sent away."""
+    def check_credentials(self) -> None:
+        """Raise StartError where this process is not who it was when its templates were started (row 6)."""
         if self.credentials != get_credentials():
             raise StartError(
                 "credentials",
                 "this process changed its user or group after its template was started, and the template has kept the "
                 "old ones; start processes only after the change",
             )
-        for _ in range(TRIES):
-            channel = self.get_channel(spec, timeout)
-            try:
-                request = channel.request(order.kill, order.name)
-            except (BrokenPipeError, ConnectionError):
-                channel.end()
-                continue
-            payload: feeding.Payload | None = None
-            error: BaseException | None = None
-            try:
-                self.tidy()
-                payload = make_payload()
-                said = feeding.take_state(channel.born, order)
-            except BaseException as caught:
-                error = caught
-            answer = channel.wait_answer(request, monotonic() + SPAWN_TIMEOUT)
-            if answer is None and error is None:
-                if channel.dead:
-                    continue
-                raise StartError("template", f"it has not answered for {SPAWN_TIMEOUT} s")
-            if answer is not None and answer.failure is not None and error is None:
-                failure = answer.failure
-                raise StartError(failure.step, os.strerror(failure.errno))
-            if error is not None or payload is None:
-                if answer is not None and answer.record is not None:
-                    Child.from_answer(channel, answer, order).cancel()
-                raise error or StartError("payload", "none was made")
-            if answer is None or answer.record is None:
-                raise StartError("template", "an answer without a child")
-            child = Child.from_answer(channel, answer, order)
-            child.keep = payload.keep
-            try:
-                feeding.feed(child.feed, channel.born, order, said, payload, self.get_door_fd())
-            except (BrokenPipeError, ConnectionError):
-                # It died before it was fed: its outcome will tell. Nothing of the user's has run.
-                child.let_go()
-            except BaseException:
-                child.cancel()
-                raise
-            if child.feed is not None:
-                self.in_birth.append(child)
-            return child
-        raise StartError("template", "it died three times under this start")
 
     def get_door_fd(self) -> int:
         """Give the door's fd, or -1 where there is none to hand on."""
@@ -272,7 +225,8 @@ class Client:
     def tidy(self) -> None:
         """Let go of what was kept for children whose birth is over."""
         if self.in_birth:
-            self.in_birth = [child for child in self.in_birth if child.is_in_birth()]
+            with self.lock:
+                self.in_birth = [child for child in self.in_birth if child.is_in_birth()]
         if self.retired:
             self.close_retired()
 

@@ -12,6 +12,7 @@ from _socket import (
     MSG_NOSIGNAL,
     MSG_TRUNC,
     SCM_RIGHTS,
+    SHUT_RD,
     SO_PASSCRED,
     SOCK_CLOEXEC,
     SOCK_SEQPACKET,

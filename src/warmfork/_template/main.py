@@ -10,7 +10,7 @@ from time import monotonic_ns
 from warmfork._child import ending
 from warmfork._child.birth import become
 from warmfork._machine import fds, memory, signals, titles
-from warmfork._template import server
+from warmfork._template import forking, server
 from warmfork._words import board as board_
 from warmfork._words import messages, wire
 
@@ -30,7 +30,7 @@ def main(
     `client` is the channel, pid and pidfd of the first client; others come by Adopt.
     """
     # Before any preload can register its own: child handlers run in the order of registration.
-    os.register_at_fork(after_in_child=server.close_in_child)
+    os.register_at_fork(after_in_child=forking.close_in_child)
     gc.disable()
     signals.set_mask(signals.HELPERS_BLOCK)
     generation, spec_fd, board_fd, log, door = launched or receive_launch(control)

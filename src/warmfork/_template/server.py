@@ -9,14 +9,16 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from _collections import deque  # without the collections module, which costs a bare template 2 ms
 from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, epoll
 from time import monotonic, monotonic_ns
 
 from warmfork._child import ending
 from warmfork._child.birth import Birth
 from warmfork._machine import fds, signals, state, titles
-from warmfork._template import seal
+from warmfork._template import seal, spares
+from warmfork._template.clients import Client
+from warmfork._template.forking import fork_child
+from warmfork._template.spares import Traffic
 from warmfork._words import board as board_
 from warmfork._words import messages, protocol, wire
 
@@ -27,24 +29,11 @@ if TYPE_CHECKING:
     from warmfork._words.board import Board
     from warmfork._words.spec import Spec
 
-IDLE = 0.001
-"""Seconds without a request after which a template has time for itself."""
+SPARE = messages.Spawn(0, 1, "spare")
+"""What the template asks of itself."""
 
 GRACE = 1.0
 """Seconds between SIGTERM and SIGKILL for the children of a client that died."""
-
-
-class Client:
-    """A process that asks for children."""
-
-    __slots__ = ("channel", "children", "outbox", "pid", "pidfd")
-
-    def __init__(self, channel: fds.socket, pid: int, pidfd: int) -> None:
-        self.channel: fds.socket | None = channel
-        self.pid = pid
-        self.pidfd = pidfd
-        self.children: set[int] = set()
-        self.outbox: deque[tuple[bytes, tuple[int, ...]]] = deque()
 
 
 class Server:
@@ -66,6 +55,9 @@ class Server:
         self.condemned: dict[int, float] = {}  # pid: when SIGKILL is due
         self.clients: set[Client] = set()
         self.starts = 0
+        self.policy = spares.NONE if spares.is_commit_strict() else spec.spares
+        self.latest = 0  # the child that was started last
+        self.handed_over = 0.0  # when a child was last started, by monotonic()
         self.titled = -1
         self.rehearsed = False
         self.rehearsal: Iterator[int] | None = None
@@ -83,17 +75,15 @@ class Server:
         self.show_title()
         adopted = bool(self.clients)  # the first may have come, and may have gone by now
         while True:
-            timeout = max(0.0, min(self.condemned.values()) - monotonic()) if self.condemned else None
-            if self.starts > 1 and not self.rehearsed and timeout is None:
-                # Once, when nobody wants anything, and a round at a time: a request or a death comes first. Not for the
-                # first child, which would have to share the processor with it; it may be the only one.
-                timeout = self.rehearse_meanwhile()
-            for fd, events in self.poller.poll(timeout):
+            events = self.poller.poll(self.plan())
+            for fd, what in events:
                 handler = self.handlers.get(fd)
                 if handler is not None:
-                    handler(events)
+                    handler(what)
                 if self.born is not None:
                     return self.born
+            if not events and self.use_idle_time():
+                return self.born
             if self.condemned:
                 self.execute()
             adopted = adopted or bool(self.clients)
@@ -102,10 +92,48 @@ class Server:
             if self.titled != len(self.children):
                 self.show_title()
 
-    def rehearse_meanwhile(self) -> float:
-        """Make the next births faster. Gives the time-out with which to poll next."""
-        if self.poller.poll(IDLE if self.rehearsal is None else 0.0):
-            return 0.0
+    def plan(self) -> float | None:
+        """Give the seconds until there is something to do that nobody asks for, or None."""
+        due = None
+        if self.condemned:
+            due = min(self.condemned.values())
+        if self.is_rehearsal_due() or self.find_lacking() is not None:
+            due = self.get_idle_from() if due is None else min(due, self.get_idle_from())
+        return None if due is None else max(0.0, due - monotonic())
+
+    def get_idle_from(self) -> float:
+        """Give the time from which we may do as we like. A template that forks neither answers nor reaps meanwhile, so
+        not before the child that was started last is dead, unless it lives for longer than most."""
+        return self.handed_over + (spares.PATIENCE if self.latest in self.children else spares.REFILL_IDLE)
+
+    def is_rehearsal_due(self) -> bool:
+        """Once, when nobody wants anything, and a round at a time: a request or a death comes first. Not for the first
+        child, which would have to share the processor with it; it may be the only one."""
+        return not self.rehearsed and self.starts > 1
+
+    def find_lacking(self) -> Client | None:
+        """Give a client that is to have one more spare."""
+        for client in self.clients:
+            if client.channel is not None and client.traffic.lacks():
+                return client
+        return None
+
+    def use_idle_time(self) -> bool:
+        """Rehearse, or fork a spare. True in the spare."""
+        if self.is_rehearsal_due():
+            self.rehearse()
+            return False
+        client = self.find_lacking()
+        if client is None or monotonic() < self.get_idle_from():
+            return False
+        if spares.is_memory_scarce():
+            client.traffic.target = 0
+            return False
+        self.fork(client, SPARE)
+        return self.born is not None
+
+    def rehearse(self) -> None:
+        """Make the next births faster."""
         if self.rehearsal is None:
             from warmfork._template.rehearsal import rehearse
 
@@ -115,18 +143,11 @@ class Server:
                 gc.collect()
                 ending.prepare_helper()
             self.rehearsal = rehearse(self.spec, self.board, self.base)
-        try:
-            over = next(self.rehearsal, None) is None
-        except Exception:
-            # Whatever it lacked, a birth may do without: the log of the template has the traceback.
-            sys.excepthook(*sys.exc_info())
-            over = True
-        if over:
+        if next(self.rehearsal, None) is None:
             self.rehearsal = None
             self.rehearsed = True
             self.titled = -1  # the loop shows the title again before it waits
             gc.freeze()
-        return 0.0
 
     def watch(self, fd: int, handler: Callable[[int], None], events: int = EPOLLIN) -> None:
         """Call this handler when something happens on this fd."""
@@ -141,7 +162,8 @@ class Server:
 
     def show_title(self) -> None:
         """Say in the title how many children there are."""
-        self.titled = count = len(self.children)
+        self.titled = len(self.children)
+        count = self.titled - sum(len(client.traffic.spares) for client in self.clients)
         plural = "child" if count == 1 else "children"
         titles.set_title(f"warmfork: template {self.spec.name} gen={self.generation} [{count} {plural}]")
 
@@ -172,11 +194,11 @@ class Server:
 
     def adopt(self, channel: fds.socket, pid: int, pidfd: int) -> None:
         """Take a client on and welcome it."""
-        client = Client(channel, pid, pidfd)
+        client = Client(channel, pid, pidfd, Traffic(self.policy), self.poller)
         self.clients.add(client)
         self.watch(channel.fileno(), lambda events: self.read_channel(client, events))
         self.watch(pidfd, lambda events: self.bury_client(client))
-        self.tell(client, self.welcome(), (os.dup(self.me),))
+        client.tell(self.welcome(), (os.dup(self.me),))
 
     def welcome(self) -> messages.Message:
         """Say what a client has to know of this template; leave out what is too large to say."""
@@ -196,8 +218,9 @@ class Server:
         """Read one request. One at a time, so that clients take turns."""
         if client.channel is None:
             return
-        if events & EPOLLOUT:
-            self.flush(client)
+        if events & EPOLLOUT and not client.flush():
+            self.detach(client)
+            return
         if not events & (EPOLLIN | EPOLLHUP | EPOLLERR):
             return
         try:
@@ -218,18 +241,19 @@ class Server:
             # Nonsense costs the sender its own channel, and nobody else anything.
             self.detach(client)
             return
+        now = self.handed_over = monotonic()
         if isinstance(message, messages.Spawn):
+            client.traffic.note_start(now, missed=True)
             self.fork(client, message)
+        elif isinstance(message, messages.Took) and message.pid in client.traffic.spares:
+            client.traffic.note_start(now, missed=False)
+            self.enter(client, message)
 
     def detach(self, client: Client) -> None:
         """The client has let go of its channel. It may live on: its children's policy still needs its death."""
         if client.channel is not None:
             self.forget(client.channel.fileno())
-            client.channel.close()
-            client.channel = None
-            for _, passed in client.outbox:
-                fds.close_all(passed)
-            client.outbox.clear()
+            client.drop()
         if not any(self.children[pid][2] for pid in client.children):
             self.release(client)
 
@@ -264,32 +288,21 @@ class Server:
         """Fork a child for this client and announce it. A fork that fails is an answer, not our end (rows 29, 30)."""
         slot = self.board.take_slot()
         if slot < 0:
-            self.tell(client, messages.SpawnFailed(wanted.request, 11, "board"))  # EAGAIN
+            client.tell(messages.SpawnFailed(wanted.request, 11, "board"))  # EAGAIN
             return
         self.board.write_slot(slot, client.pid, wanted.kill, monotonic_ns(), wanted.name.encode("utf-8", "replace")[:87])
-        step = "socketpair"
-        pid = -1
         try:
-            ours, theirs = fds.make_pair()
-            step = "fork"
-            before_fork(tuple(sorted((*self.kept, ours.fileno()))))
-            try:
-                pid = os.fork()
-            finally:
-                if pid != 0:
-                    ours.close()
-            if pid == 0:
-                theirs.detach()
-                seal.restore_warnings()
-                birth = Birth(ours, self.board, slot, self.base, self.spec)
-                birth.keep = self
-                self.born = birth
-                return
+            pid, ours, theirs = fork_child(self.kept)
         except OSError as error:
             self.board.free_slot(slot)
-            if step == "fork":
-                theirs.close()
-            self.tell(client, messages.SpawnFailed(wanted.request, error.errno or 0, step))
+            client.tell(messages.SpawnFailed(wanted.request, error.errno or 0, str(error.filename)))
+            return
+        if pid == 0:
+            seal.restore_warnings()
+            self.born = Birth(ours, self.board, slot, self.base, self.spec)
+            self.born.keep = self
+            if wanted is SPARE and self.policy == spares.AUTO:
+                self.born.life = spares.LIFE
             return
         self.board.write_pid(slot, pid)
         self.children[pid] = slot, client, wanted.kill
@@ -298,11 +311,27 @@ class Server:
             pidfd = os.pidfd_open(pid)
         except OSError as error:
             theirs.close()  # the child reads the end of its feed, and leaves
-            self.tell(client, messages.SpawnFailed(wanted.request, error.errno or 0, "pidfd_open"))
+            client.tell(messages.SpawnFailed(wanted.request, error.errno or 0, "pidfd_open"))
             return
-        self.tell(client, messages.Spawned(wanted.request, pid), (pidfd, theirs.detach()))
+        client.tell(messages.Spawned(wanted.request, pid), (pidfd, theirs.detach()))
+        if wanted is SPARE:
+            client.traffic.spares.add(pid)
+        else:
+            self.note_started(pid)
+
+    def note_started(self, pid: int) -> None:
+        """A child was started."""
+        self.latest = pid
         self.starts += 1
         self.board.write_starts(self.starts)
+
+    def enter(self, client: Client, took: messages.Took) -> None:
+        """A spare has become a child of its client."""
+        client.traffic.spares.discard(took.pid)
+        slot = self.children[took.pid][0]
+        self.children[took.pid] = slot, client, took.kill
+        self.board.write_child(slot, took.kill, took.name.encode("utf-8", "replace")[:87])
+        self.note_started(took.pid)
 
     def listen_to_deaths(self) -> int:
         """Have SIGCHLD wake the loop."""
@@ -332,75 +361,11 @@ class Server:
             slot, client, _ = known
             self.board.free_slot(slot)
             client.children.discard(pid)
-            self.tell(
-                client,
+            client.traffic.note_death(pid, monotonic())
+            client.tell(
                 messages.Exited(
                     pid, status, int(usage.ru_utime * 1e6), int(usage.ru_stime * 1e6), usage.ru_maxrss
                 ),
             )
             if client.channel is None and not any(self.children[other][2] for other in client.children):
                 self.release(client)
-
-    # -- telling
-
-    def tell(self, client: Client, message: messages.Message, passed: tuple[int, ...] = ()) -> None:
-        """Send to this client, or keep it for later where the client is behind. `passed` fds are closed."""
-        if client.channel is None:
-            fds.close_all(passed)
-            return
-        data = wire.encode(message)
-        if client.outbox:
-            client.outbox.append((data, passed))
-            return
-        try:
-            fds.send(client.channel, data, passed)
-        except BlockingIOError:
-            client.outbox.append((data, passed))
-            self.poller.modify(client.channel.fileno(), EPOLLIN | EPOLLOUT)
-            return
-        except OSError as error:
-            fds.close_all(passed)
-            if isinstance(message, messages.Spawned):
-                # ETOOMANYREFS: too many fds in flight for this user. The child leaves: its feed is closed.
-                self.tell(client, messages.SpawnFailed(message.request, error.errno or 0, "sendmsg"))
-            return  # EPIPE, ECONNRESET: the pidfd will tell
-        fds.close_all(passed)
-
-    def flush(self, client: Client) -> None:
-        """Send what was kept for this client."""
-        while client.outbox and client.channel is not None:
-            data, passed = client.outbox[0]
-            try:
-                fds.send(client.channel, data, passed)
-            except BlockingIOError:
-                return
-            except OSError:
-                self.detach(client)
-                return
-            client.outbox.popleft()
-            fds.close_all(passed)
-        if client.channel is not None:
-            self.poller.modify(client.channel.fileno(), EPOLLIN)
-
-
-_keep: tuple[int, ...] | None = None
-
-
-def before_fork(keep: tuple[int, ...]) -> None:
-    """The next fork is a birth: its child keeps these fds only."""
-    global _keep
-    _keep = keep
-
-
-def close_in_child() -> None:
-    """Close everything but the feed, in a child, before any other at-fork handler runs. A library's handler that hangs
-    would otherwise hold every channel open (M11). Forks that a preload makes by itself are none of ours."""
-    global _keep
-    if _keep is not None:
-        import _signal
-
-        _signal.set_wakeup_fd(-1)
-        fds.close_all_but(_keep)
-        # What the template blocks stays blocked until the child has its own dispositions.
-        signals.set_disposition(signals.CHILD_DIED, signals.SIG_DFL)
-        _keep = None

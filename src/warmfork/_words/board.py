@@ -85,6 +85,12 @@ class Board:
         at = SLOTS_AT + slot * SLOT.size
         self.memory[at : at + 8] = pid.to_bytes(8, "little")
 
+    def write_child(self, slot: int, kill: int, name: bytes) -> None:
+        """The spare in this slot is a child now, of this policy and name."""
+        at = SLOTS_AT + slot * SLOT.size
+        self.memory[at + 16 : at + 24] = kill.to_bytes(8, "little")
+        self.memory[at + 40 : at + 128] = name.ljust(88, b"\0")
+
     def write_step(self, slot: int, step: int, now_ns: int) -> None:
         """Say in which step of its birth the child in this slot is, and since when."""
         STEP.pack_into(self.memory, SLOTS_AT + slot * SLOT.size + 24, step, now_ns)

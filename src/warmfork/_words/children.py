@@ -39,6 +39,7 @@ class Children:
         self.waiting: set[int] = set()
         self.answers: dict[int, Answer] = {}
         self.living: dict[int, Record] = {}
+        self.spares: list[Answer] = []  # the oldest first
 
     def expect(self, request: int) -> None:
         """A Spawn was sent."""
@@ -54,10 +55,23 @@ class Children:
         if isinstance(message, Spawned):
             record = Record(message.pid)
             self.living[message.pid] = record
+            if message.request == 0:
+                self.spares.append(Answer(record, None, fds))
+                return []
             return self.answer(message.request, Answer(record, None, fds))
         if isinstance(message, SpawnFailed):
             return self.answer(message.request, Answer(None, message, fds))
         return fds
+
+    def take_spare(self) -> tuple[Answer | None, list[int]]:
+        """Give a spare, or None, and the fds of those that died meanwhile, to be closed."""
+        stale: list[int] = []
+        while self.spares:
+            spare = self.spares.pop(0)
+            if spare.record is not None and spare.record.exited is None:
+                return spare, stale
+            stale += spare.fds
+        return None, stale
 
     def answer(self, request: int, answer: Answer) -> list[int]:
         """Keep an answer for whoever waits for it."""

@@ -219,8 +219,16 @@ class Spawn(Message, tag=32):
     name: str
 
 
+class Took(Message, tag=37):
+    """I fed this spare: it is a child now. No answer; said after the fact, so that a start is one send to the spare."""
+
+    pid: int
+    kill: int
+    name: str
+
+
 class Spawned(Message, tag=33):
-    """The child exists; no user code has run. Fds: pidfd, the sending end of its feed."""
+    """The child exists; no user code has run. Fds: pidfd, the sending end of its feed. Request 0: a spare."""
 
     request: int
     pid: int

@@ -52,6 +52,7 @@ TABLE: dict[tuple[str, str], dict[tuple[str, type[m.Message]], str]] = {
     },
     (CHANNEL, "served"): {
         (UP, m.Spawn): "served",
+        (UP, m.Took): "served",
         (DOWN, m.Spawned): "served",
         (DOWN, m.SpawnFailed): "served",
         (DOWN, m.Exited): "served",

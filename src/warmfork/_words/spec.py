@@ -18,6 +18,7 @@ class Spec(Message, tag=60):
     preload: tuple[str, ...]  # "module" or "module:function", in this order
     policies: tuple[str, ...]  # what to do when the item at the same place fails: see POLICIES
     audit: str  # "refuse", "warn" or "off"
+    spares: int  # how many to have ready, or -1 to learn it from the traffic
     entry: str  # what its children will mostly be started with: rehearsed, so that they find it warm
     loader: str  # "module:function" called with `loader_arguments` before all else, or ""
     loader_arguments: tuple[str, ...]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from multiprocessing import context, process
 
-from warmfork.doors.options import START_TIMEOUT, check_choice, check_policies, check_preload
+from warmfork.doors.options import START_TIMEOUT, check_choice, check_policies, check_preload, read_spares
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -106,6 +106,7 @@ def get_context(
     name: str | None = None,
     on_preload_error: str = "raise",
     audit: str = "warn",
+    spares: str | int = "auto",
     start_timeout: float | None = START_TIMEOUT,
 ) -> Context:
     """Give a multiprocessing context with a template of its own.
@@ -119,6 +120,8 @@ def get_context(
         on_preload_error: "raise" (PreloadError at the first start) or "warn" (logged, and the children do without).
         audit: what to do about threads and other things that a fork does not survive, where the preload left some:
             "warn" logs them, "refuse" raises AuditError, "off" does not look.
+        spares: children forked ahead, so that a start need not wait for a fork: "auto" learns from your traffic (none for
+            a program that starts one process), a number, or 0.
         start_timeout: seconds that preloading may take.
 
     Raises UnsupportedPlatform where warmfork can't work.
@@ -132,7 +135,7 @@ def get_context(
     resources.take_over()
     # The first part of what Prepared.describe() gives: it is made at the first start. A script that calls this is run
     # in its own template too, where nothing is started.
-    return Context((items, name, on_preload_error, audit, start_timeout, False))
+    return Context((items, name, on_preload_error, audit, read_spares(spares), start_timeout, False))
 
 
 _contexts: dict[tuple[Any, ...], Context] = {}

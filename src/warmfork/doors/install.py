@@ -32,6 +32,7 @@ def install(
     name: str | None = None,
     on_preload_error: str | None = None,
     audit: str | None = None,
+    spares: str | int | None = None,
     start_timeout: float | None = None,
 ) -> None:
     """Put warmfork in the place of multiprocessing's "forkserver".
@@ -41,7 +42,7 @@ def install(
     the processes that it starts with them. Calling it again changes the options.
 
     Args: as for get_context(). What is not given is taken from WARMFORK_PRELOAD (comma-separated), WARMFORK_NAME,
-        WARMFORK_ON_PRELOAD_ERROR, WARMFORK_AUDIT and WARMFORK_START_TIMEOUT. What libraries ask for by
+        WARMFORK_ON_PRELOAD_ERROR, WARMFORK_AUDIT, WARMFORK_SPARES and WARMFORK_START_TIMEOUT. What libraries ask for by
         set_forkserver_preload() is logged where it fails, and stops nothing.
 
     Raises UnsupportedPlatform where warmfork can't work; the stdlib's forkserver stays then.
@@ -65,6 +66,7 @@ def install(
         name or os.environ.get("WARMFORK_NAME"),
         on_preload_error or os.environ.get("WARMFORK_ON_PRELOAD_ERROR") or "raise",
         audit or os.environ.get("WARMFORK_AUDIT") or "warn",
+        read_spares_variable() if spares is None else spares,
         timeout,
     )
     if peek_installed() is not None and installed is not None:
@@ -79,6 +81,12 @@ def install(
 def read_preload() -> tuple[str, ...]:
     """Read WARMFORK_PRELOAD."""
     return tuple(filter(None, (item.strip() for item in os.environ.get("WARMFORK_PRELOAD", "").split(","))))
+
+
+def read_spares_variable() -> str | int:
+    """Read WARMFORK_SPARES."""
+    text = os.environ.get("WARMFORK_SPARES") or "auto"
+    return int(text) if text.isdigit() else text
 
 
 def uninstall() -> None:

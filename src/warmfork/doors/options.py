@@ -34,6 +34,18 @@ def check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:
         raise ValueError(f"{option} is one of {', '.join(map(repr, choices))}, not {value!r}")
 
 
+def read_spares(spares: str | int) -> int:
+    """Give the number of spares that an option asks for, -1 for "auto". Raises ValueError."""
+    if spares == "auto":
+        return -1
+    if isinstance(spares, bool) or not isinstance(spares, int) or not 0 <= spares <= MOST_SPARES:
+        raise ValueError(f'spares is "auto" or a number from 0 to {MOST_SPARES}, not {spares!r}')
+    return spares
+
+
+MOST_SPARES = 64
+
+
 def check_policies(on_preload_error: str, audit: str) -> None:
     """Check the options that all doors have. Raises ValueError."""
     check_choice("on_preload_error", on_preload_error, ("raise", "warn"))

@@ -10,7 +10,7 @@ from marshal import dumps as write_values
 from multiprocessing import context, process, reduction, util
 from pickle import Pickler
 
-from warmfork._client import feeding, payload
+from warmfork._client import feeding, payload, starting
 from warmfork._client.client import get_client
 from warmfork._client.handle import Child
 from warmfork._words.outcome import Exited, Lost, Signaled
@@ -51,8 +51,8 @@ class Popen:
         kill = bool(process_obj.daemon)
         here = process.ORIGINAL_DIR or ""  # type: ignore[attr-defined]
         order = feeding.Order(prepared.ENTRY, process_obj.name, kill, here=here)
-        self.child: Child = get_client().start(
-            chosen.get_spec(), order, lambda: self._make_payload(process_obj, chosen), chosen.start_timeout
+        self.child: Child = starting.start(
+            get_client(), chosen.get_spec(), order, lambda: self._make_payload(process_obj, chosen), chosen.start_timeout
         )
         self.pid = self.child.pid
         self.sentinel = self.child.fileno()

@@ -17,7 +17,7 @@ from warmfork._machine import fds, platform, state
 from warmfork._words.errors import PreloadError, StartError
 from warmfork._words.spec import Spec, identify
 from warmfork.doors import resources
-from warmfork.doors.options import check_policies, check_preload, flush_streams
+from warmfork.doors.options import check_policies, check_preload, flush_streams, read_spares
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ class Prepared:
         name: str | None,
         on_preload_error: str,
         audit: str,
+        spares: int,
         start_timeout: float | None,
         installed: bool = False,
     ) -> None:
@@ -53,6 +54,7 @@ class Prepared:
         self.name = name
         self.on_preload_error = on_preload_error
         self.audit = audit
+        self.spares = spares
         self.start_timeout = start_timeout
         self.installed = installed
         self.asked: tuple[str, ...] = ()  # by set_forkserver_preload()
@@ -68,6 +70,7 @@ class Prepared:
             self.name,
             self.on_preload_error,
             self.audit,
+            self.spares,
             self.start_timeout,
             self.installed,
             self.asked,
@@ -78,11 +81,11 @@ class Prepared:
 
     @classmethod
     def from_description(cls, description: tuple[Any, ...], spec: Spec | None) -> Prepared:
-        """Make one from what describe() gave, or from the first six of it; in a child, with the spec of its own
+        """Make one from what describe() gave, or from the first seven of it; in a child, with the spec of its own
         template."""
-        made = cls(*description[:6])
-        if description[6:]:
-            made.asked, made.asked_policy, made.epoch, made.main_is_unsafe = description[6:]
+        made = cls(*description[:7])
+        if description[7:]:
+            made.asked, made.asked_policy, made.epoch, made.main_is_unsafe = description[7:]
         made.spec = spec
         return made
 
@@ -114,6 +117,7 @@ class Prepared:
                 preload=self.preload + self.asked,
                 policies=(self.on_preload_error,) * len(self.preload) + (self.asked_policy,) * len(self.asked),
                 audit=self.audit,
+                spares=self.spares,
                 entry=ENTRY,
                 loader=LOADER,
                 loader_arguments=(kind, value, "installed" if self.installed else ""),
@@ -177,14 +181,19 @@ class Prepared:
 
 
 def make_prepared(
-    preload: Iterable[str], name: str | None, on_preload_error: str, audit: str, start_timeout: float | None
+    preload: Iterable[str],
+    name: str | None,
+    on_preload_error: str,
+    audit: str,
+    spares: str | int,
+    start_timeout: float | None,
 ) -> Prepared:
     """Check the options of install(), and have names tracked by our tracker from here on."""
     platform.check()
     items = check_preload(preload)
     check_policies(on_preload_error, audit)
     resources.take_over()
-    return Prepared(items, name, on_preload_error, audit, start_timeout, installed=True)
+    return Prepared(items, name, on_preload_error, audit, read_spares(spares), start_timeout, installed=True)
 
 
 def describe_main() -> tuple[str, str]:

@@ -6,12 +6,12 @@ import os
 import sys
 from itertools import count
 
-from warmfork._client import feeding, payload
+from warmfork._client import feeding, payload, starting
 from warmfork._client.client import get_client, get_interpreter
 from warmfork._client.handle import Child
 from warmfork._machine import fds, platform, state
 from warmfork._words.spec import Spec
-from warmfork.doors.options import START_TIMEOUT, check_policies, check_preload, flush_streams
+from warmfork.doors.options import START_TIMEOUT, check_policies, check_preload, flush_streams, read_spares
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ class Template:
         on_preload_error: "raise" (PreloadError at the first start) or "warn" (logged, and the children do without).
         audit: what to do about threads and other things that a fork does not survive, where the preload left some:
             "warn" logs them, "refuse" raises AuditError, "off" does not look.
+        spares: children forked ahead, so that a start need not wait for a fork: "auto" learns from your traffic (none for
+            a program that starts one process), a number, or 0.
         start_timeout: seconds that preloading may take.
 
     The template is started by the first `start()` or by `wait_ready()`, and ends with `stop()`, with the `with` block,
@@ -52,6 +54,7 @@ class Template:
         name: str | None = None,
         on_preload_error: str = "raise",
         audit: str = "warn",
+        spares: str | int = "auto",
         start_timeout: float | None = START_TIMEOUT,
     ) -> None:
         platform.check()
@@ -59,6 +62,7 @@ class Template:
         self.preload = check_preload(preload)
         check_policies(on_preload_error, audit)
         self._policies = on_preload_error, audit
+        self._spares = read_spares(spares)
         self._timeout = start_timeout
         self._spec: Spec | None = None
         self._children: list[Child] = []
@@ -134,7 +138,8 @@ class Template:
                 here=get_here(),
             )
             flush_streams()
-            child = get_client().start(
+            child = starting.start(
+                get_client(),
                 self._get_spec(),
                 order,
                 lambda: feeding.Payload(payload.dump(call, dumps, dumps_by_value, False), [], call),
@@ -189,6 +194,7 @@ class Template:
                 preload=self.preload,
                 policies=(on_preload_error,) * len(self.preload),
                 audit=audit,
+                spares=self._spares,
                 entry=ENTRY,
                 loader="",
                 loader_arguments=(),

@@ -27,10 +27,6 @@ TITLE = re.compile(r"warmfork: (?P<role>tracker|template) (?P<name>.*?)(?: gen=(
 BARE = re.compile(r"\S.*/warmfork/(_tracker|_template)/start\.py")
 """What the titles are where setproctitle is missing; a tracker's children inherit its."""
 
-SLACK = 0.05
-"""Seconds: the kernel counts the start of a process in hundredths, rounded down, and our two clocks are read one after
-the other."""
-
 
 @dataclass
 class Entry:
@@ -69,7 +65,8 @@ class Census:
 
         wanted = ["cmdline", "create_time", "memory_info", "ppid", "status", "uids"]
         self.boot = psutil.boot_time()
-        self.now = time.clock_gettime(time.CLOCK_BOOTTIME), time.monotonic()
+        self.monotonic = time.monotonic()  # first: so a process is never younger than what it wrote on its board
+        self.now = time.clock_gettime(time.CLOCK_BOOTTIME)
         self.seen: dict[int, dict[str, Any]] = {
             process.pid: process.info for process in psutil.process_iter(wanted, ad_value=None)
         }
@@ -112,7 +109,7 @@ class Census:
         """Give the seconds since a process was started."""
         born: float | None = self.seen[pid]["create_time"] if pid in self.seen else None
         # psutil adds the time of the boot, which the kernel tells in whole seconds.
-        return self.now[0] - (born - self.boot) if born is not None else None
+        return self.now - (born - self.boot) if born is not None else None
 
     def collect(self, everything: bool) -> list[Entry]:
         """Give the tops of the trees."""
@@ -194,7 +191,7 @@ class Census:
             self.enter(entry)
         elif children or everything:
             entry.state = "dead"
-            entry.age_s = round(self.now[1] - born / 1e9, 3)
+            entry.age_s = round(self.monotonic - born / 1e9, 3)
             # The kernel may have given the pid to another by now.
             self.entries.setdefault(pid, entry)
         for row in children:
@@ -207,7 +204,7 @@ class Census:
         """Is the process with this pid still the one in the row? Nobody strikes the dead off a dead template's board,
         and their pids go to others, who are younger than the row."""
         age = self.get_age(row.pid)
-        return age is not None and age + SLACK >= self.now[1] - row.since_ns / 1e9
+        return age is not None and age + 0.001 >= self.monotonic - row.since_ns / 1e9
 
     def add_unknown(self, pid: int) -> None:
         """Enter what is on no board that can be read: the board's holders are dead, or not ours to look into."""

@@ -1,0 +1,130 @@
+"""One start: a spare that is at hand, or a fork that is asked for; then the feed."""
+
+from __future__ import annotations
+
+import os
+from time import monotonic
+
+from warmfork._client import feeding
+from warmfork._client.handle import Child
+from warmfork._words.errors import StartError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from warmfork._client.channel import Channel
+    from warmfork._client.client import Client
+    from warmfork._client.feeding import Order, Payload
+    from warmfork._words.children import Answer
+    from warmfork._words.spec import Spec
+
+TRIES = 3
+"""Templates that may die under a start before it is given up. Nothing was fed to any of them, so trying again is safe."""
+
+SPAWN_TIMEOUT = 60.0
+"""Seconds for a sealed template to answer. It takes a millisecond; a machine that swaps may need many."""
+
+GONE = (BrokenPipeError, ConnectionError)
+"""What sending raises where the other end is dead."""
+
+
+class Start:
+    """A start under way: what is to be started, and the feed once it is made."""
+
+    def __init__(self, client: Client, order: Order, make_payload: Callable[[], Payload]) -> None:
+        self.client = client
+        self.order = order
+        self.make_payload = make_payload
+        self.payload: Payload | None = None
+        self.said: dict[str, Any] = {}
+
+    def prepare(self, channel: Channel) -> Payload:
+        """Pickle, and take the state. What the user's objects raise comes through."""
+        self.client.tidy()
+        if self.payload is None:
+            self.payload = self.make_payload()
+        self.said = feeding.take_state(channel.born, self.order)
+        return self.payload
+
+    def feed(self, channel: Channel, answer: Answer, payload: Payload) -> Child | None:
+        """Feed a child. None where it is dead, and took nothing. Raises OSError, the child sent away."""
+        child = Child.from_answer(channel, answer, self.order)
+        try:
+            feeding.feed(child.feed, channel.born, self.order, self.said, payload, self.client.get_door_fd())
+        except GONE:
+            child.let_go()
+            self.dead = child
+            return None
+        except BaseException:
+            child.cancel()
+            raise
+        child.keep = payload.keep
+        self.client.in_birth.append(child)
+        return child
+
+    dead: Child | None = None
+    """The last child that died before it was fed."""
+
+
+def start(
+    client: Client, spec: Spec, order: Order, make_payload: Callable[[], Payload], timeout: float | None
+) -> Child:
+    """Start a child. `make_payload` is called while the template forks; what it raises comes through, and the child that
+    was forked for it is sent away. Raises PreloadError, AuditError, StartError."""
+    client.check_credentials()
+    under_way = Start(client, order, make_payload)
+    for _ in range(TRIES):
+        channel = client.get_channel(spec, timeout)
+        child = start_spare(under_way, channel) or start_fork(under_way, channel)
+        if child is not None:
+            return child
+    raise StartError("template", "it died three times under this start")
+
+
+def start_spare(under_way: Start, channel: Channel) -> Child | None:
+    """Start a child that was forked ahead: one send to it, no round trip. None where there is none at hand."""
+    spare = channel.take_spare()
+    if spare is None:
+        return None
+    try:
+        payload = under_way.prepare(channel)
+    except BaseException:
+        channel.return_spare(spare)
+        raise
+    while spare is not None:
+        child = under_way.feed(channel, spare, payload)
+        if child is not None:
+            channel.tell_took(child.pid, under_way.order.kill, child.name)
+            return child
+        spare = channel.take_spare()  # it was leaving: the next one
+    return None
+
+
+def start_fork(under_way: Start, channel: Channel) -> Child | None:
+    """Have the template fork. None where it died before it did."""
+    try:
+        request = channel.request(under_way.order.kill, under_way.order.name)
+    except GONE:
+        channel.end()
+        return None
+    payload: Payload | None = None
+    error: BaseException | None = None
+    try:
+        payload = under_way.prepare(channel)
+    except BaseException as caught:
+        error = caught
+    answer = channel.wait_answer(request, monotonic() + SPAWN_TIMEOUT)
+    if payload is None:
+        if answer is not None and answer.record is not None:
+            Child.from_answer(channel, answer, under_way.order).cancel()
+        raise error or StartError("payload", "none was made")
+    if answer is None:
+        if channel.dead:
+            return None
+        raise StartError("template", f"it has not answered for {SPAWN_TIMEOUT} s")
+    if answer.failure is not None:
+        raise StartError(answer.failure.step, os.strerror(answer.failure.errno))
+    # One that died before it was fed is a child all the same: its outcome tells, and nothing of the user's has run.
+    return under_way.feed(channel, answer, payload) or under_way.dead

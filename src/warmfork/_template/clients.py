@@ -1,0 +1,78 @@
+"""A client as its template sees it: its channel, its children, and what could not be sent to it yet."""
+
+from __future__ import annotations
+
+from _collections import deque  # without the collections module, which costs a bare template 2 ms
+from select import EPOLLIN, EPOLLOUT
+
+from warmfork._machine import fds
+from warmfork._words import messages, wire
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from select import epoll
+
+    from warmfork._template.spares import Traffic
+
+
+class Client:
+    """A process that asks for children."""
+
+    __slots__ = ("channel", "children", "outbox", "pid", "pidfd", "poller", "traffic")
+
+    def __init__(self, channel: fds.socket, pid: int, pidfd: int, traffic: Traffic, poller: epoll) -> None:
+        self.channel: fds.socket | None = channel
+        self.pid = pid
+        self.pidfd = pidfd
+        self.traffic = traffic
+        self.poller = poller
+        self.children: set[int] = set()
+        self.outbox: deque[tuple[bytes, tuple[int, ...]]] = deque()
+
+    def tell(self, message: messages.Message, passed: tuple[int, ...] = ()) -> None:
+        """Send to this client, or keep it for later where the client is behind. `passed` fds are closed."""
+        if self.channel is None:
+            fds.close_all(passed)
+            return
+        data = wire.encode(message)
+        if self.outbox:
+            self.outbox.append((data, passed))
+            return
+        try:
+            fds.send(self.channel, data, passed)
+        except BlockingIOError:
+            self.outbox.append((data, passed))
+            self.poller.modify(self.channel.fileno(), EPOLLIN | EPOLLOUT)
+            return
+        except OSError as error:
+            fds.close_all(passed)
+            if isinstance(message, messages.Spawned) and message.request:
+                # ETOOMANYREFS: too many fds in flight for this user. The child leaves: its feed is closed.
+                self.tell(messages.SpawnFailed(message.request, error.errno or 0, "sendmsg"))
+            return  # EPIPE, ECONNRESET: the pidfd will tell
+        fds.close_all(passed)
+
+    def flush(self) -> bool:
+        """Send what was kept. False where the client is gone."""
+        while self.outbox and self.channel is not None:
+            data, passed = self.outbox[0]
+            try:
+                fds.send(self.channel, data, passed)
+            except BlockingIOError:
+                return True
+            except OSError:
+                return False
+            self.outbox.popleft()
+            fds.close_all(passed)
+        if self.channel is not None:
+            self.poller.modify(self.channel.fileno(), EPOLLIN)
+        return True
+
+    def drop(self) -> None:
+        """Close the channel, and what was kept for it."""
+        if self.channel is not None:
+            self.channel.close()
+            self.channel = None
+        for _, passed in self.outbox:
+            fds.close_all(passed)
+        self.outbox.clear()

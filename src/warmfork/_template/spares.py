@@ -1,0 +1,92 @@
+"""How many spares a client gets, and when: learnt from its own traffic.
+
+A program that starts one process gets none. One that starts a second within a second gets one, and one more each time
+that it asked while none was at hand, up to the number of processors. A spare that nobody has taken for a while leaves
+by itself, and the learning starts anew.
+"""
+
+from __future__ import annotations
+
+import os
+
+AUTO, NONE = -1, 0
+"""Policies: learn, or have none. Any other number is how many to have."""
+
+RECENT = 1.0
+"""Seconds between two starts that make traffic."""
+
+REFILL_IDLE = 0.001
+"""Seconds after a hand-over before a spare is forked: a template that forks neither answers nor reaps meanwhile. At the
+hand-over itself the gain is lost; only at the exit, and children that live long are never refilled for."""
+
+PATIENCE = 0.006
+"""The same, while the child that was handed over still lives: many are dead by then, and their death is told first."""
+
+LIFE = 5.0
+"""Seconds after which a spare that was learnt leaves."""
+
+SCARCE = 10
+"""Per cent of memory: with less available, no spares."""
+
+
+class Traffic:
+    """What one client does, and the spares that are its."""
+
+    __slots__ = ("last", "policy", "spares", "target")
+
+    def __init__(self, policy: int) -> None:
+        self.policy = policy
+        self.target = max(policy, 0)
+        self.last = -1e9
+        self.spares: set[int] = set()
+
+    def note_start(self, now: float, missed: bool) -> None:
+        """The client started a child; `missed`: no spare was at hand."""
+        if self.policy == AUTO:
+            if now - self.last > LIFE:
+                self.target = 0
+            elif missed and now - self.last < RECENT:
+                self.target = min(self.target + 1, count_processors())
+        self.last = now
+
+    def note_death(self, pid: int, now: float) -> None:
+        """A child of the client is dead. A spare that left has not been needed for a while."""
+        if pid in self.spares:
+            self.spares.discard(pid)
+            if self.policy == AUTO and now - self.last >= LIFE:
+                self.target = 0
+
+    def lacks(self) -> bool:
+        """Is one more spare wanted?"""
+        return len(self.spares) < self.target
+
+
+def count_processors() -> int:
+    """Count the processors that this process may use: one spare for each keeps all of them busy."""
+    return len(os.sched_getaffinity(0))
+
+
+def is_memory_scarce() -> bool:
+    """Is the machine short of memory? Spares are the first to do without (they never push it into swap)."""
+    try:
+        fd = os.open("/proc/meminfo", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        lines = os.read(fd, 4096).splitlines()
+    finally:
+        os.close(fd)
+    found = {line.split()[0]: int(line.split()[1]) for line in lines if line.startswith((b"MemTotal:", b"MemAvailable:"))}
+    return found.get(b"MemAvailable:", 1) * 100 < found.get(b"MemTotal:", 1) * SCARCE
+
+
+def is_commit_strict() -> bool:
+    """Does each fork charge the whole address space (vm.overcommit_memory=2)? No spares then (M25)."""
+    try:
+        fd = os.open("/proc/sys/vm/overcommit_memory", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return os.read(fd, 8).strip() == b"2"
+    finally:
+        os.close(fd)

@@ -1,0 +1,258 @@
+"""Clients that fork, daemonise, nest, or close what is not theirs (rows 36, 37, 38, M1, M9, M23)."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+import warmfork
+from tests import targets
+from tests.running import ROOT
+from tests.signs import make_sign
+from tests.support import run_program
+
+ENV = {"PYTHONPATH": ROOT}
+
+
+def test_a_forked_copy_of_a_client_starts_processes_and_so_does_its_parent(tmp_path: Path):
+    """Row 36: in the stdlib every start in a forked child raises ChildProcessError. M23: the copy is a client of its own."""
+    code = """
+        import os, sys, warmfork
+        from tests import targets
+        with warmfork.Template() as template:
+            mine = template.start(targets.wait)
+            pid = os.fork()
+            if pid == 0:
+                code = 1
+                try:
+                    child = template.start(targets.get_pids)
+                    assert child.result(20)[1] == template.pid
+                    assert template.start(targets.raise_error, (SystemExit(6),)).wait(20) == warmfork.Exited(6)
+                    code = 0
+                finally:
+                    os._exit(code)
+            assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+            assert template.start(targets.give, (1,)).result(20) == 1
+            assert mine.outcome is None
+            mine.terminate()
+            assert mine.wait(20) == warmfork.Signaled(15)
+        print("done")
+    """
+    assert run_program(code, tmp_path, env=ENV).stdout == "done\n"
+
+
+def test_a_process_of_the_fork_context_starts_processes_of_ours(tmp_path: Path):
+    """Row 36, through multiprocessing."""
+    code = """
+        import multiprocessing, warmfork
+        warmfork.install()
+
+        def inner():
+            print("inner", flush=True)
+
+        def outer():
+            process = multiprocessing.get_context("forkserver").Process(target=inner)
+            process.start()
+            process.join()
+            raise SystemExit(process.exitcode + 3)
+
+        if __name__ == "__main__":
+            first = multiprocessing.get_context("forkserver").Process(target=inner)
+            first.start()
+            first.join()
+            forked = multiprocessing.get_context("fork").Process(target=outer)
+            forked.start()
+            forked.join()
+            print(forked.exitcode)
+    """
+    assert run_program(code, tmp_path).stdout == "inner\ninner\n3\n"
+
+
+def test_a_fork_while_another_thread_starts_processes_leaves_the_copy_able_to(tmp_path: Path):
+    """M23: the locks that the other thread held in the moment of the fork are replaced."""
+    code = """
+        import os, threading, warnings, warmfork
+        from tests import targets
+        warnings.simplefilter("ignore", DeprecationWarning)
+        with warmfork.Template(preload=["tests.targets"]) as template:
+            template.wait_ready()
+            over = threading.Event()
+
+            def start_often():
+                while not over.is_set():
+                    template.start(targets.give, (1,)).result(20)
+
+            threads = [threading.Thread(target=start_often) for _ in range(2)]
+            for thread in threads:
+                thread.start()
+            codes = []
+            for _ in range(15):
+                pid = os.fork()
+                if pid == 0:
+                    code = 1
+                    try:
+                        code = 0 if template.start(targets.give, (5,)).result(20) == 5 else 2
+                    finally:
+                        os._exit(code)
+                codes.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+            over.set()
+            for thread in threads:
+                thread.join()
+        print(codes)
+    """
+    assert run_program(code, tmp_path, env=ENV).stdout == f"{[0] * 15}\n"
+
+
+def test_a_program_that_daemonises_after_its_first_start_goes_on_starting(tmp_path: Path):
+    """M23: the template must not die with the first pid, or a new tree takes over."""
+    code = """
+        import os, sys, warmfork
+        from tests import signs, targets
+        template = warmfork.Template()
+        template.start(targets.give, (1,)).result(20)
+        if os.fork():
+            os._exit(0)
+        os.setsid()
+        if os.fork():
+            os._exit(0)
+        try:
+            for number in range(5):
+                assert template.start(targets.give, (number,)).result(20) == number
+            signs.give(sys.argv[1], "daemon done")
+        except BaseException as error:
+            signs.give(sys.argv[1], repr(error))
+        os._exit(0)
+    """
+    with make_sign(tmp_path) as sign:
+        run_program(code, tmp_path, sign.path, env=ENV, leaves=True)
+        assert sign.wait() == ["daemon done"]
+
+
+def test_nested_children_come_from_the_template_of_the_root():
+    """Row 37: each level has a server of its own in the stdlib."""
+    context = warmfork.get_context()
+    queue = context.SimpleQueue()
+    process = context.Process(target=targets.nest, args=(context, queue, 3))
+    process.start()
+    process.join(30)
+    assert process.exitcode == 0
+    parents = {queue.get() for _ in range(4)}
+    assert len(parents) == 1
+    process.close()
+    queue.close()
+
+
+def test_a_child_may_use_the_installed_forkserver_and_shares_the_template(tmp_path: Path):
+    code = """
+        import multiprocessing, os, warmfork
+
+        def inner():
+            print(os.getppid(), flush=True)
+
+        def outer():
+            print(os.getppid(), flush=True)
+            for start in (multiprocessing.Process, multiprocessing.get_context("forkserver").Process):
+                process = start(target=inner)
+                process.start()
+                process.join()
+                assert process.exitcode == 0
+
+        if __name__ == "__main__":
+            warmfork.install()
+            multiprocessing.set_start_method("forkserver")
+            process = multiprocessing.Process(target=outer)
+            process.start()
+            process.join()
+    """
+    parents = run_program(code, tmp_path).stdout.split()
+    assert len(parents) == 3 and len(set(parents)) == 1
+
+
+def test_a_child_s_template_is_a_client_of_the_same_tree(tmp_path: Path):
+    code = """
+        import os, warmfork
+
+        def make_one():
+            with warmfork.Template(name="inner") as template:
+                return template.start(os.getpid).result(20) != os.getpid()
+
+        if __name__ == "__main__":
+            with warmfork.Template() as template:
+                print(template.start(make_one).result(30))
+            os.system("ps -eo args | grep -c '^warmfork: [t]racker program'")
+    """
+    assert run_program(code, tmp_path, env=ENV).stdout == "True\n1\n"
+
+
+def test_a_program_that_closes_all_its_fds_starts_again_and_finds_no_stranger_in_its_files(tmp_path: Path):
+    """M9: a cached fd number may be somebody else's file by now; a request must not land in it."""
+    code = """
+        import os, warmfork
+        from tests import targets
+        template = warmfork.Template()
+        template.start(targets.give, (1,)).result(20)
+        victims = []
+        os.closerange(3, 1024)
+        for number in range(60):
+            victims.append(os.open(f"victim-{number}", os.O_RDWR | os.O_CREAT))
+        high = [os.dup2(victims[0], number) for number in range(200, 260)]
+        assert template.start(targets.give, (2,)).result(20) == 2
+        context = warmfork.get_context()
+        lock = context.Lock()
+        assert all(os.fstat(fd).st_size == 0 for fd in victims), "something was written to a file of the program"
+        assert os.fstat(250).st_size == 0
+        template.stop()
+        print("done")
+    """
+    assert run_program(code, tmp_path, env=ENV, leaves=True).stdout == "done\n"
+
+
+def test_a_missing_interpreter_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Row 38: an exec error that nobody reads becomes ConnectionRefusedError in the stdlib."""
+    for executable, words in (("", "sys.executable is not set"), ("/no/such/python", "/no/such/python: No such file")):
+        code = f"""
+            import sys, warmfork
+            sys.executable = {executable!r}
+            for name in ("lock", "template"):
+                try:
+                    with warmfork.Template() as template:
+                        template.start(print)
+                except warmfork.StartError as error:
+                    print(error)
+        """
+        done = run_program(code, tmp_path)
+        assert done.stdout.count(words) == 2, done
+
+
+def test_set_executable_says_which_interpreter_becomes_the_template(tmp_path: Path):
+    """Row 38, and multiprocessing's own way to say it."""
+    code = """
+        import multiprocessing, sys, warmfork
+        if __name__ == "__main__":
+            context = warmfork.get_context()
+            context.set_executable("/no/such/python")
+            try:
+                context.Process(target=print).start()
+            except warmfork.StartError as error:
+                print(error)
+            context.set_executable(sys.executable)
+            process = context.Process(target=print, args=("now it does",))
+            process.start()
+            process.join()
+    """
+    done = run_program(code, tmp_path)
+    assert "/no/such/python" in done.stdout and done.stdout.endswith("now it does\n")
+
+
+def test_a_handle_that_is_dropped_leaves_the_child_running_and_no_fd(tmp_path: Path):
+    with make_sign(tmp_path) as sign:
+        context = warmfork.get_context()
+        process = context.Process(target=targets.sign_and_wait, args=(sign.path,))
+        process.start()
+        pid = int(sign.wait()[0])
+        process._popen.close()
+        os.kill(pid, 0)
+        os.kill(pid, signal.SIGTERM)
