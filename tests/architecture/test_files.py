@@ -9,10 +9,6 @@ import warmfork
 from tests.architecture.sources import PACKAGE, ROOT, list_files
 
 LONGEST = 400
-KERNEL = ("_words", "_machine", "_client", "_template", "_child", "_tracker")
-BIGGEST = 3600
-"""Lines of code, without blank lines, comments and docstrings, of the ground floor and the four rooms: an afternoon."""
-
 SOURCES = [
     path
     for folder in ("src", "tests", "bench", "examples")
@@ -33,24 +29,6 @@ def test_every_module_says_in_its_first_line_what_is_in_it():
         if not text or (len(text.splitlines()) == 1 and not text.endswith((".", "?"))):
             silent.append(name)
     assert silent == []
-
-
-def test_the_kernel_is_read_in_an_afternoon():
-    assert sum(count_code(path) for name, path in list_files().items() if name.partition(".")[0] in KERNEL) < BIGGEST
-
-
-def count_code(path) -> int:
-    """Lines that are neither blank, nor a comment, nor part of a docstring."""
-    text = path.read_text()
-    silent: set[int] = set()
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
-            silent.update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
-    return sum(
-        bool(line.strip()) and not line.lstrip().startswith("#")
-        for number, line in enumerate(text.splitlines(), 1)
-        if number not in silent
-    )
 
 
 def test_no_source_validates_by_assert_and_none_swallows_an_error():

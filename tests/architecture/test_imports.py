@@ -27,8 +27,9 @@ NEEDS = {
     "warmfork", "warmfork._child", "warmfork._child.birth", "warmfork._child.ending", "warmfork._child.reseeding",
     "warmfork._machine", "warmfork._machine.calls", "warmfork._machine.fds", "warmfork._machine.memory",
     "warmfork._machine.role", "warmfork._machine.signals", "warmfork._machine.state", "warmfork._machine.titles",
-    "warmfork._template", "warmfork._template.main", "warmfork._template.preload", "warmfork._template.seal",
-    "warmfork._template.server", "warmfork._tracker", "warmfork._tracker.main", "warmfork._words",
+    "warmfork._template", "warmfork._template.clients", "warmfork._template.forking", "warmfork._template.main",
+    "warmfork._template.preload", "warmfork._template.seal", "warmfork._template.server",
+    "warmfork._template.spares", "warmfork._tracker", "warmfork._tracker.main", "warmfork._words",
     "warmfork._words.board", "warmfork._words.feed", "warmfork._words.messages", "warmfork._words.protocol",
     "warmfork._words.spec", "warmfork._words.wire",
 }  # fmt: skip

@@ -50,8 +50,6 @@ DOORS: dict[str, set[str]] = {
 KNOTS = {
     # Started is made before the loop's modules are imported, in the fork's parent.
     frozenset({"_tracker.main", "_tracker.server", "_tracker.templates"}),
-    # A handle whose template died asks for the door.
-    frozenset({"_client.client", "_client.handle"}),
     # What multiprocessing's swap needs of each other; all but one of these edges are taken at the first use.
     frozenset(
         f"doors.{name}"

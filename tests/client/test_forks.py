@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from pathlib import Path
-
-import pytest
 
 import warmfork
 from tests import targets
@@ -210,7 +206,7 @@ def test_a_program_that_closes_all_its_fds_starts_again_and_finds_no_stranger_in
     assert run_program(code, tmp_path, env=ENV, leaves=True).stdout == "done\n"
 
 
-def test_a_missing_interpreter_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_missing_interpreter_is_a_clear_error(tmp_path: Path):
     """Row 38: an exec error that nobody reads becomes ConnectionRefusedError in the stdlib."""
     for executable, words in (("", "sys.executable is not set"), ("/no/such/python", "/no/such/python: No such file")):
         code = f"""
@@ -245,14 +241,3 @@ def test_set_executable_says_which_interpreter_becomes_the_template(tmp_path: Pa
     """
     done = run_program(code, tmp_path)
     assert "/no/such/python" in done.stdout and done.stdout.endswith("now it does\n")
-
-
-def test_a_handle_that_is_dropped_leaves_the_child_running_and_no_fd(tmp_path: Path):
-    with make_sign(tmp_path) as sign:
-        context = warmfork.get_context()
-        process = context.Process(target=targets.sign_and_wait, args=(sign.path,))
-        process.start()
-        pid = int(sign.wait()[0])
-        process._popen.close()
-        os.kill(pid, 0)
-        os.kill(pid, signal.SIGTERM)

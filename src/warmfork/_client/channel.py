@@ -26,6 +26,7 @@ class Channel:
 
     def __init__(self, socket: fds.socket) -> None:
         self.socket = socket
+        self.identity = fds.identify(socket.fileno())
         self.state = "open"
         self.last: messages.Message | None = None  # the Welcome, or the message that ended it
         self.template = -1  # pidfd
@@ -190,6 +191,21 @@ class Channel:
     def end(self) -> None:
         """The conversation is over."""
         self.dead = True
+
+    def is_ours(self) -> bool:
+        """Do our fds still mean what they did? A program may have closed them all, and reused the numbers (M9)."""
+        try:
+            return fds.identify(self.socket.fileno()) == self.identity
+        except OSError:
+            return False
+
+    def forget(self) -> None:
+        """The fds are somebody else's by now: never to be used again, and never closed."""
+        with self.lock:
+            self.dead = True
+            self.children.spares.clear()
+            self.socket.detach()
+            self.template = -1
 
     def close(self) -> None:
         """Let go of the channel. Children that live are the tracker's to tell about."""

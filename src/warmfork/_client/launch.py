@@ -90,7 +90,7 @@ def say_hello(door: fds.socket, spec: Spec, failed: bool) -> fds.socket:
         theirs.close()
         os.close(spec_fd)
         os.close(me)
-    return channel
+    return fds.adopt_socket(state.move_high(channel.detach()))
 
 
 def ask_fate(door: fds.socket, pid: int, timeout: float) -> messages.Fate | None:

@@ -77,6 +77,9 @@ def start(
     under_way = Start(client, order, make_payload)
     for _ in range(TRIES):
         channel = client.get_channel(spec, timeout)
+        if not channel.is_ours():
+            channel.forget()
+            channel = client.get_channel(spec, timeout)
         child = start_spare(under_way, channel) or start_fork(under_way, channel)
         if child is not None:
             return child
@@ -106,7 +109,10 @@ def start_fork(under_way: Start, channel: Channel) -> Child | None:
     """Have the template fork. None where it died before it did."""
     try:
         request = channel.request(under_way.order.kill, under_way.order.name)
-    except GONE:
+    except OSError as refusal:
+        # It is dead, or another thread saw that first and has closed the channel.
+        if not channel.dead and not isinstance(refusal, GONE):
+            raise
         channel.end()
         return None
     payload: Payload | None = None

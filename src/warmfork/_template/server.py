@@ -61,6 +61,7 @@ class Server:
         self.titled = -1
         self.rehearsed = False
         self.rehearsal: Iterator[int] | None = None
+        self.touches: list[Callable[[], int]] = []
         self.born: Birth | None = None
         self.poller = epoll()
         self.handlers: dict[int, Callable[[int], None]] = {}
@@ -146,8 +147,21 @@ class Server:
         if next(self.rehearsal, None) is None:
             self.rehearsal = None
             self.rehearsed = True
+            self.touches = self.record_touches()
             self.titled = -1  # the loop shows the title again before it waits
             gc.freeze()
+
+    def record_touches(self) -> list[Callable[[], int]]:
+        """Learn which pages a birth touches, for the spares. Where that can't be had, they do without."""
+        from warmfork._template import pretouch
+        from warmfork._template.rehearsal import rehearse
+
+        if self.policy == spares.NONE:
+            return []
+        try:
+            return pretouch.prepare(pretouch.record(lambda: next(rehearse(self.spec, self.board, self.base))))
+        except (OSError, ImportError, AttributeError, ValueError):
+            return []  # no pagemap, no _ctypes, no process to be had
 
     def watch(self, fd: int, handler: Callable[[int], None], events: int = EPOLLIN) -> None:
         """Call this handler when something happens on this fd."""
@@ -301,8 +315,12 @@ class Server:
             seal.restore_warnings()
             self.born = Birth(ours, self.board, slot, self.base, self.spec)
             self.born.keep = self
-            if wanted is SPARE and self.policy == spares.AUTO:
-                self.born.life = spares.LIFE
+            if wanted is SPARE:
+                titles.set_title(f"warmfork: spare {self.spec.name}")
+                for touch in self.touches:
+                    touch()
+                if self.policy == spares.AUTO:
+                    self.born.life = spares.LIFE
             return
         self.board.write_pid(slot, pid)
         self.children[pid] = slot, client, wanted.kill

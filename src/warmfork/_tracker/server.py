@@ -103,7 +103,7 @@ class Server:
         self.root_dead = True
         self.forget(self.root_pidfd)
         for template in self.by_pid.values():
-            if template.alive and not template.ready:
+            if template.alive and not template.ready and template.askers <= {self.root.pid}:
                 os.kill(template.pid, 9)
         for template in self.by_pid.values():
             if not template.alive:
@@ -199,6 +199,7 @@ class Server:
             except OSError as caught:
                 error = caught
             else:
+                template.askers.add(got.pid)
                 return
         self.refuse(channel, f"the template takes no client: {error}")
 

@@ -28,6 +28,7 @@ class Template:
         self.log = log
         self.alive = True
         self.ready = False
+        self.askers: set[int] = set()  # the processes that said hello to it
         self.refusal: messages.Message | None = None  # why it serves nobody, in its own words
         self.status = 0
         self.tail = ""

@@ -14,7 +14,7 @@ from warmfork._client.channel import Channel
 from warmfork._client.client import get_client
 from warmfork._client.launch import get_program_name
 from warmfork._machine import fds, platform, state
-from warmfork._words.errors import PreloadError, StartError
+from warmfork._words.errors import AuditError, PreloadError, StartError
 from warmfork._words.spec import Spec, identify
 from warmfork.doors import resources
 from warmfork.doors.options import check_policies, check_preload, flush_streams, read_spares
@@ -133,14 +133,22 @@ class Prepared:
         """Have the template started, and don't wait for it: what this process has to load meanwhile costs nothing."""
         if self.spec is None and not getattr(process.current_process(), "_inheriting", False):
             flush_streams()  # what the program printed so far comes before what the preload prints
-            get_client().begin(self.get_spec())
+            try:
+                get_client().begin(self.get_spec())
+            except StartError:
+                self.spec = None
+                raise
 
     def get_channel(self) -> Channel:
         """Give a channel to the template, started if need be. Raises PreloadError, AuditError, StartError."""
         client = get_client()
         try:
             return client.get_channel(self.get_spec(), self.start_timeout)
+        except (AuditError, StartError):
+            self.spec = None  # the next try takes executable, sys.path and environment anew
+            raise
         except PreloadError as error:
+            self.spec = None
             if error.module in self.asked and self.asked_policy == "fail":
                 raise ServerPreloadError(*error.args) from None
             if error.module != "__main__":

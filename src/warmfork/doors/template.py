@@ -10,6 +10,7 @@ from warmfork._client import feeding, payload, starting
 from warmfork._client.client import get_client, get_interpreter
 from warmfork._client.handle import Child
 from warmfork._machine import fds, platform, state
+from warmfork._words.errors import WarmforkError
 from warmfork._words.spec import Spec
 from warmfork.doors.options import START_TIMEOUT, check_policies, check_preload, flush_streams, read_spares
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from types import TracebackType
     from typing import Any
+
+    from warmfork._client.channel import Channel
 
 ENTRY = "warmfork._child.call:run_call"
 GRACE = 1.0
@@ -84,12 +87,12 @@ class Template:
     @property
     def pid(self) -> int:
         """The template's pid. Starts it if need be."""
-        return get_client().get_live_channel(self._get_spec(), self._timeout).pid
+        return self._get_channel(self._timeout).pid
 
     @property
     def generation(self) -> int:
         """The template's serial number: 2 where it died once and was brought up again. Starts it if need be."""
-        return get_client().get_live_channel(self._get_spec(), self._timeout).generation
+        return self._get_channel(self._timeout).generation
 
     def wait_ready(self, timeout: float | None = None) -> None:
         """Start the template, and wait until it has preloaded.
@@ -97,7 +100,7 @@ class Template:
         Raises PreloadError, AuditError, or StartError where that takes longer than `timeout` seconds (None: the
         `start_timeout` of this template).
         """
-        get_client().get_live_channel(self._get_spec(), self._timeout if timeout is None else timeout)
+        self._get_channel(self._timeout if timeout is None else timeout)
 
     def start(
         self,
@@ -145,6 +148,9 @@ class Template:
                 lambda: feeding.Payload(payload.dump(call, dumps, dumps_by_value, False), [], call),
                 self._timeout,
             )
+        except WarmforkError:
+            self._forget_spec()
+            raise
         finally:
             if folder >= 0:
                 os.close(folder)
@@ -174,6 +180,19 @@ class Template:
             if template >= 0:
                 fds.wait_readable(template, GRACE)
                 os.close(template)
+
+    def _get_channel(self, timeout: float | None) -> Channel:
+        """Give a channel to the template, started if need be."""
+        try:
+            return get_client().get_live_channel(self._get_spec(), timeout)
+        except WarmforkError:
+            self._forget_spec()
+            raise
+
+    def _forget_spec(self) -> None:
+        """Where no template came of it, have the next try take sys.path, environment and all anew."""
+        if self._spec is not None and get_client().channels.get(self._key()) is None:
+            self._spec = None
 
     def _key(self) -> tuple[object, ...]:
         from warmfork._words.spec import identify
