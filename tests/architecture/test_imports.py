@@ -103,7 +103,8 @@ def test_the_list_of_what_a_template_needs_has_nothing_that_it_does_not(seen):
 
 
 def test_a_template_that_has_rehearsed_a_birth_has_what_its_children_need_and_no_more(seen):
-    assert seen["rehearsed"] - NEEDS - PICKLE == {"warmfork._template.rehearsal"}
+    idle = {"warmfork._template.rehearsal", "warmfork._template.pretouch"}  # loaded when it has nothing else to do
+    assert seen["rehearsed"] - NEEDS - PICKLE - idle == set()
 
 
 @pytest.mark.parametrize("name", ["first child", "second child"])

@@ -6,13 +6,14 @@ A step may fail, and then the client learns which. Nothing here returns to the s
 
 from __future__ import annotations
 
+import _signal
 import os
 import sys
 from _stat import S_ISCHR, S_ISREG
 from time import monotonic_ns
 
 from warmfork._child import ending, reseeding
-from warmfork._machine import fds, role, state, titles
+from warmfork._machine import fds, role, signals, state, titles
 from warmfork._words import feed, messages, wire
 
 TYPE_CHECKING = False
@@ -28,7 +29,7 @@ class Birth:
     """A child on its way: what it was forked with, and what it was fed."""
 
     __slots__ = (
-        "base", "board", "door", "fds", "keep", "life", "parent", "payload", "slot", "socket", "spec", "state", "step",
+        "base", "board", "client", "door", "fds", "keep", "life", "parent", "payload", "slot", "socket", "spec", "state", "step",
     )  # fmt: skip
 
     def __init__(self, socket: fds.socket, board: Board, slot: int, base: tuple[Any, ...], spec: Spec) -> None:
@@ -43,6 +44,7 @@ class Birth:
         self.fds: list[int] = []
         self.parent = -1
         self.door = -1
+        self.client = 0  # of a spare: the pid of its client
         self.life: float | None = None  # of a spare: seconds after which it leaves if nobody takes it
         self.keep: object = None  # the server: its sockets were closed by number, their destructors must never run
 
@@ -67,6 +69,8 @@ def receive_feed(birth: Birth) -> None:
     got = fds.receive(birth.socket, fds.ANCILLARY, fds.RECEIVE_BLOCKING)
     if not got.data:
         ending.leave(0)
+    if birth.client:
+        drop_signals(birth.client)
     state_size, payload_size, count, spilled = feed.split(got.data)
     passed = got.fds
     while len(passed) < count:
@@ -85,6 +89,20 @@ def receive_feed(birth: Birth) -> None:
     birth.state = feed.read_state(content[:state_size].tobytes())
     birth.payload = content[state_size : state_size + payload_size]
     birth.fds = passed
+
+
+def drop_signals(client: int) -> None:
+    """Drop what was sent to a spare while it waited, ^C to its group above all: it was not meant for the child that it
+    becomes (M12). What its client sent is: a client knows of it only since it took it."""
+    kept = []
+    while True:
+        found = _signal.sigtimedwait(signals.HELPERS_BLOCK, 0)
+        if found is None:
+            break
+        if found.si_pid == client:
+            kept.append(found.si_signo)
+    for number in kept:
+        os.kill(os.getpid(), number)
 
 
 def take_fds(birth: Birth) -> None:

@@ -195,7 +195,7 @@ class Client:
         with self.lock:
             for channel in list(self.retired):
                 channel.catch_up()
-                if channel.dead or not channel.children.living:
+                if channel.dead or not channel.children.is_owed():
                     channel.close()
                     self.retired.remove(channel)
 

@@ -35,6 +35,7 @@ class Child:
         self._channel = channel
         self._record = record
         self._pidfd = pidfd
+        self._identity = fds.identify(pidfd)
         self._replies = order.replies
         self._outcome: Exited | Signaled | Lost | None = None
         self._feed_state = "open"
@@ -237,7 +238,7 @@ class Child:
         """Close the handle. The child runs on."""
         self.let_go()
         pidfd, self._pidfd = self._pidfd, -1
-        if pidfd >= 0:
+        if pidfd >= 0 and fds.still_is(pidfd, self._identity):
             os.close(pidfd)
         memory, self._memory = self._memory, -1
         if memory >= 0:

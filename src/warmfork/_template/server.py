@@ -316,6 +316,7 @@ class Server:
             self.born = Birth(ours, self.board, slot, self.base, self.spec)
             self.born.keep = self
             if wanted is SPARE:
+                self.born.client = client.pid
                 titles.set_title(f"warmfork: spare {self.spec.name}")
                 for touch in self.touches:
                     touch()

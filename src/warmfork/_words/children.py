@@ -41,6 +41,11 @@ class Children:
         self.living: dict[int, Record] = {}
         self.spares: list[Answer] = []  # the oldest first
 
+    def is_owed(self) -> bool:
+        """Is there a child whose end is still to be told? Spares, which nobody has used, are none."""
+        spares = {spare.record.pid for spare in self.spares if spare.record is not None}
+        return bool(self.living.keys() - spares)
+
     def expect(self, request: int) -> None:
         """A Spawn was sent."""
         self.waiting.add(request)

@@ -1,0 +1,141 @@
+"""Spares: single-use children forked ahead, and that nothing of the moment they were forked shows (M12, M13, M25)."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import threading
+
+import psutil
+import pytest
+
+import warmfork
+from tests.support import run_program, wait_until
+from warmfork._template.spares import AUTO, Traffic
+
+
+def list_spares(template: warmfork.Template) -> list[psutil.Process]:
+    """The spares of a template that are ready: a spare says so when it has nothing more to do but wait."""
+    found = []
+    for child in psutil.Process(template.pid).children():
+        try:
+            if " ".join(child.cmdline()).startswith("warmfork: spare "):
+                found.append(child)
+        except psutil.NoSuchProcess:
+            continue
+    return found
+
+
+def have_a_spare(template: warmfork.Template) -> psutil.Process:
+    """Start children until the template has forked one ahead."""
+
+    def look() -> list[psutil.Process]:
+        if not list_spares(template):
+            template.start(os.getpid).result(10)
+        return list_spares(template)
+
+    return wait_until(look, 20.0, "a spare")[0]
+
+
+def test_a_program_that_starts_one_process_gets_no_spare():
+    traffic = Traffic(AUTO)
+    traffic.note_start(100.0, missed=True)
+    assert not traffic.lacks()
+
+
+def test_a_second_start_soon_after_the_first_earns_a_spare_and_a_pause_loses_it():
+    traffic = Traffic(AUTO)
+    traffic.note_start(100.0, missed=True)
+    traffic.note_start(100.5, missed=True)
+    assert traffic.lacks()
+    traffic.note_start(200.0, missed=True)
+    assert not traffic.lacks()
+
+
+def test_a_fixed_number_of_spares_is_kept_and_zero_means_none():
+    assert Traffic(3).lacks()
+    assert not Traffic(0).lacks()
+    with pytest.raises(ValueError, match="spares"):
+        warmfork.Template(spares=-3)
+    with pytest.raises(ValueError, match="spares"):
+        warmfork.get_context(spares="many")
+
+
+def test_a_spare_becomes_the_next_child():
+    with warmfork.Template(spares=1, name="one") as template:
+        spare = have_a_spare(template)
+        child = template.start(os.getpid)
+        assert child.pid == spare.pid
+        assert child.result(10) == spare.pid
+
+
+def test_a_start_from_a_spare_has_the_state_of_its_own_moment(tmp_path, monkeypatch):
+    """Rows 1 to 6: what changed after the spare was forked is what the child has."""
+    with warmfork.Template(spares=1) as template:
+        spare = have_a_spare(template)
+        monkeypatch.setenv("WARMFORK_TEST_MOMENT", "now")
+        monkeypatch.delenv("HOME", raising=False)
+        monkeypatch.chdir(tmp_path)
+        before = os.umask(0o027)
+        try:
+            child = template.start(tell_state)
+        finally:
+            os.umask(before)
+        assert child.pid == spare.pid
+        assert child.result(10) == ("now", None, str(tmp_path), 0o027)
+
+
+def tell_state() -> tuple[str | None, str | None, str, int]:
+    mask = os.umask(0o77)
+    return os.environ.get("WARMFORK_TEST_MOMENT"), os.environ.get("HOME"), os.getcwd(), mask
+
+
+def test_a_killed_spare_costs_no_start():
+    with warmfork.Template(spares=1) as template:
+        spare = have_a_spare(template)
+        pidfd = os.pidfd_open(spare.pid)
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        assert select.select([pidfd], [], [], 10)[0]
+        os.close(pidfd)
+        assert template.start(sum, ([1, 2],)).result(10) == 3
+
+
+def test_what_can_not_be_pickled_costs_no_spare():
+    with warmfork.Template(spares=1) as template:
+        spare = have_a_spare(template)
+        with pytest.raises(TypeError):
+            template.start(print, (threading.Lock(),))
+        assert template.start(os.getpid).result(10) == spare.pid
+
+
+def test_a_signal_of_the_client_right_after_a_start_from_a_spare_is_taken():
+    with warmfork.Template(spares=1) as template:
+        have_a_spare(template)
+        child = template.start(signal.pause)
+        child.terminate()
+        assert child.wait(10) == warmfork.Signaled(signal.SIGTERM)
+
+
+def test_ctrl_c_while_a_spare_waits_does_not_reach_the_next_child():
+    """M12: a parked child takes no signal; one that was sent to the group while it waited must not end it later."""
+    with warmfork.Template(spares=1) as template:
+        spare = have_a_spare(template)
+        spare.send_signal(signal.SIGTERM)
+        child = template.start(sum, ([1, 2],))
+        assert child.result(10) == 3
+
+
+def test_the_death_of_a_client_ends_its_spares(tmp_path):
+    done = run_program(
+        """
+        import os, signal, warmfork
+        template = warmfork.Template(spares=2)
+        template.start(sum, ([1, 2],)).result()
+        template.start(sum, ([1, 2],)).result()
+        os.kill(os.getpid(), signal.SIGKILL)
+        """,
+        tmp_path,
+        expect=-signal.SIGKILL,
+    )
+    assert done.stderr == ""
