@@ -85,7 +85,7 @@ def test_a_fork_while_another_thread_starts_processes_leaves_the_copy_able_to(tm
             for thread in threads:
                 thread.start()
             codes = []
-            for _ in range(15):
+            for _ in range(6):
                 pid = os.fork()
                 if pid == 0:
                     code = 1
@@ -99,7 +99,7 @@ def test_a_fork_while_another_thread_starts_processes_leaves_the_copy_able_to(tm
                 thread.join()
         print(codes)
     """
-    assert run_program(code, tmp_path, env=ENV).stdout == f"{[0] * 15}\n"
+    assert run_program(code, tmp_path, env=ENV).stdout == f"{[0] * 6}\n"
 
 
 def test_a_program_that_daemonises_after_its_first_start_goes_on_starting(tmp_path: Path):

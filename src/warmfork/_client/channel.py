@@ -194,7 +194,7 @@ class Channel:
 
     def is_ours(self) -> bool:
         """Do our fds still mean what they did? A program may have closed them all, and reused the numbers (M9)."""
-        return fds.still_is(self.socket.fileno(), self.identity)
+        return fds.is_still(self.socket.fileno(), self.identity)
 
     def forget(self) -> None:
         """The fds are somebody else's by now: never to be used again, and never closed."""

@@ -238,7 +238,7 @@ class Child:
         """Close the handle. The child runs on."""
         self.let_go()
         pidfd, self._pidfd = self._pidfd, -1
-        if pidfd >= 0 and fds.still_is(pidfd, self._identity):
+        if pidfd >= 0 and fds.is_still(pidfd, self._identity):
             os.close(pidfd)
         memory, self._memory = self._memory, -1
         if memory >= 0:

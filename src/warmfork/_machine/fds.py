@@ -173,14 +173,6 @@ def identify(fd: int) -> tuple[int, int]:
     return info.st_dev, info.st_ino
 
 
-def still_is(fd: int, identity: tuple[int, int]) -> bool:
-    """Does this number still mean that? A program may have closed all its fds, and reused the numbers (M9)."""
-    try:
-        return identify(fd) == identity
-    except OSError:
-        return False
-
-
 def is_still(fd: int, identity: tuple[int, int]) -> bool:
     """Does this fd still mean what it meant? The program may have closed it, and opened something else (M9)."""
     try:
