@@ -11,7 +11,6 @@ from pathlib import Path
 
 from tests.support import make_environment
 
-
 ROOT = str(Path(__file__).parent.parent)
 """The folder to be on PYTHONPATH of programs that use tests.targets."""
 

@@ -44,7 +44,7 @@ _PLACES = {
     "uninstall": "warmfork.doors.install",
 }
 
-__all__ = [*_PLACES]
+__all__ = [*_PLACES]  # noqa: PLE0604  # one list of names, not two to keep in step
 
 
 def __getattr__(name: str) -> object:

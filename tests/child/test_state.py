@@ -18,8 +18,6 @@ from tests.running import ROOT
 from tests.support import run_program
 
 
-
-
 @pytest.fixture(scope="module")
 def shared() -> Iterator[warmfork.Template]:
     with warmfork.Template(preload=["tests.targets"]) as made:

@@ -68,7 +68,7 @@ def list_lines(*pids: int, **env: str | None) -> list[str]:
 
 @contextmanager
 def run_template(**options: Any) -> Iterator[warmfork.Template]:
-    with warmfork.Template(**options) as made:
+    with warmfork.Template(**{"spares": 0, **options}) as made:
         made.wait_ready()
         yield made
 
@@ -101,6 +101,20 @@ def test_a_template_and_its_child_are_shown_with_who_asked_for_them(tmp_path):
             assert 0 < entry["pss_mib"] <= entry["rss_mib"] and entry["age_s"] >= 0
         assert worker["pss_mib"] < 0.9 * worker["rss_mib"], "it shares most of its memory with its template"
         assert worker["age_s"] <= shown["age_s"] <= tracker["age_s"] <= program["age_s"]
+
+
+def test_spares_are_said_to_be_spare_until_they_are_needed(tmp_path):
+    with run_template(name="web", spares=1) as template, make_sign(tmp_path) as sign:
+        template.start(targets.give, (1,)).result(20)
+        (spare,) = wait_until(lambda: select(list_tree(os.getpid()), template=template.pid, state="spare"))
+        assert (spare["role"], spare["title"], spare["parent"]) == ("child", "warmfork: spare web", os.getpid())
+        (line,) = list_lines(spare["pid"])
+        assert line.rstrip().endswith("M        spare web")
+        child = template.start(targets.sign_and_wait, (sign.path,), name="needed")
+        sign.wait()
+        assert child.pid == spare["pid"]
+        (needed,) = select(list_tree(os.getpid()), pid=child.pid)
+        assert (needed["state"], needed["title"]) == ("running", "warmfork: needed web")
 
 
 def test_starts_count_the_children_that_have_ended_too():
@@ -250,7 +264,7 @@ def test_a_template_that_preloads_says_so(tmp_path, monkeypatch):
 
 
 def test_a_dead_template_is_shown_as_long_as_a_child_of_it_lives(tmp_path):
-    with warmfork.Template(name="lost", preload=["tests.targets"]) as template, make_sign(tmp_path) as sign:
+    with warmfork.Template(name="lost", preload=["tests.targets"], spares=0) as template, make_sign(tmp_path) as sign:
         child = template.start(targets.sign_and_wait, (sign.path,))
         sign.wait()
         dead = template.pid
@@ -338,7 +352,7 @@ PROGRAM = """
     from tests import targets, signs
 
     if __name__ == "__main__":
-        with warmfork.Template(name="own") as template:
+        with warmfork.Template(name="own", spares=0) as template:
             child = template.start(targets.sign_and_wait, (sys.argv[1],))
             sys.stdin.read()
             child.kill()

@@ -77,7 +77,9 @@ def test_a_preload_that_ends_the_template_is_named(modules: Path, text: str, cau
 
 
 def test_a_preload_that_hangs_is_given_up_at_the_deadline_and_ended(modules: Path):
-    write(modules, hangs="import signal, os\nsignal.pthread_sigmask(signal.SIG_BLOCK, [2])\nwhile True: signal.pause()\n")
+    write(
+        modules, hangs="import signal, os\nsignal.pthread_sigmask(signal.SIG_BLOCK, [2])\nwhile True: signal.pause()\n"
+    )
     with warmfork.Template(preload=["json", "hangs"], start_timeout=0.5) as template:
         began = time.monotonic()
         with pytest.raises(warmfork.StartError, match=r'not ready after 0.5 s .* "hangs"'):
@@ -213,7 +215,10 @@ def test_a_preload_must_not_start_processes_of_the_template(modules: Path):
 @pytest.mark.skipif(sys.version_info < (3, 15), reason="lazy imports came with 3.15")
 def test_lazy_imports_of_a_preload_are_resolved_in_the_template(modules: Path):
     """COMPAT 7: pending, they would cost each child 12 ms."""
-    write(modules, lazy_one="lazy import colorsys\nlazy from wave import open as wave_open\nlazy import no_such_optional\n")
+    write(
+        modules,
+        lazy_one="lazy import colorsys\nlazy from wave import open as wave_open\nlazy import no_such_optional\n",
+    )
     with warmfork.Template(preload=["lazy_one"]) as template:
         names = template.start(targets.get_module_names).result(20)
         assert {"colorsys", "wave"} <= set(names)

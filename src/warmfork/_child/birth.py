@@ -29,7 +29,8 @@ class Birth:
     """A child on its way: what it was forked with, and what it was fed."""
 
     __slots__ = (
-        "base", "board", "client", "door", "fds", "keep", "life", "parent", "payload", "slot", "socket", "spec", "state", "step",
+        "base", "board", "client", "door", "fds", "keep", "life", "parent", "payload", "slot", "socket", "spec",
+        "state", "step",
     )  # fmt: skip
 
     def __init__(self, socket: fds.socket, board: Board, slot: int, base: tuple[Any, ...], spec: Spec) -> None:

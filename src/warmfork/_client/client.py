@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from warmfork._client.handle import Child
 
 
-
 TRIES = 3
 """Templates that may die before they serve until it is given up."""
 
@@ -134,6 +133,11 @@ class Client:
         channel.catch_up()
         return self.get_channel(spec, timeout) if channel.dead else channel
 
+    def take_begun(self, spec: Spec) -> fds.socket | None:
+        """Give the channel of a hello that begin() said, if there is one."""
+        key = identify(spec)
+        return self.begun.pop(key) if key in self.begun else None
+
     def open_channel(self, spec: Spec, timeout: float | None) -> Channel:
         """Say hello and wait for the welcome."""
         deadline = None if timeout is None else monotonic() + timeout
@@ -141,7 +145,7 @@ class Client:
         for _ in range(TRIES):
             door = self.ensure_door(spec)
             try:
-                channel = Channel(self.begun.pop(identify(spec), None) or launch.say_hello(door, spec, failed))
+                channel = Channel(self.take_begun(spec) or launch.say_hello(door, spec, failed))
             except (BrokenPipeError, ConnectionError):
                 self.drop_door()
                 continue

@@ -57,7 +57,9 @@ def take_state(born: state.Born, order: Order) -> dict[str, Any]:
     return said
 
 
-def feed(socket: fds.socket | None, born: state.Born, order: Order, said: dict[str, Any], payload: Payload, door: int) -> None:
+def feed(
+    socket: fds.socket | None, born: state.Born, order: Order, said: dict[str, Any], payload: Payload, door: int
+) -> None:
     """Send all that the child is to be. Raises OSError."""
     if socket is None:
         raise BrokenPipeError("no feed")

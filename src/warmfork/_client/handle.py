@@ -212,7 +212,9 @@ class Child:
         try:
             error = self._unpickle(message)
         except Exception as refusal:
-            return ChildError(self.name, self._outcome, f"{message.text}\n(it could not be unpickled here: {refusal!r})")
+            return ChildError(
+                self.name, self._outcome, f"{message.text}\n(it could not be unpickled here: {refusal!r})"
+            )
         if not isinstance(error, BaseException):
             return ChildError(self.name, self._outcome, message.text)
         error.add_note(f"\nIn {self.name} (pid {self.pid}):\n{message.text.rstrip()}")

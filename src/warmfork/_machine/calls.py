@@ -16,7 +16,8 @@ def find(name: str) -> int:
 
     address = _addresses.get(name)
     if address is None:
-        address = _addresses[name] = _ctypes.dlsym(_ctypes.dlopen(None, 0), name)
+        itself: Any = None  # this process, with all that it has loaded
+        address = _addresses[name] = _ctypes.dlsym(_ctypes.dlopen(itself, 0), name)
     return address
 
 
@@ -39,7 +40,7 @@ def prepare(name: str, *arguments: Any) -> Callable[[], int]:
     import _ctypes
 
     function, address = _ctypes.call_cdeclfunction, find(name)
-    return lambda: function(address, arguments)  # type: ignore[no-any-return]
+    return lambda: function(address, arguments)
 
 
 def make_pointer(address: int) -> Any:

@@ -12,7 +12,6 @@ from _socket import (
     MSG_NOSIGNAL,
     MSG_TRUNC,
     SCM_RIGHTS,
-    SHUT_RD,
     SO_PASSCRED,
     SOCK_CLOEXEC,
     SOCK_SEQPACKET,
@@ -20,6 +19,7 @@ from _socket import (
     socket,
     socketpair,
 )
+from _socket import SHUT_RD as SHUT_RD
 from _struct import Struct, pack, unpack
 from select import POLLIN, POLLOUT, poll
 from time import monotonic
@@ -39,6 +39,7 @@ NEVER_BLOCK = MSG_DONTWAIT | MSG_NOSIGNAL
 RECEIVE = MSG_DONTWAIT | MSG_CMSG_CLOEXEC  # without MSG_CMSG_CLOEXEC, Python's recvmsg leaves fds inheritable
 RECEIVE_BLOCKING = MSG_CMSG_CLOEXEC
 
+
 class Received:
     """One message as it came: data, fds (now ours to close), and the sender's pid where the kernel vouches for it."""
 
@@ -47,17 +48,21 @@ class Received:
     def __init__(self, data: bytes, fds: list[int], pid: int, cut: bool) -> None:
         self.data, self.fds, self.pid, self.cut = data, fds, pid, cut
 
+
 def make_pair() -> tuple[socket, socket]:
     """Make two connected SEQPACKET sockets: messages keep their bounds and their fds. Close-on-exec both."""
     return socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)
+
 
 def adopt_socket(fd: int) -> socket:
     """Make a socket object of a SEQPACKET socket's fd."""
     return socket(AF_UNIX, SOCK_SEQPACKET, 0, fd)
 
+
 def ask_for_credentials(receiver: socket) -> None:
     """Have the kernel vouch for the pid of each sender. To be done before the other end is shared."""
     receiver.setsockopt(SOL_SOCKET, SO_PASSCRED, 1)
+
 
 def send(to: socket, data: bytes, fds: list[int] | tuple[int, ...] = ()) -> None:
     """Send one message, at once. Raises BlockingIOError where the receiver is behind, OSError where it is gone."""
@@ -65,6 +70,7 @@ def send(to: socket, data: bytes, fds: list[int] | tuple[int, ...] = ()) -> None
         to.sendmsg((data,), ((SOL_SOCKET, SCM_RIGHTS, pack(f"={len(fds)}i", *fds)),), NEVER_BLOCK)
     else:
         to.send(data, NEVER_BLOCK)
+
 
 def send_within(to: socket, data: bytes, fds: list[int] | tuple[int, ...] = (), timeout: float = 10.0) -> None:
     """Send one message, waiting up to `timeout` seconds for room. Raises TimeoutError after that, or OSError."""
@@ -83,6 +89,7 @@ def send_within(to: socket, data: bytes, fds: list[int] | tuple[int, ...] = (), 
             if not room.poll(max(0.0, deadline - now) * 1000):
                 raise TimeoutError(f"the receiver has read nothing for {timeout} s") from None
 
+
 def receive(from_: socket, ancillary: int = FEW, flags: int = RECEIVE, size: int = BUFFER) -> Received:
     """Receive one message. Raises BlockingIOError where there is none; `data` is empty at the end of the stream."""
     data, control, state, _ = from_.recvmsg(size, ancillary, flags)
@@ -98,11 +105,13 @@ def receive(from_: socket, ancillary: int = FEW, flags: int = RECEIVE, size: int
             pid = CREDENTIALS.unpack(content)[0]
     return Received(data, fds, pid, bool(state & (MSG_CTRUNC | MSG_TRUNC)))
 
+
 def wait_readable(fd: int, timeout: float | None) -> bool:
     """Wait until there is something to read on this fd, or its end, up to `timeout` seconds (None: for ever)."""
     ready = poll()
     ready.register(fd, POLLIN)
     return bool(ready.poll(None if timeout is None else max(0.0, timeout) * 1000))
+
 
 def wait_any_readable(these: tuple[int, ...], timeout: float | None) -> bool:
     """Wait until one of these fds is readable, or at its end, up to `timeout` seconds (None: for ever)."""
@@ -122,6 +131,7 @@ def make_memory(name: str, content: bytes = b"") -> int:
         raise
     return fd
 
+
 def write_all(fd: int, content: bytes | memoryview) -> None:
     """Write it all to a file at its start, leaving the position there."""
     rest = memoryview(content)
@@ -130,6 +140,7 @@ def write_all(fd: int, content: bytes | memoryview) -> None:
         written = os.pwrite(fd, rest, at)
         at += written
         rest = rest[written:]
+
 
 def read_all(fd: int, size: int | None = None) -> bytes:
     """Read a file from its start: all of it, or `size` bytes."""
@@ -144,10 +155,12 @@ def read_all(fd: int, size: int | None = None) -> bytes:
         at += len(part)
     return b"".join(parts)
 
+
 def close_all(fds: list[int] | tuple[int, ...]) -> None:
     """Close these fds."""
     for fd in fds:
         os.close(fd)
+
 
 def close_all_but(keep: tuple[int, ...]) -> None:
     """Close every fd from 3 up that is not in `keep` (sorted): one close_range(2) for each gap."""
@@ -159,7 +172,9 @@ def close_all_but(keep: tuple[int, ...]) -> None:
             low = fd + 1
     os.closerange(low, HIGHEST)
 
+
 HIGHEST = 1 << 30
+
 
 def list_fds() -> list[int]:
     """List the open fds of this process."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import _signal
+import os
 
 from warmfork._machine import calls
 

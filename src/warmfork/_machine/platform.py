@@ -17,7 +17,7 @@ def check() -> None:
         return
     if sys.platform != "linux":
         raise UnsupportedPlatform(f"warmfork runs on Linux, and this is {sys.platform}")
-    if getattr(sys, "_is_gil_enabled", None) is not None and not sys._is_gil_enabled():
+    if not getattr(sys, "_is_gil_enabled", lambda: True)():
         raise UnsupportedPlatform("warmfork is not tried on a free-threaded interpreter, and does not pretend to work")
     try:
         os.close(os.pidfd_open(os.getpid()))

@@ -48,4 +48,4 @@ def list_handled() -> dict[int, object]:
 
 def set_disposition(number: int, disposition: object) -> None:
     """Set handler, SIG_DFL or SIG_IGN for this signal."""
-    _signal.signal(number, disposition)  # type: ignore[arg-type]
+    _signal.signal(number, disposition)

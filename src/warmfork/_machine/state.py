@@ -115,7 +115,7 @@ def take(born: Born, here: str) -> dict[str, Any]:
     if sys.argv != born.argv:
         state["argv"] = [str(argument) for argument in sys.argv]
     if sys.path != born.sys_path:
-        state["sys_path"] = [entry or here for entry in sys.path if isinstance(entry, str)]
+        state["sys_path"] = [entry or here for entry in sys.path if isinstance(entry, str)]  # type: ignore[redundant-expr]
     return state
 
 

@@ -29,7 +29,7 @@ def find() -> Callable[[str], None] | None:
     if loaded is not None:
         return loaded.setproctitle  # type: ignore[no-any-return]
     from _frozen_importlib import ModuleSpec, _load  # type: ignore[attr-defined]
-    from _frozen_importlib_external import EXTENSION_SUFFIXES, ExtensionFileLoader  # type: ignore[import-not-found]
+    from _frozen_importlib_external import EXTENSION_SUFFIXES, ExtensionFileLoader
 
     for folder in sys.path:
         for suffix in EXTENSION_SUFFIXES:

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 
 def main(
-    control: fds.socket, launched: tuple[int, int, int, int, int] | None = None, client: tuple[int, int, int] | None = None
+    control: fds.socket,
+    launched: tuple[int, int, int, int, int] | None = None,
+    client: tuple[int, int, int] | None = None,
 ) -> NoReturn:
     """Be a template, for the tracker at the other end of this socket.
 

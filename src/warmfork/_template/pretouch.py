@@ -92,4 +92,6 @@ def list_ranges(pagemap: int, start: int, end: int, bit: int, advice: int) -> li
 def prepare(ranges: list[Range]) -> list[Callable[[], int]]:
     """Make the calls that give a process these pages. What a spare lacks of them (a mapping that is gone, an older
     kernel) fails there, and costs it nothing but the fault that it had anyway."""
-    return [calls.prepare("madvise", calls.make_pointer(a), calls.make_pointer(size), advice) for a, size, advice in ranges]
+    return [
+        calls.prepare("madvise", calls.make_pointer(a), calls.make_pointer(size), advice) for a, size, advice in ranges
+    ]

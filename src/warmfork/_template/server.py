@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gc
 import os
-import sys
 from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, epoll
 from time import monotonic, monotonic_ns
 
@@ -225,7 +224,9 @@ class Server:
             notes=self.notes,
         )
         if sum(len(line) for line in self.environment + self.notes) > wire.LARGEST // 2:
-            return messages.Welcome(self.generation, os.getpid(), *self.here, (), tuple(n[:500] for n in self.notes[:20]))
+            return messages.Welcome(
+                self.generation, os.getpid(), *self.here, (), tuple(n[:500] for n in self.notes[:20])
+            )
         return message
 
     def read_channel(self, client: Client, events: int) -> None:
@@ -304,7 +305,9 @@ class Server:
         if slot < 0:
             client.tell(messages.SpawnFailed(wanted.request, 11, "board"))  # EAGAIN
             return
-        self.board.write_slot(slot, client.pid, wanted.kill, monotonic_ns(), wanted.name.encode("utf-8", "replace")[:87])
+        self.board.write_slot(
+            slot, client.pid, wanted.kill, monotonic_ns(), wanted.name.encode("utf-8", "replace")[:87]
+        )
         try:
             pid, ours, theirs = fork_child(self.kept)
         except OSError as error:
@@ -382,9 +385,7 @@ class Server:
             client.children.discard(pid)
             client.traffic.note_death(pid, monotonic())
             client.tell(
-                messages.Exited(
-                    pid, status, int(usage.ru_utime * 1e6), int(usage.ru_stime * 1e6), usage.ru_maxrss
-                ),
+                messages.Exited(pid, status, int(usage.ru_utime * 1e6), int(usage.ru_stime * 1e6), usage.ru_maxrss),
             )
             if client.channel is None and not any(self.children[other][2] for other in client.children):
                 self.release(client)

@@ -76,7 +76,9 @@ def is_memory_scarce() -> bool:
         lines = os.read(fd, 4096).splitlines()
     finally:
         os.close(fd)
-    found = {line.split()[0]: int(line.split()[1]) for line in lines if line.startswith((b"MemTotal:", b"MemAvailable:"))}
+    found = {
+        line.split()[0]: int(line.split()[1]) for line in lines if line.startswith((b"MemTotal:", b"MemAvailable:"))
+    }
     return found.get(b"MemAvailable:", 1) * 100 < found.get(b"MemTotal:", 1) * SCARCE
 
 

@@ -31,7 +31,7 @@ def get_remover(kind: str) -> Callable[[str], None] | None:
     if kind == "semaphore":
         from _multiprocessing import sem_unlink
 
-        return sem_unlink
+        return sem_unlink  # type: ignore[no-any-return]
     if kind == "shared_memory":
         from _posixshmem import shm_unlink  # type: ignore[import-not-found]
 

@@ -189,19 +189,19 @@ class Server:
         except (ValueError, OSError) as error:
             self.refuse(channel, f"no spec: {error}")
             return
-        error: OSError | None = None
+        why = ""
         for _ in range(2):  # it may die between our look and our message
             template = self.find_template(identify(spec), spec, hello, got)
             if template is None:
                 return
             try:
                 fds.send(template.control, wire.encode(messages.Adopt(got.pid)), (channel, pidfd))
-            except OSError as caught:
-                error = caught
+            except OSError as error:
+                why = str(error)
             else:
                 template.askers.add(got.pid)
                 return
-        self.refuse(channel, f"the template takes no client: {error}")
+        self.refuse(channel, f"the template takes no client: {why}")
 
     def find_template(
         self, key: tuple[object, ...], spec: Spec, hello: messages.Hello, got: fds.Received
@@ -370,9 +370,7 @@ class Server:
 
     def keep_fate(self, pid: int, status: int, usage: struct_rusage) -> None:
         """An orphan is dead: tell who asked, keep it for who will."""
-        fate = messages.Fate(
-            pid, 1, status, int(usage.ru_utime * 1e6), int(usage.ru_stime * 1e6), usage.ru_maxrss
-        )
+        fate = messages.Fate(pid, 1, status, int(usage.ru_utime * 1e6), int(usage.ru_stime * 1e6), usage.ru_maxrss)
         for answer in self.asked.pop(pid, ()):
             say_to(answer, fate)
         self.fates[pid] = fate

@@ -54,9 +54,7 @@ def read_spec(fd: int) -> Spec:
     return spec
 
 
-def exec_template(
-    key: tuple[object, ...], spec: Spec, generation: int, stdio: int, streams: list[int]
-) -> Template:
+def exec_template(key: tuple[object, ...], spec: Spec, generation: int, stdio: int, streams: list[int]) -> Template:
     """Start a fresh interpreter as a template. Raises OSError where there is no such executable."""
     control, theirs = fds.make_pair()
     board = fds.make_memory("warmfork-board")
@@ -67,8 +65,7 @@ def exec_template(
         out = streams[0] if stdio & 1 else null
         err = streams[-1] if stdio & 2 else null
         environment = {
-            name: value
-            for name, _, value in (os.fsencode(line).partition(b"=") for line in spec.environment)
+            name: value for name, _, value in (os.fsencode(line).partition(b"=") for line in spec.environment)
         }
         pid = os.posix_spawn(
             spec.executable,
@@ -102,4 +99,3 @@ def launch(template: Template, spec: int, door: int) -> None:
 def read_tail(log: int) -> str:
     """Give what a template wrote to its log."""
     return fds.read_all(log).rstrip(b"\0").decode("utf-8", "replace")
-

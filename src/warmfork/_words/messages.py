@@ -6,11 +6,11 @@ template 8 to 10 ms (it brings inspect, ast and dis), more than everything else 
 
 from __future__ import annotations
 
-from _collections import _tuplegetter  # type: ignore[attr-defined]  # what collections.namedtuple uses, without its import
+from _collections import _tuplegetter  # what collections.namedtuple uses, without its import
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, TypeVar, dataclass_transform
+    from typing import Any, ClassVar, TypeVar, dataclass_transform
 
     T = TypeVar("T", bound="Message")
 
@@ -67,9 +67,9 @@ class Message(Named):
 
         def __init_subclass__(cls, *, tag: int) -> None: ...
 
-        TAG: Any
-        FIELDS: Any
-        KINDS: Any
+        TAG: ClassVar[int]
+        FIELDS: ClassVar[tuple[str, ...]]
+        KINDS: ClassVar[tuple[str, ...]]
 
 
 BY_TAG: dict[int, type[Message]] = {}

@@ -101,7 +101,7 @@ def run_process(birth: Birth) -> int:
     """The entry of a multiprocessing.Process. Gives its exit code."""
     atexit._clear()
     if RUNS_EXIT_HANDLERS:
-        atexit.register(util._exit_function)
+        atexit.register(util._exit_function)  # type: ignore[attr-defined]
     code = 1
     try:
         code = bootstrap(birth)
@@ -123,7 +123,7 @@ def bootstrap(birth: Birth) -> int:
         return 1
     birth.finish_becoming()
     birth.socket.close()
-    if process.BaseProcess._bootstrap is STDLIB_BOOTSTRAP and type(obj)._bootstrap is STDLIB_BOOTSTRAP:
+    if type(obj)._bootstrap is STDLIB_BOOTSTRAP:
         return run_leanly(obj, birth.parent)
     code: int = obj._bootstrap(parent_sentinel=birth.parent)  # somebody (coverage) has put something round it
     return code
@@ -181,7 +181,7 @@ def run_leanly(obj: Any, parent: int) -> int:
 def become_process(obj: Any, parent: int) -> None:
     """Be this process, in multiprocessing's eyes."""
     if obj._start_method is not None:
-        context._force_start_method(obj._start_method)  # type: ignore[attr-defined]
+        context._force_start_method(obj._start_method)
     process._process_counter = count(1)  # type: ignore[attr-defined]
     process._children = set()  # type: ignore[attr-defined]
     process._current_process = obj  # type: ignore[attr-defined]
@@ -222,7 +222,7 @@ def prepare(said: dict[str, Any], birth: Birth) -> None:
 
         context._default_context._actual_context = rebuild_context(said["context"], role.spec)  # type: ignore[attr-defined]
     elif said["start_method"] is not None:
-        context._force_start_method(said["start_method"])  # type: ignore[attr-defined]
+        context._force_start_method(said["start_method"])
     if said["main"] != get_preloaded_main() or main_failed:
         import_main(*said["main"])
 
@@ -246,7 +246,7 @@ def rehearse(birth: Birth | None) -> bytes:
             "tracker_fd": -1,
         }
         values = write_values(said)
-        obj = (context.ForkServerProcess if installed is not None else ContextProcess)(name=current.name)  # type: ignore[attr-defined]
+        obj = (context.ForkServerProcess if installed is not None else ContextProcess)(name=current.name)
         context.set_spawning_popen(obj)  # type: ignore[arg-type]
         try:
             return b"".join((len(values).to_bytes(4, "little"), values, dumps(obj, 5)))

@@ -205,7 +205,7 @@ def patch_forkserver(module: ModuleType) -> None:
     """Rebind the functions of multiprocessing.forkserver, and give its one object a class that is ours."""
     from warmfork.doors import facade
 
-    server = module._forkserver  # type: ignore[attr-defined]
-    server.__class__ = facade.make_class(module.ForkServer)  # type: ignore[attr-defined]
+    server = module._forkserver
+    server.__class__ = facade.make_class(module.ForkServer)
     for attribute in ("ensure_running", "get_inherited_fds", "set_forkserver_preload"):
         replace(module, attribute, getattr(server, attribute))

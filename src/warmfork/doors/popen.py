@@ -52,7 +52,11 @@ class Popen:
         here = process.ORIGINAL_DIR or ""  # type: ignore[attr-defined]
         order = feeding.Order(prepared.ENTRY, process_obj.name, kill, here=here)
         self.child: Child = starting.start(
-            get_client(), chosen.get_spec(), order, lambda: self._make_payload(process_obj, chosen), chosen.start_timeout
+            get_client(),
+            chosen.get_spec(),
+            order,
+            lambda: self._make_payload(process_obj, chosen),
+            chosen.start_timeout,
         )
         self.pid = self.child.pid
         self.sentinel = self.child.fileno()
@@ -61,7 +65,7 @@ class Popen:
         main = prepared.describe_main()
         # What was typed at a prompt is in no file that a child could import.
         main_is_known = bool(main[0]) and not hasattr(sys, "ps1")
-        context.set_spawning_popen(self)
+        context.set_spawning_popen(self)  # type: ignore[arg-type]
         try:
             data = payload.dump(process_obj, self._pickle, self._pickle_by_value, main_is_known)
         finally:
@@ -74,9 +78,10 @@ class Popen:
 
     def _pickle(self, value: object) -> bytes | memoryview:
         self._fds.clear()
-        if context.reduction is not reduction:  # the program has a reducer of its own
+        current: Any = vars(context)["reduction"]
+        if current is not reduction:  # the program has a reducer of its own
             buffer = io.BytesIO()
-            context.reduction.dump(value, buffer)
+            current.dump(value, buffer)
             return buffer.getbuffer()
         return pickle(value)
 
@@ -150,7 +155,7 @@ def describe_parent(process_obj: BaseProcess, chosen: prepared.Prepared, main: t
         "log_to_stderr": bool(util._log_to_stderr),  # type: ignore[attr-defined]
         "log_level": util._logger.getEffectiveLevel() if util._logger is not None else None,  # type: ignore[attr-defined]
         "orig_dir": process.ORIGINAL_DIR,  # type: ignore[attr-defined]
-        "start_method": context._default_context.get_start_method(allow_none=True),  # type: ignore[attr-defined]
+        "start_method": context._default_context.get_start_method(allow_none=True),
         "context": own_context.get_prepared().describe() if own_context is not None else None,
         "installed": installed.describe() if installed is not None else None,
         "main": main,

@@ -223,4 +223,4 @@ def describe_main() -> tuple[str, str]:
 def get_sys_path() -> list[str]:
     """Give sys.path with '' resolved to the folder in which the program was started, as multiprocessing does."""
     here = process.ORIGINAL_DIR or ""  # type: ignore[attr-defined]
-    return [entry if entry else here for entry in sys.path if isinstance(entry, str)]
+    return [entry if entry else here for entry in sys.path if isinstance(entry, str)]  # type: ignore[redundant-expr]

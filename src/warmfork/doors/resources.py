@@ -42,7 +42,7 @@ def take_over() -> None:
 def patch(module: ModuleType) -> None:
     """Put ours on the stdlib's one object, unless this process was started by spawn or loky and was given the tracker
     of its parent."""
-    stdlib = module._resource_tracker  # type: ignore[attr-defined]
+    stdlib = module._resource_tracker
     if stdlib._fd is not None and stdlib._pid is None and role.kind != role.CHILD:
         return
     stdlib._send = send

@@ -250,7 +250,7 @@ def get_default_name() -> str:
 
 def get_sys_path() -> tuple[str, ...]:
     """Give sys.path with '' resolved, as a child in another folder needs it."""
-    return tuple(entry or get_here() for entry in sys.path if isinstance(entry, str))
+    return tuple(entry or get_here() for entry in sys.path if isinstance(entry, str))  # type: ignore[redundant-expr]
 
 
 def get_here() -> str:

@@ -27,6 +27,9 @@ TITLE = re.compile(r"warmfork: (?P<role>tracker|template) (?P<name>.*?)(?: gen=(
 BARE = re.compile(r"\S.*/warmfork/(_tracker|_template)/start\.py")
 """What the titles are where setproctitle is missing; a tracker's children inherit its."""
 
+WAITS = 1
+"""The step of birth in which a child waits for its feed: a spare stays there until it is needed."""
+
 
 @dataclass
 class Entry:
@@ -196,6 +199,8 @@ class Census:
             self.entries.setdefault(pid, entry)
         for row in children:
             child = Entry("child", row.pid, parent=row.client, template=pid, generation=generation, name=row.name)
+            if row.name == "spare" and row.step <= WAITS:
+                child.state = "spare"
             self.enter(child)
             if not alive and child.title.startswith(f"warmfork: {row.name} "):
                 entry.name = child.title.removeprefix(f"warmfork: {row.name} ")  # it can't say its own any longer

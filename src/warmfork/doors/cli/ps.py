@@ -36,7 +36,8 @@ The fields of --json; null is what can't be known or does not apply:
   name        of a child, or of the template or tracker
   parent      pid of the process that asked for this child; a template's is its tracker, a tracker's its program
   template    a child's: pid of the process that it was forked from
-  state       "running", "stopped" or "zombie"; a template's: "preloading", "serving", "ending", "stopped" or "dead"
+  state       "running", "stopped" or "zombie"; a child's also "spare": forked ahead, and not needed yet; a template's
+              "preloading", "serving", "ending", "stopped" or "dead"
   generation  a template's serial number, 2 where it died once and was brought up again; its children carry it
   age_s       seconds since it was started
   rss_mib     resident memory
@@ -134,8 +135,8 @@ def name_entry(entry: Entry) -> Any:
     text = entry.title.removeprefix("warmfork: ")
     if entry.role in ("tracker", "template") or entry.title.endswith("/start.py"):
         text = entry.name or text
-    usual = "serving" if entry.role == "template" else "running"
-    return show_text(text if entry.state == usual else f"[{entry.state}] {text}")
+    said = "serving" if entry.role == "template" else "running", "spare"  # a spare's title says it
+    return show_text(text if entry.state in said else f"[{entry.state}] {text}")
 
 
 def show_text(text: str) -> Any:
