@@ -46,3 +46,15 @@ def run_meanwhile(
             if stream is not None:
                 stream.close()
         program.wait(10)
+
+
+def list_spares(template: int) -> list[int]:
+    """The spares of the template with this pid: its children that wait to be used."""
+    found = []
+    for pid in Path(f"/proc/{template}/task/{template}/children").read_text().split():
+        try:
+            if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"warmfork: spare "):
+                found.append(int(pid))
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return found

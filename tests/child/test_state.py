@@ -14,21 +14,19 @@ import pytest
 
 import warmfork
 from tests import targets
-from tests.running import ROOT
-from tests.support import run_program
+from tests.running import ROOT, list_spares
+from tests.support import run_program, wait_until
 
 
-@pytest.fixture(scope="module")
-def shared() -> Iterator[warmfork.Template]:
-    with warmfork.Template(preload=["tests.targets"]) as made:
-        made.wait_ready()
+@pytest.fixture(params=[0, 2], ids=["forked", "spare"])
+def template(request: pytest.FixtureRequest) -> Iterator[warmfork.Template]:
+    """Without spares, and with two of them at hand: a start must look the same."""
+    with warmfork.Template(preload=["tests.targets"], spares=request.param) as made:
+        pid = made.pid
+        if request.param:
+            made.start(targets.give, (1,)).result(20)
+            wait_until(lambda: len(list_spares(pid)) == request.param)
         yield made
-
-
-@pytest.fixture
-def template(shared: warmfork.Template) -> Iterator[warmfork.Template]:
-    yield shared
-    shared._children.clear()
 
 
 @contextmanager
