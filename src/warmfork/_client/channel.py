@@ -68,6 +68,16 @@ class Channel:
         with self.lock:
             self.children.spares.insert(0, spare)
 
+    def drop_spares(self) -> None:
+        """Let the spares go: they leave when their feed ends."""
+        with self.lock:
+            spares, self.children.spares = self.children.spares, []
+            for spare in spares:
+                if spare.record is not None:
+                    self.children.living.pop(spare.record.pid, None)
+        for spare in spares:
+            fds.close_all(spare.fds)
+
     def tell_took(self, pid: int, kill: bool, name: str) -> None:
         """Tell the template that a spare is a child now. Where the template is gone, nobody needs to know."""
         try:
@@ -208,9 +218,7 @@ class Channel:
         """Let go of the channel. Children that live are the tracker's to tell about."""
         with self.lock:
             self.dead = True
-            spares, self.children.spares = self.children.spares, []
-        for spare in spares:  # they leave when their feed ends
-            fds.close_all(spare.fds)
+        self.drop_spares()
         self.socket.close()
         if self.template >= 0:
             os.close(self.template)

@@ -39,7 +39,7 @@ class Client:
         self.recent: tuple[Spec | None, Channel | None] = None, None  # spares comparing specs at each start
         self.begun: dict[tuple[object, ...], fds.socket] = {}
         self.retired: list[Channel] = []
-        self.in_birth: list[Child] = []
+        self.in_birth: set[Child] = set()  # what was kept for them must live, whoever drops the handle
 
     # -- the tree
 
@@ -229,8 +229,8 @@ class Client:
     def tidy(self) -> None:
         """Let go of what was kept for children whose birth is over."""
         if self.in_birth:
-            with self.lock:
-                self.in_birth = [child for child in self.in_birth if child.is_in_birth()]
+            for child in tuple(self.in_birth):
+                child.look()
         if self.retired:
             self.close_retired()
 

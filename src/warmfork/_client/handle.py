@@ -31,6 +31,7 @@ class Child:
         self.name = order.name
         self.usage: Usage | None = None
         self.keep: object = None
+        self.births: set[Child] | None = None
         self.feed: fds.socket | None = feed
         self._channel = channel
         self._record = record
@@ -164,10 +165,11 @@ class Child:
         last = self._words[-1] if self._words else None
         return last if isinstance(last, messages.BirthFailed) else None
 
-    def is_in_birth(self) -> bool:
-        """Does the child still need what was kept for it?"""
+    def look(self) -> None:
+        """Let go of what was kept for the child, if its birth is over."""
         self._read_feed()
-        return self.keep is not None or (self.feed is not None and not self._replies)
+        if self.keep is None and (self.feed is None or self._replies) and self.births is not None:
+            self.births.discard(self)
 
     def _read_feed(self) -> None:
         """Read what the child has said so far."""
@@ -232,6 +234,8 @@ class Child:
     def let_go(self) -> None:
         """Close the feed, and drop what was kept for the child."""
         self.keep = None
+        if self.births is not None:
+            self.births.discard(self)
         feed, self.feed = self.feed, None
         if feed is not None:
             feed.close()

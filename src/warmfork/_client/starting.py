@@ -61,7 +61,8 @@ class Start:
             child.cancel()
             raise
         child.keep = payload.keep
-        self.client.in_birth.append(child)
+        child.births = self.client.in_birth
+        child.births.add(child)
         return child
 
     dead: Child | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from warmfork._machine import fds, signals
+from warmfork._machine import fds, pids, signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ def main() -> NoReturn:
     signals.set_mask(signals.HELPERS_BLOCK)
     door = fds.adopt_socket(DOOR)
     os.set_inheritable(DOOR, False)
+    # Before the first template, which may die while we keep out of its way: its children would go past us (M4).
+    pids.become_subreaper()
     root = fds.receive(door, flags=fds.RECEIVE_BLOCKING)
     first = try_receive(door)
     started = None

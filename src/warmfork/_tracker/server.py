@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
     from warmfork._words.spec import Spec
 
+KEPT_BOARDS = 8
+"""Boards of dead templates that are kept for `warmfork ps --all`."""
+
 FATES = 4096
 """Statuses of orphans that are kept for whoever asks."""
 
@@ -40,7 +43,6 @@ class Server:
         protocol.step(protocol.DOOR, "new", protocol.UP, said)
         if not isinstance(said, messages.Root) or len(root.fds) != 1:
             raise RuntimeError(f"a tracker starts with a Root and its pidfd, not {said!r}")
-        pids.become_subreaper()
         self.root = said
         self.root_pidfd = root.fds[0]
         self.root_dead = False
@@ -364,9 +366,22 @@ class Server:
         template.log = -1
         if self.root_dead:
             self.end_orphans(template)
-        if self.templates.get(template.key) is not template:
-            del self.by_pid[template.pid]
-            os.close(template.board)
+        self.forget_dead_templates()
+
+    def forget_dead_templates(self) -> None:
+        """Let go of the boards of dead templates that have left no child, all but the last of them: a program may make
+        a thousand templates, one after the other."""
+        dead = [known for known in self.by_pid.values() if not known.alive and not self.has_orphans(known)]
+        for template in dead[:-KEPT_BOARDS]:
+            if template.ready or self.templates.get(template.key) is not template:
+                del self.by_pid[template.pid]
+                os.close(template.board)
+                template.board = -1
+
+    def has_orphans(self, template: Template) -> bool:
+        """Does a child of this dead template live?"""
+        board = board_.Board(memory.map_shared(template.board, board_.SIZE))
+        return any(is_child(row.pid) for row in board.rows())
 
     def keep_fate(self, pid: int, status: int, usage: struct_rusage) -> None:
         """An orphan is dead: tell who asked, keep it for who will."""

@@ -172,6 +172,8 @@ class Template:
             except TimeoutError:
                 child.kill()
                 child.wait()
+        self._children.clear()
+        running.clear()
         if self._spec is not None:
             client = get_client()
             channel = client.channels.get(self._key())
