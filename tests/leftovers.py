@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import select
 import signal
 import sys
@@ -190,6 +191,7 @@ def drop_strangers(names: set[str]) -> set[str]:
     if not names:
         return names
     ours = {pid for pid, _ in list_descendants()} | {os.getpid()}
+    names = {name for name in names if (maker := read_maker(name)) is None or maker in ours or not is_alive(maker)}
     for entry in os.listdir("/proc"):
         if not names:
             break
@@ -200,6 +202,17 @@ def drop_strangers(names: set[str]) -> set[str]:
                 continue
             names = {name for name in names if f"/dev/shm/{name}\n" not in text}
     return names
+
+
+def read_maker(name: str) -> int | None:
+    """The pid in a name that a tree of warmfork's made, or None."""
+    found = re.match(r"sem\.mp-([0-9a-f]+)[0-9a-f]{4}-", name)
+    return int(found[1], 16) if found else None
+
+
+def is_alive(pid: int) -> bool:
+    """Is there a process of this pid?"""
+    return os.path.exists(f"/proc/{pid}")
 
 
 def list_temporary_files(folder: Path) -> set[str]:

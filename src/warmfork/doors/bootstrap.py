@@ -12,7 +12,7 @@ import threading
 from itertools import count
 from marshal import dumps as write_values
 from marshal import loads as read_values
-from multiprocessing import context, process, util
+from multiprocessing import context, process
 from pickle import dumps, loads
 
 from warmfork._child import birth as birth_
@@ -20,12 +20,41 @@ from warmfork._child import ending
 from warmfork._machine import role
 from warmfork.doors import resources
 from warmfork.doors.context import ContextProcess
+from warmfork.doors.main_module import import_main
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from warmfork._child.birth import Birth
+
+
+def import_util() -> Any:
+    """Import multiprocessing.util without subprocess, of which it wants one function that children never call: 3 to
+    8 ms, and memory in each child. Whoever imports subprocess gets the real one."""
+    if "subprocess" in sys.modules:
+        from multiprocessing import util
+
+        return util
+    stand_in = type(sys)("subprocess")
+    vars(stand_in)["_args_from_interpreter_flags"] = get_flags
+    sys.modules["subprocess"] = stand_in
+    try:
+        from multiprocessing import util
+    finally:
+        del sys.modules["subprocess"]
+    return util
+
+
+def get_flags() -> list[str]:
+    """Give what subprocess._args_from_interpreter_flags() gives."""
+    from subprocess import _args_from_interpreter_flags  # type: ignore[attr-defined]
+
+    flags: list[str] = _args_from_interpreter_flags()
+    return flags
+
+
+util = import_util()
 
 RUNS_EXIT_HANDLERS = sys.version_info >= (3, 13)
 """multiprocessing's children run atexit handlers since 3.13 (gh-83856)."""
@@ -87,21 +116,11 @@ def describe_failure(error: BaseException) -> str:
     return f"__main__ could not be preloaded, each child imports it itself: {type(error).__name__}: {error}"
 
 
-def import_main(kind: str, value: str) -> None:
-    """Run the main module as `__mp_main__`, unless this process has done that already."""
-    from multiprocessing import spawn
-
-    if kind == "name":
-        spawn._fixup_main_from_name(value)  # type: ignore[attr-defined]
-    elif kind == "path":
-        spawn._fixup_main_from_path(value)  # type: ignore[attr-defined]
-
-
 def run_process(birth: Birth) -> int:
     """The entry of a multiprocessing.Process. Gives its exit code."""
     atexit._clear()
     if RUNS_EXIT_HANDLERS:
-        atexit.register(util._exit_function)  # type: ignore[attr-defined]
+        atexit.register(util._exit_function)
     code = 1
     try:
         code = bootstrap(birth)
@@ -154,13 +173,13 @@ def run_leanly(obj: Any, parent: int) -> int:
     code = 1
     try:
         become_process(obj, parent)
-        if util._logger is not None:  # type: ignore[attr-defined]
+        if util._logger is not None:
             util.info("child process calling self.run()")
         try:
             obj.run()
         finally:
             if not RUNS_EXIT_HANDLERS:
-                util._exit_function()  # type: ignore[attr-defined]
+                util._exit_function()
         code = 0
     except SystemExit as error:
         code = read_exit_code(error)
@@ -172,7 +191,7 @@ def run_leanly(obj: Any, parent: int) -> int:
             print_exc()
     finally:
         threading._shutdown()  # type: ignore[attr-defined]
-        if util._logger is not None:  # type: ignore[attr-defined]
+        if util._logger is not None:
             util.info("process exiting with exitcode %d", code)
         ending.flush()
     return code
@@ -186,7 +205,7 @@ def become_process(obj: Any, parent: int) -> None:
     process._children = set()  # type: ignore[attr-defined]
     process._current_process = obj  # type: ignore[attr-defined]
     process._parent_process = process._ParentProcess(obj._parent_name, obj._parent_pid, parent)  # type: ignore[attr-defined]
-    if util._afterfork_registry or util._finalizer_registry or type(obj)._after_fork is not AFTER_FORK:  # type: ignore[attr-defined]
+    if util._afterfork_registry or util._finalizer_registry or type(obj)._after_fork is not AFTER_FORK:
         obj._after_fork()
 
 

@@ -16,6 +16,7 @@ from warmfork._client.handle import Child
 from warmfork._words.outcome import Exited, Lost, Signaled
 from warmfork.doors import prepared, resources
 from warmfork.doors.bootstrap import InheritedFd
+from warmfork.doors.main_module import describe_main
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class Popen:
         self.sentinel = self.child.fileno()
 
     def _make_payload(self, process_obj: BaseProcess, chosen: prepared.Prepared) -> feeding.Payload:
-        main = prepared.describe_main()
+        main = describe_main()
         # What was typed at a prompt is in no file that a child could import.
         main_is_known = bool(main[0]) and not hasattr(sys, "ps1")
         context.set_spawning_popen(self)  # type: ignore[arg-type]

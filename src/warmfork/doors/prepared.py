@@ -11,12 +11,13 @@ import sys
 from multiprocessing import process
 
 from warmfork._client.channel import Channel
-from warmfork._client.client import get_client
+from warmfork._client.client import get_client, get_flags
 from warmfork._client.launch import get_program_name
 from warmfork._machine import fds, platform, state
 from warmfork._words.errors import AuditError, PreloadError, StartError
 from warmfork._words.spec import Spec, identify
 from warmfork.doors import resources
+from warmfork.doors.main_module import describe_main
 from warmfork.doors.options import check_policies, check_preload, flush_streams, read_spares
 
 TYPE_CHECKING = False
@@ -105,15 +106,13 @@ class Prepared:
     def get_spec(self) -> Spec:
         """Give the spec, made at the first need: it has the environment, sys.path and argv of that moment."""
         if self.spec is None:
-            from subprocess import _args_from_interpreter_flags  # type: ignore[attr-defined]
-
             kind, value = ("", "") if self.main_is_unsafe else describe_main()
             spawn = sys.modules.get("multiprocessing.spawn")  # not loaded: nobody has called set_executable()
             executable = spawn.get_executable() if spawn is not None else sys.executable
             self.spec = Spec(
                 name=self.name or get_program_name(),
                 executable=os.fsdecode(executable) if executable else "",
-                flags=tuple(_args_from_interpreter_flags()),
+                flags=get_flags(),
                 preload=self.preload + self.asked,
                 policies=(self.on_preload_error,) * len(self.preload) + (self.asked_policy,) * len(self.asked),
                 audit=self.audit,
@@ -202,22 +201,6 @@ def make_prepared(
     check_policies(on_preload_error, audit)
     resources.take_over()
     return Prepared(items, name, on_preload_error, audit, read_spares(spares), start_timeout, installed=True)
-
-
-def describe_main() -> tuple[str, str]:
-    """Say what `__main__` is to a child: ("name", module), ("path", file), or ("", "") where it can't be imported."""
-    main = sys.modules.get("__main__")
-    spec = getattr(main, "__spec__", None)
-    if spec is not None and spec.name:
-        if spec.name == "__main__" or spec.name.endswith(".__main__"):
-            return "", ""  # a folder, a zip, a package: multiprocessing leaves these alone
-        return "name", str(spec.name)
-    path = getattr(main, "__file__", None)
-    if path is None or str(path).endswith("<stdin>"):
-        return "", ""
-    if not os.path.isabs(path) and process.ORIGINAL_DIR is not None:  # type: ignore[attr-defined]
-        path = os.path.join(process.ORIGINAL_DIR, path)  # type: ignore[attr-defined]
-    return "path", os.path.normpath(path)
 
 
 def get_sys_path() -> list[str]:
