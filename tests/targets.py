@@ -279,3 +279,16 @@ def nest(context, queue, depth: int) -> None:
         process.start()
         process.join(30)
         sys.exit(process.exitcode)
+
+
+def write_numbers(writers) -> None:
+    """Write to each of these connections which one it is."""
+    for number, writer in enumerate(writers):
+        writer.send(number)
+        writer.close()
+
+
+def accept_one(server) -> None:
+    connection, _ = server.accept()
+    connection.sendall(b"from the child")
+    connection.close()

@@ -142,7 +142,8 @@ def test_a_template_of_a_context_has_what_multiprocessing_brings_and_little_of_o
     own = set(ast.literal_eval(done.stdout)) - set(ast.literal_eval(brought.stdout)) - NEEDS - {"__mp_main__", "atexit"}
     assert {name for name in own if not name.startswith("warmfork.doors")} == set()
     assert own <= {
-        f"warmfork.doors{name}" for name in ("", ".bootstrap", ".resources", ".startup", ".context", ".options")
+        f"warmfork.doors{name}"
+        for name in ("", ".bootstrap", ".main_module", ".resources", ".startup", ".context", ".options")
     }
 
 

@@ -32,9 +32,15 @@ DOORS: dict[str, set[str]] = {
     "options": set(),
     "startup": {"install"},
     "resources": {"startup"},
-    "prepared": {"options", "resources"},
-    "popen": {"bootstrap", "install", "prepared", "resources"},
-    "bootstrap": {"context", "install", "resources"},  # a child takes on the context or the install of its parent
+    "prepared": {"main_module", "options", "resources"},
+    "popen": {"bootstrap", "install", "main_module", "prepared", "resources"},
+    "bootstrap": {
+        "context",
+        "install",
+        "main_module",
+        "resources",
+    },  # a child takes on the context or the install of its parent
+    "main_module": set(),
     "facade": {"bootstrap", "install", "resources"},
     # the doors
     "template": {"options"},
@@ -53,7 +59,16 @@ KNOTS = {
     # What multiprocessing's swap needs of each other; all but one of these edges are taken at the first use.
     frozenset(
         f"doors.{name}"
-        for name in ("bootstrap", "context", "facade", "install", "popen", "prepared", "resources", "startup")
+        for name in (
+            "bootstrap",
+            "context",
+            "facade",
+            "install",
+            "popen",
+            "prepared",
+            "resources",
+            "startup",
+        )
     ),
 }
 """Modules that reach each other, which only function-level imports make possible. None is to be added."""

@@ -18,8 +18,21 @@ from tests.running import ROOT, list_spares
 from tests.support import run_program, wait_until
 
 
+@pytest.fixture(scope="module")
+def shared() -> Iterator[warmfork.Template]:
+    with warmfork.Template(preload=["tests.targets"], spares=0) as made:
+        made.wait_ready()
+        yield made
+
+
+@pytest.fixture
+def template(shared: warmfork.Template) -> Iterator[warmfork.Template]:
+    yield shared
+    shared._children.clear()  # it keeps the handles of its last children until its next start
+
+
 @pytest.fixture(params=[0, 2], ids=["forked", "spare"])
-def template(request: pytest.FixtureRequest) -> Iterator[warmfork.Template]:
+def either(request: pytest.FixtureRequest) -> Iterator[warmfork.Template]:
     """Without spares, and with two of them at hand: a start must look the same."""
     with warmfork.Template(preload=["tests.targets"], spares=request.param) as made:
         pid = made.pid
@@ -130,23 +143,23 @@ CHANGES = [
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__.partition("_")[2])
 def test_what_changed_after_the_first_start_is_changed_in_the_next_child(
-    template: warmfork.Template, tmp_path: Path, change
+    either: warmfork.Template, tmp_path: Path, change
 ):
     """Rows 1, 4, 6, 14 and M15. And what is changed back is back."""
-    before = template.start(targets.see_state).result(20)
+    before = either.start(targets.see_state).result(20)
     assert before == targets.see_state()
     with change(tmp_path):
         mine = targets.see_state()
         assert mine != before, "the change changes nothing"
-        assert template.start(targets.see_state).result(20) == mine
-    assert template.start(targets.see_state).result(20) == before
+        assert either.start(targets.see_state).result(20) == mine
+    assert either.start(targets.see_state).result(20) == before
 
 
-def test_the_kernel_agrees_on_blocked_and_ignored_signals(template: warmfork.Template, tmp_path: Path):
+def test_the_kernel_agrees_on_blocked_and_ignored_signals(either: warmfork.Template, tmp_path: Path):
     """M15: Python's own idea of a disposition is not proof."""
-    assert template.start(targets.see_kernel_signals).result(20) == targets.see_kernel_signals()
+    assert either.start(targets.see_kernel_signals).result(20) == targets.see_kernel_signals()
     with change_ignored(tmp_path), change_mask(tmp_path):
-        assert template.start(targets.see_kernel_signals).result(20) == targets.see_kernel_signals()
+        assert either.start(targets.see_kernel_signals).result(20) == targets.see_kernel_signals()
 
 
 def test_a_secret_that_was_removed_from_the_environment_is_in_no_later_child(
@@ -190,10 +203,10 @@ def test_a_deleted_working_directory_is_still_the_working_directory(template: wa
 
 
 def test_stdout_and_stderr_that_were_redirected_after_the_first_start_are_the_child_s(
-    template: warmfork.Template, capfd: pytest.CaptureFixture[str], tmp_path: Path
+    either: warmfork.Template, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ):
     """Rows 4 and 5: redirection by dup2, as pytest's capture and capturing libraries do it."""
-    assert template.start(targets.print_text, ("to the capture",)).wait(20) == warmfork.Exited(0)
+    assert either.start(targets.print_text, ("to the capture",)).wait(20) == warmfork.Exited(0)
     assert capfd.readouterr().out == "to the capture\n"
     saved = [os.dup(1), os.dup(2)]
     for number in (1, 2):
@@ -202,7 +215,7 @@ def test_stdout_and_stderr_that_were_redirected_after_the_first_start_are_the_ch
         os.close(fd)
     try:
         for number in (1, 2):
-            template.start(targets.print_text, (f"to file {number}", number)).wait(20)
+            either.start(targets.print_text, (f"to file {number}", number)).wait(20)
     finally:
         for number, fd in zip((1, 2), saved, strict=True):
             os.dup2(fd, number)
@@ -211,12 +224,12 @@ def test_stdout_and_stderr_that_were_redirected_after_the_first_start_are_the_ch
     assert capfd.readouterr() == ("", "")
 
 
-def test_stdin_is_the_null_device(template: warmfork.Template):
-    assert template.start(targets.list_fds).result(20)[0] == "/dev/null"
+def test_stdin_is_the_null_device(either: warmfork.Template):
+    assert either.start(targets.list_fds).result(20)[0] == "/dev/null"
 
 
-def test_the_random_numbers_of_two_children_differ(template: warmfork.Template):
-    drawn = [template.start(targets.draw_random).result(20) for _ in range(3)]
+def test_the_random_numbers_of_two_children_differ(either: warmfork.Template):
+    drawn = [either.start(targets.draw_random).result(20) for _ in range(3)]
     assert len(set(drawn)) == 3
 
 
@@ -282,7 +295,7 @@ def ignore_hangup() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
-def test_the_state_is_that_of_the_calling_thread(template: warmfork.Template):
+def test_the_state_is_that_of_the_calling_thread(either: warmfork.Template):
     """M15: nice and affinity are of a thread on Linux."""
     import threading
 
@@ -292,13 +305,13 @@ def test_the_state_is_that_of_the_calling_thread(template: warmfork.Template):
     def start() -> None:
         os.sched_setaffinity(0, {cpus[-1]})
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])
-        seen.append(template.start(targets.see_state).result(20))
+        seen.append(either.start(targets.see_state).result(20))
 
     thread = threading.Thread(target=start)
     thread.start()
     thread.join(30)
     assert seen[0]["affinity"] == [cpus[-1]] and seen[0]["mask"] == [signal.SIGUSR2]
-    assert template.start(targets.see_state).result(20)["affinity"] == cpus
+    assert either.start(targets.see_state).result(20)["affinity"] == cpus
 
 
 def test_a_start_from_a_process_that_changed_its_user_is_refused_with_the_reason(tmp_path: Path):

@@ -19,8 +19,21 @@ from tests.signs import give, make_sign
 from tests.support import wait_until
 
 
+@pytest.fixture(scope="module")
+def shared() -> Iterator[warmfork.Template]:
+    with warmfork.Template(preload=["tests.targets"], spares=0) as made:
+        made.wait_ready()
+        yield made
+
+
+@pytest.fixture
+def template(shared: warmfork.Template) -> Iterator[warmfork.Template]:
+    yield shared
+    shared._children.clear()  # it keeps the handles of its last children until its next start
+
+
 @pytest.fixture(params=[0, 2], ids=["forked", "spare"])
-def template(request: pytest.FixtureRequest) -> Iterator[warmfork.Template]:
+def either(request: pytest.FixtureRequest) -> Iterator[warmfork.Template]:
     """Without spares, and with two of them at hand: a start must look the same."""
     with warmfork.Template(preload=["tests.targets"], spares=request.param) as made:
         pid = made.pid
@@ -30,8 +43,8 @@ def template(request: pytest.FixtureRequest) -> Iterator[warmfork.Template]:
         yield made
 
 
-def test_a_result_is_what_the_function_returned(template: warmfork.Template):
-    child = template.start(targets.give, ({"a": [1, None, "é"]},))
+def test_a_result_is_what_the_function_returned(either: warmfork.Template):
+    child = either.start(targets.give, ({"a": [1, None, "é"]},))
     assert child.result(10) == {"a": [1, None, "é"]}
     assert child.outcome == warmfork.Exited(0)
 
@@ -50,18 +63,18 @@ def test_a_large_result_arrives_whole(template: warmfork.Template):
 
 
 def test_a_large_argument_arrives_whole_and_start_does_not_wait_until_it_is_read(
-    template: warmfork.Template, tmp_path: Path
+    either: warmfork.Template, tmp_path: Path
 ):
     """Row 46: the stdlib's start() blocks on a pipe until the child has read all but 64 KiB."""
     with make_sign(tmp_path) as sign:
-        child = template.start(targets.Late(sign.path, b"\xa5" * 100_000_000).give)
+        child = either.start(targets.Late(sign.path, b"\xa5" * 100_000_000).give)
         # It can't have read its payload: unpickling it needs a word from us, which comes after start().
         give(sign.path)
         assert child.result(60) == b"\xa5" * 100_000_000
 
 
-def test_an_exception_comes_back_as_itself_with_the_frames_of_the_child(template: warmfork.Template):
-    child = template.start(targets.raise_error, (LookupError("nothing there"),))
+def test_an_exception_comes_back_as_itself_with_the_frames_of_the_child(either: warmfork.Template):
+    child = either.start(targets.raise_error, (LookupError("nothing there"),))
     with pytest.raises(LookupError, match="nothing there") as caught:
         child.result(10)
     frames = traceback.extract_tb(caught.value.__traceback__)
@@ -127,40 +140,40 @@ def test_the_message_of_sys_exit_goes_to_stderr(template: warmfork.Template, cap
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGUSR1, signal.SIGSEGV])
-def test_a_child_that_a_signal_ends_says_which(template: warmfork.Template, number: int):
+def test_a_child_that_a_signal_ends_says_which(either: warmfork.Template, number: int):
     """Row 43: never an invented number."""
-    child = template.start(targets.end_by, (number,))
+    child = either.start(targets.end_by, (number,))
     outcome = child.wait(10)
     assert isinstance(outcome, warmfork.Signaled) and outcome.signal == number
     with pytest.raises(warmfork.ChildError, match=f"signal={number}"):
         child.result(10)
 
 
-def test_what_can_not_be_unpickled_in_the_child_is_told_with_its_traceback(template: warmfork.Template):
-    child = template.start(targets.give, (targets.Explosive(),))
+def test_what_can_not_be_unpickled_in_the_child_is_told_with_its_traceback(either: warmfork.Template):
+    child = either.start(targets.give, (targets.Explosive(),))
     with pytest.raises(warmfork.ChildError, match="on arrival") as caught:
         child.result(10)
     assert "explode" in caught.value.detail
     assert child.outcome == warmfork.Exited(1)
 
 
-def test_env_replaces_the_environment_of_the_child_alone(template: warmfork.Template, monkeypatch: pytest.MonkeyPatch):
+def test_env_replaces_the_environment_of_the_child_alone(either: warmfork.Template, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("SECRET_OF_TEST", "s")
-    state = template.start(targets.see_state, env={"ONLY": "1"}).result(10)
+    state = either.start(targets.see_state, env={"ONLY": "1"}).result(10)
     assert state["environ"] == {"ONLY": "1"}
     assert os.environ["SECRET_OF_TEST"] == "s"
-    assert template.start(targets.see_state).result(10)["environ"]["SECRET_OF_TEST"] == "s"
+    assert either.start(targets.see_state).result(10)["environ"]["SECRET_OF_TEST"] == "s"
 
 
-def test_cwd_is_the_working_directory_of_the_child_alone(template: warmfork.Template, tmp_path: Path):
+def test_cwd_is_the_working_directory_of_the_child_alone(either: warmfork.Template, tmp_path: Path):
     here = os.getcwd()
-    assert template.start(os.getcwd, cwd=tmp_path).result(10) == str(tmp_path)
+    assert either.start(os.getcwd, cwd=tmp_path).result(10) == str(tmp_path)
     assert os.getcwd() == here
-    assert template.start(os.getcwd).result(10) == here
+    assert either.start(os.getcwd).result(10) == here
 
 
-def test_name_is_in_the_title_and_the_handle(template: warmfork.Template):
-    child = template.start(targets.wait, name="Sleeper-9")
+def test_name_is_in_the_title_and_the_handle(either: warmfork.Template):
+    child = either.start(targets.wait, name="Sleeper-9")
     title = wait_until(lambda: "Sleeper-9" in read_cmdline(child.pid) and read_cmdline(child.pid))
     assert title.startswith("warmfork: Sleeper-9 ") and child.name == "Sleeper-9" and "Sleeper-9" in repr(child)
     child.kill()
@@ -202,9 +215,9 @@ def test_a_dead_child_takes_signals_silently(template: warmfork.Template):
     assert child.outcome == warmfork.Exited(0)
 
 
-def test_usage_is_what_the_child_used(template: warmfork.Template):
+def test_usage_is_what_the_child_used(either: warmfork.Template):
     """Row 45."""
-    child = template.start(targets.use_memory, (64 << 20,))
+    child = either.start(targets.use_memory, (64 << 20,))
     assert child.result(30) == 64 << 20
     assert child.usage.peak_rss >= 64 << 20
     assert child.usage.user + child.usage.system > 0.005
@@ -215,13 +228,13 @@ def test_the_children_are_forks_of_the_template(template: warmfork.Template):
     assert parent == template.pid and pid not in (parent, os.getpid())
 
 
-def test_starts_from_several_threads_at_once_all_succeed(template: warmfork.Template):
+def test_starts_from_several_threads_at_once_all_succeed(either: warmfork.Template):
     given: dict[int, object] = {}
 
     def start_some(number: int) -> None:
         for index in range(5):
             key = 10 * number + index
-            given[key] = template.start(targets.give, (key,)).result(30)
+            given[key] = either.start(targets.give, (key,)).result(30)
 
     threads = [threading.Thread(target=start_some, args=(number,)) for number in range(8)]
     for thread in threads:
@@ -248,9 +261,9 @@ def test_the_first_start_may_come_from_several_threads_at_once():
         assert parents == [contested.pid] * 6
 
 
-def test_two_hundred_children_live_at_once(template: warmfork.Template):
+def test_two_hundred_children_live_at_once(either: warmfork.Template):
     """Row 41: one fd for each in the client, and the feed of those that still owe a result."""
-    children = [template.start(targets.wait) for _ in range(200)]
+    children = [either.start(targets.wait) for _ in range(200)]
     assert all(child.outcome is None for child in children)
     assert len({child.pid for child in children}) == 200
     for child in children:

@@ -29,6 +29,14 @@ Range = tuple[int, int, int]
 """Address, bytes, advice."""
 
 
+def learn(rehearse: Callable[[], object]) -> list[Callable[[], int]]:
+    """Give the calls that give a spare the pages of a birth. Where that can't be had, spares do without."""
+    try:
+        return prepare(record(rehearse))
+    except (OSError, ImportError, AttributeError, ValueError):
+        return []  # no pagemap, no _ctypes, no process to be had
+
+
 def record(rehearse: Callable[[], object]) -> list[Range]:
     """Have a throw-away child rehearse a birth, and give what it touched. Nothing where the kernel does not tell."""
     reader, writer = os.pipe2(os.O_CLOEXEC)

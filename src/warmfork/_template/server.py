@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from warmfork._words.board import Board
     from warmfork._words.spec import Spec
 
+EAGAIN = 11
 SPARE = messages.Spawn(0, 1, "spare")
 """What the template asks of itself."""
 
@@ -56,7 +57,7 @@ class Server:
         self.starts = 0
         self.policy = spares.NONE if spares.is_commit_strict() else spec.spares
         self.latest = 0  # the child that was started last
-        self.handed_over = 0.0  # when a child was last started, by monotonic()
+        self.busy = 0.0  # when a child last started or died, by monotonic()
         self.titled = -1
         self.rehearsed = False
         self.rehearsal: Iterator[int] | None = None
@@ -103,8 +104,9 @@ class Server:
 
     def get_idle_from(self) -> float:
         """Give the time from which we may do as we like. A template that forks neither answers nor reaps meanwhile, so
-        not before the child that was started last is dead, unless it lives for longer than most."""
-        return self.handed_over + (spares.PATIENCE if self.latest in self.children else spares.REFILL_IDLE)
+        not before the child that was started last is dead, unless it lives for longer than most; and then not at once,
+        since a program that waited for it is about to start the next."""
+        return self.busy + (spares.PATIENCE if self.latest in self.children else spares.REFILL_IDLE)
 
     def is_rehearsal_due(self) -> bool:
         """Once, when nobody wants anything, and a round at a time: a request or a death comes first. Not for the first
@@ -134,9 +136,10 @@ class Server:
 
     def rehearse(self) -> None:
         """Make the next births faster."""
-        if self.rehearsal is None:
-            from warmfork._template.rehearsal import rehearse
+        from warmfork._template import pretouch
+        from warmfork._template.rehearsal import rehearse
 
+        if self.rehearsal is None:
             if not self.spec.preload:
                 # A bare template is sealed without this, to be there sooner.
                 gc.unfreeze()
@@ -146,21 +149,10 @@ class Server:
         if next(self.rehearsal, None) is None:
             self.rehearsal = None
             self.rehearsed = True
-            self.touches = self.record_touches()
+            if self.policy != spares.NONE:
+                self.touches = pretouch.learn(lambda: next(rehearse(self.spec, self.board, self.base)))
             self.titled = -1  # the loop shows the title again before it waits
             gc.freeze()
-
-    def record_touches(self) -> list[Callable[[], int]]:
-        """Learn which pages a birth touches, for the spares. Where that can't be had, they do without."""
-        from warmfork._template import pretouch
-        from warmfork._template.rehearsal import rehearse
-
-        if self.policy == spares.NONE:
-            return []
-        try:
-            return pretouch.prepare(pretouch.record(lambda: next(rehearse(self.spec, self.board, self.base))))
-        except (OSError, ImportError, AttributeError, ValueError):
-            return []  # no pagemap, no _ctypes, no process to be had
 
     def watch(self, fd: int, handler: Callable[[int], None], events: int = EPOLLIN) -> None:
         """Call this handler when something happens on this fd."""
@@ -256,7 +248,7 @@ class Server:
             # Nonsense costs the sender its own channel, and nobody else anything.
             self.detach(client)
             return
-        now = self.handed_over = monotonic()
+        now = self.busy = monotonic()
         if isinstance(message, messages.Spawn):
             client.traffic.note_start(now, missed=True)
             self.fork(client, message)
@@ -303,7 +295,7 @@ class Server:
         """Fork a child for this client and announce it. A fork that fails is an answer, not our end (rows 29, 30)."""
         slot = self.board.take_slot()
         if slot < 0:
-            client.tell(messages.SpawnFailed(wanted.request, 11, "board"))  # EAGAIN
+            self.refuse(client, wanted, EAGAIN, "board")
             return
         self.board.write_slot(
             slot, client.pid, wanted.kill, monotonic_ns(), wanted.name.encode("utf-8", "replace")[:87]
@@ -312,7 +304,7 @@ class Server:
             pid, ours, theirs = fork_child(self.kept)
         except OSError as error:
             self.board.free_slot(slot)
-            client.tell(messages.SpawnFailed(wanted.request, error.errno or 0, str(error.filename)))
+            self.refuse(client, wanted, error.errno or 0, str(error.filename))
             return
         if pid == 0:
             seal.restore_warnings()
@@ -333,13 +325,20 @@ class Server:
             pidfd = os.pidfd_open(pid)
         except OSError as error:
             theirs.close()  # the child reads the end of its feed, and leaves
-            client.tell(messages.SpawnFailed(wanted.request, error.errno or 0, "pidfd_open"))
+            self.refuse(client, wanted, error.errno or 0, "pidfd_open")
             return
         client.tell(messages.Spawned(wanted.request, pid), (pidfd, theirs.detach()))
         if wanted is SPARE:
             client.traffic.spares.add(pid)
         else:
             self.note_started(pid)
+
+    def refuse(self, client: Client, wanted: messages.Spawn, errno: int, step: str) -> None:
+        """The kernel gave no child. A spare is then not tried for again before the client's next start (M25)."""
+        if wanted is SPARE:
+            client.traffic.target = 0
+        else:
+            client.tell(messages.SpawnFailed(wanted.request, errno, step))
 
     def note_started(self, pid: int) -> None:
         """A child was started."""
@@ -369,6 +368,7 @@ class Server:
     def reap(self, _events: int) -> None:
         """Reap what is dead, and tell."""
         os.read(self.awake, 4096)
+        self.busy = monotonic()
         while True:
             try:
                 pid, status, usage = os.wait4(-1, os.WNOHANG)
@@ -383,7 +383,7 @@ class Server:
             slot, client, _ = known
             self.board.free_slot(slot)
             client.children.discard(pid)
-            client.traffic.note_death(pid, monotonic())
+            client.traffic.note_death(pid, self.busy)
             client.tell(
                 messages.Exited(pid, status, int(usage.ru_utime * 1e6), int(usage.ru_stime * 1e6), usage.ru_maxrss),
             )

@@ -42,7 +42,9 @@ class Traffic:
 
     def note_start(self, now: float, missed: bool) -> None:
         """The client started a child; `missed`: no spare was at hand."""
-        if self.policy == AUTO:
+        if self.policy != AUTO:
+            self.target = self.policy
+        else:
             if now - self.last > LIFE:
                 self.target = 0
             elif missed and now - self.last < RECENT:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from warmfork._machine import fds, pids, signals
+from warmfork._machine import fds, signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,8 +20,6 @@ def main() -> NoReturn:
     signals.set_mask(signals.HELPERS_BLOCK)
     door = fds.adopt_socket(DOOR)
     os.set_inheritable(DOOR, False)
-    # Before the first template, which may die while we keep out of its way: its children would go past us (M4).
-    pids.become_subreaper()
     root = fds.receive(door, flags=fds.RECEIVE_BLOCKING)
     first = try_receive(door)
     started = None
@@ -29,6 +27,11 @@ def main() -> NoReturn:
         # A second interpreter would take 8 ms more. This one has the program's flags, environment and site, and has
         # imported nothing yet that a template does not need.
         started = fork_template(door, first)
+    from warmfork._machine import pids
+
+    # Now, for the first template may die while we keep out of its way, and its children would go past us (M4).
+    pids.become_subreaper()
+    if started is not None:
         # The program waits for the template and for nothing else: leave it the processor, and come after.
         fds.wait_readable(started.control.fileno(), PATIENCE)
         fds.wait_readable(DOOR, FURTHER_PATIENCE)

@@ -8,12 +8,11 @@ from __future__ import annotations
 import os
 from select import EPOLLHUP, EPOLLIN, epoll
 
-from warmfork._machine import fds, memory, pids, signals, titles
-from warmfork._tracker import names
+from warmfork._machine import fds, pids, signals, titles
+from warmfork._tracker import names, orphans
 from warmfork._tracker.answers import say_on, say_to
 from warmfork._tracker.main import Started
 from warmfork._tracker.templates import Template, launch, read_spec, read_tail
-from warmfork._words import board as board_
 from warmfork._words import ledger as ledger_
 from warmfork._words import messages, protocol, wire
 from warmfork._words.spec import identify
@@ -109,13 +108,7 @@ class Server:
                 os.kill(template.pid, 9)
         for template in self.by_pid.values():
             if not template.alive:
-                self.end_orphans(template)
-
-    def end_orphans(self, template: Template) -> None:
-        """End the program's children that a dead template left, where their policy says so."""
-        for row in board_.Board(memory.map_shared(template.board, board_.SIZE)).rows():
-            if row.kill and row.client == self.root.pid and is_child(row.pid):
-                os.kill(row.pid, 9)
+                orphans.end(template, self.root.pid)
 
     # -- the door
 
@@ -235,7 +228,7 @@ class Server:
 
     def serve_ask(self, pid: int, answer: fds.socket) -> None:
         """Say what became of a process, now or when it is dead."""
-        if pid not in self.fates and not is_child(pid):
+        if pid not in self.fates and not orphans.is_child(pid):
             # Its template may be dying at this moment: its children become ours only when it is dead.
             for template in [template for template in self.by_pid.values() if template.alive]:
                 self.see_end(template)
@@ -243,7 +236,7 @@ class Server:
         fate = self.fates.get(pid)
         if fate is not None:
             say_to(answer, fate)
-        elif is_child(pid):
+        elif orphans.is_child(pid):
             self.asked.setdefault(pid, []).append(answer)
         else:
             say_to(answer, messages.Fate(pid, 0, 0, 0, 0, 0))
@@ -365,23 +358,18 @@ class Server:
         os.close(template.log)
         template.log = -1
         if self.root_dead:
-            self.end_orphans(template)
+            orphans.end(template, self.root.pid)
         self.forget_dead_templates()
 
     def forget_dead_templates(self) -> None:
         """Let go of the boards of dead templates that have left no child, all but the last of them: a program may make
         a thousand templates, one after the other."""
-        dead = [known for known in self.by_pid.values() if not known.alive and not self.has_orphans(known)]
+        dead = [known for known in self.by_pid.values() if not known.alive and not orphans.any_live(known)]
         for template in dead[:-KEPT_BOARDS]:
             if template.ready or self.templates.get(template.key) is not template:
                 del self.by_pid[template.pid]
                 os.close(template.board)
                 template.board = -1
-
-    def has_orphans(self, template: Template) -> bool:
-        """Does a child of this dead template live?"""
-        board = board_.Board(memory.map_shared(template.board, board_.SIZE))
-        return any(is_child(row.pid) for row in board.rows())
 
     def keep_fate(self, pid: int, status: int, usage: struct_rusage) -> None:
         """An orphan is dead: tell who asked, keep it for who will."""
@@ -391,12 +379,3 @@ class Server:
         self.fates[pid] = fate
         if len(self.fates) > FATES:
             del self.fates[next(iter(self.fates))]
-
-
-def is_child(pid: int) -> bool:
-    """Is this process our child, alive or not reaped yet?"""
-    try:
-        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
-        return False
-    return True
