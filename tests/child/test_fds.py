@@ -133,24 +133,26 @@ def test_a_program_with_closed_standard_streams_starts_processes(tmp_path: Path,
     """A daemon may run without any; a child then has the null device in their place, and never a socket of ours."""
     code = f"""
         import os, sys
-        report = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT)
-        os.dup2(report, 100)
-        os.close(report)
-        for number in {closed}:
-            os.close(number)
-        import warmfork
         from tests import targets
-        with warmfork.Template() as template:
-            for _ in range(4):
-                seen = template.start(targets.list_fds).result(20)
-                assert template.start(targets.print_text, ("text",)).wait(20) == warmfork.Exited(0)
-        context = warmfork.get_context()
-        process = context.Process(target=targets.print_text, args=("text",))
-        process.start()
-        process.join()
-        assert process.exitcode == 0
-        os.write(100, repr([seen[number] for number in (0, *{closed})]).encode())
-        os._exit(0)
+
+        if __name__ == "__main__":
+            report = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT)
+            os.dup2(report, 100)
+            os.close(report)
+            for number in {closed}:
+                os.close(number)
+            import warmfork
+            with warmfork.Template() as template:
+                for _ in range(4):
+                    seen = template.start(targets.list_fds).result(20)
+                    assert template.start(targets.write_text, ("text", 1)).wait(20) == warmfork.Exited(0)
+            context = warmfork.get_context()
+            process = context.Process(target=targets.write_text, args=("text", 2))
+            process.start()
+            process.join()
+            assert process.exitcode == 0
+            os.write(100, repr([seen[number] for number in (0, *{closed})]).encode())
+            os._exit(0)
     """
     report = tmp_path / "report"
     done = run_program(code, tmp_path, str(report), env=ENV, expect=None)

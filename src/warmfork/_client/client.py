@@ -55,6 +55,7 @@ class Client:
                 self.door.detach()
                 self.door = None
                 self.tree = None
+            fds.fill_standard_streams()
             if self.door is None:
                 executable, flags = (spec.executable, spec.flags) if spec else get_interpreter()
                 environment = spec.environment if spec else state.join_environment(state.get_environment())

@@ -21,7 +21,7 @@ from _socket import (
 )
 from _socket import SHUT_RD as SHUT_RD
 from _struct import Struct, pack, unpack
-from select import POLLIN, POLLOUT, poll
+from select import POLLIN, POLLNVAL, POLLOUT, poll
 from time import monotonic
 
 MOST_FDS = 253
@@ -206,3 +206,13 @@ def is_open(fd: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def fill_standard_streams() -> None:
+    """Put /dev/null where stdin, stdout or stderr is closed, as daemons do. Otherwise the next fd that anybody opens
+    gets that number, and a child that is given its client's stdout is given a socket or somebody's file (1 us)."""
+    standard = poll()
+    for number in (0, 1, 2):
+        standard.register(number, 0)
+    while any(events & POLLNVAL for _, events in standard.poll(0)):
+        os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)  # takes the lowest number that is free

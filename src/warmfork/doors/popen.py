@@ -13,6 +13,7 @@ from pickle import Pickler
 from warmfork._client import feeding, payload, starting
 from warmfork._client.client import get_client
 from warmfork._client.handle import Child
+from warmfork._machine import fds
 from warmfork._words.outcome import Exited, Lost, Signaled
 from warmfork.doors import prepared, resources
 from warmfork.doors.bootstrap import InheritedFd
@@ -47,6 +48,7 @@ class Popen:
 
     def _launch(self, process_obj: BaseProcess, chosen: prepared.Prepared) -> None:
         check_not_importing_main()
+        fds.fill_standard_streams()
         resources.take_over()
         chosen.get_channel()
         kill = bool(process_obj.daemon)

@@ -126,6 +126,7 @@ class Template:
         if not callable(fn):
             raise TypeError(f"fn must be callable, not {fn!r}")
         call = (fn, tuple(args), dict(kwargs) if kwargs else {})
+        fds.fill_standard_streams()
         environment = None
         if env is not None:
             environment = {os.fsencode(key): os.fsencode(value) for key, value in env.items()}
