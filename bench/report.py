@@ -15,6 +15,7 @@ from rich.table import Table
 from rounds import MODES, PACE_NS
 
 OWN = "warmfork"
+NO_SPARES = "warmfork, no spares"
 NONE = "–"
 FRESH_MODES = {"first start": "first start()+join()", "whole program": "the whole program"}
 PASS = "pass"
@@ -62,7 +63,7 @@ def make_start_sheet(result: Result, template: str, verdicts: list[Verdict]) -> 
                 show_us(other.median_us if other else None),
                 show_us(other.p99_us if other else None),
                 show_ratio(result, other),
-                f"≤ {goal.goal.limit:g} {goal.word}" if goal and one.competitor == OWN else "",
+                f"≤ {goal.goal.limit:g} {goal.word}" if goal and one.competitor == NO_SPARES else "",
             )
         )
     rows += [(gap.competitor, gap.why) for gap in result.gaps if gap.template == template]

@@ -29,6 +29,7 @@ from rounds import count_ticks, find_missing, measure
 
 COMPETITORS = ("floor", "fork", "forkserver", "spawn")
 OWN = "warmfork"
+NO_SPARES = "warmfork, no spares"
 OPTIONAL = ("billiard", "loky")
 PARTS = ("starts", "first", "import")
 
@@ -59,6 +60,8 @@ def run(options: argparse.Namespace, progress: Progress) -> Result:
     parts = options.only or PARTS
     result = Result(describe_machine(["numpy", "pandas", "sklearn", *options.also]))
     competitors = [*COMPETITORS, *(name for name in (OWN, *options.also) if not find_missing([name]))]
+    if OWN in competitors:
+        competitors.append(NO_SPARES)
     templates = {name: TEMPLATES[name] for name in options.template or TEMPLATES}
     absent = [name for name in (OWN, *options.also) if name not in competitors]
     if "starts" in parts:

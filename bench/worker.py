@@ -44,10 +44,10 @@ def make_floor():  # type: ignore[no-untyped-def]
 
 def get_context(competitor: str, modules: list[str]):  # type: ignore[no-untyped-def]
     """A context with all preloaded that its maker can preload, and the package that its starts must come from."""
-    if competitor == "warmfork":
+    if competitor.startswith("warmfork"):
         import warmfork
 
-        return warmfork.get_context(preload=modules), "warmfork"
+        return warmfork.get_context(preload=modules, spares=0 if "no spares" in competitor else "auto"), "warmfork"
     if competitor == "billiard":
         import billiard
 

@@ -10,3 +10,10 @@ filled_by: list[int] = []
 
 def fill() -> None:
     filled_by.append(os.getpid())
+
+
+def shorten_lives() -> None:
+    """Preloaded: a spare leaves after a fifth of a second, not after five."""
+    from warmfork._template import spares
+
+    spares.LIFE = 0.2

@@ -15,7 +15,7 @@ NEVER = {
     "socket", "selectors", "dataclasses", "typing", "inspect", "multiprocessing", "subprocess", "logging", "ctypes",
     "json", "threading", "tempfile", "random", "signal", "enum", "collections", "contextlib", "functools", "re",
     "traceback", "weakref", "ast", "asyncio", "concurrent", "importlib.metadata", "setproctitle", "psutil", "rich",
-    "cloudpickle", "tblib", "warmfork._client", "warmfork.doors",
+    "cloudpickle", "tblib", "warmfork._client", "warmfork.doors.resources", "warmfork.doors.template",
 }  # fmt: skip
 """What a bare template does without, by name, so that nobody adds it to the list below by the way."""
 
@@ -32,6 +32,8 @@ NEEDS = {
     "warmfork._template.spares", "warmfork._tracker", "warmfork._tracker.main", "warmfork._words",
     "warmfork._words.board", "warmfork._words.feed", "warmfork._words.messages", "warmfork._words.protocol",
     "warmfork._words.spec", "warmfork._words.wire",
+    # waits for the moment at which something of multiprocessing's gets a name
+    "warmfork.doors", "warmfork.doors.startup",
 }  # fmt: skip
 """What a bare template has loaded when it forks its first child, over what a bare interpreter has."""
 

@@ -30,7 +30,7 @@ EXCEPTIONS = {
 DOORS: dict[str, set[str]] = {
     # what several doors need, below them
     "options": set(),
-    "startup": {"install"},
+    "startup": {"install", "resources"},
     "resources": {"startup"},
     "prepared": {"main_module", "options", "resources"},
     "popen": {"bootstrap", "install", "main_module", "prepared", "resources"},
@@ -43,9 +43,9 @@ DOORS: dict[str, set[str]] = {
     "main_module": set(),
     "facade": {"bootstrap", "install", "resources"},
     # the doors
-    "template": {"options"},
+    "template": {"options", "startup"},
     "context": {"options", "popen", "prepared", "resources"},
-    "install": {"facade", "options", "popen", "prepared", "resources", "startup"},
+    "install": {"facade", "options", "popen", "prepared", "startup"},
     "cli": set(),
     "cli.run": {"cli"},
     "cli.ps": {"cli", "cli.census"},

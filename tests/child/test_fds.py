@@ -179,4 +179,4 @@ def test_a_child_that_is_stopped_is_still_killed():
         child = template.start(targets.wait)
         child.send_signal(signal.SIGSTOP)
         wait_until(lambda: Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T")
-    assert child.outcome is not None
+    assert child.outcome == warmfork.Signaled(signal.SIGTERM)

@@ -102,6 +102,24 @@ def test_a_killed_spare_costs_no_start():
         assert template.start(sum, ([1, 2],)).result(10) == 3
 
 
+def test_a_spare_that_was_learnt_leaves_when_nobody_needs_it():
+    with warmfork.Template(preload=["tests.warm:shorten_lives"]) as template:
+        spare = have_a_spare(template)
+        wait_until(lambda: not list_spares(template), 20.0, "its end")
+        assert not psutil.pid_exists(spare.pid) or spare.status() == psutil.STATUS_ZOMBIE
+        assert template.start(sum, ([1, 2],)).result(10) == 3
+
+
+def test_a_start_that_meets_a_leaving_spare_is_served_all_the_same():
+    """M25: who takes a spare at the moment it leaves gets that one or another, and loses nothing."""
+    with warmfork.Template(preload=["tests.warm:shorten_lives"]) as template:
+        for _ in range(3):
+            have_a_spare(template)
+            for pause in (0.185, 0.195, 0.2, 0.205, 0.215):
+                select.select((), (), (), pause)
+                assert template.start(sum, ([1, 2],)).result(10) == 3
+
+
 def test_what_can_not_be_pickled_costs_no_spare():
     with warmfork.Template(spares=1) as template:
         spare = have_a_spare(template)

@@ -56,7 +56,9 @@ def launch_tracker(executable: str, flags: tuple[str, ...], environment: tuple[s
                 state.split_environment(environment),
                 file_actions=[
                     (os.POSIX_SPAWN_DUP2, null, 0),
-                    *((os.POSIX_SPAWN_DUP2, null, number) for number in (1, 2) if not fds.is_open(number)),
+                    # Onto themselves: what fill_standard_streams() put there is not inherited otherwise.
+                    (os.POSIX_SPAWN_DUP2, 1, 1),
+                    (os.POSIX_SPAWN_DUP2, 2, 2),
                     (os.POSIX_SPAWN_DUP2, theirs.fileno(), 3),
                 ],
                 # Blocked from before its first instruction: ^C may come before it could ignore it.

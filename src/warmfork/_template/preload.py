@@ -55,7 +55,8 @@ def run_loader(spec: Spec, notes: Notes) -> list[str]:
         given: list[str] = find(spec.loader)(*spec.loader_arguments)
     except BaseException as error:
         raise Failure(getattr(error, "warmfork_item", spec.loader), describe(error), format_error(error)) from error
-    note_cost("__main__", started, before, notes)
+    if spec.loader_arguments:
+        note_cost("__main__", started, before, notes)
     if count_threads() > notes.threads:
         stop_threads_that_fork_stops()
     if count_threads() > notes.threads:

@@ -49,7 +49,7 @@ class Server:
         self.door_open = True
         self.mixed = False
         self.ledger = ledger_.Ledger()
-        self.titles: dict[int, str] = {}
+        self.titles = {said.pid: names.read_title(said.pid) or said.name}
         self.templates: dict[tuple[object, ...], Template] = {}
         self.by_pid: dict[int, Template] = {}
         self.fates: dict[int, messages.Fate] = {}

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 CONTEXT = "multiprocessing.context"
 POPEN = "multiprocessing.popen_forkserver"
 FORKSERVER = "multiprocessing.forkserver"
-SYNCHRONIZE = "multiprocessing.synchronize"
-RESOURCE_TRACKER = "multiprocessing.resource_tracker"
 
 installed: Prepared | None = None
 _originals: dict[str, Any] = {}
@@ -116,16 +114,7 @@ def install_from_environment() -> None:
     """Install, once multiprocessing.context has run. Nothing more of ours is loaded before something is started or
     named."""
     patch()
-    for module in (SYNCHRONIZE, RESOURCE_TRACKER):
-        if module not in startup.WATCHED:
-            startup.watch(module, take_over_resources)
-
-
-def take_over_resources(_module: ModuleType) -> None:
-    """The program is about to make something with a name."""
-    from warmfork.doors import resources
-
-    resources.take_over()
+    startup.watch_names()
 
 
 def adopt_installed(description: tuple[Any, ...] | None = None, spec: Spec | None = None) -> None:

@@ -77,7 +77,10 @@ class Popen:
         tracker = resources.get_stdlib_fd()
         said["tracker_fd"] = self.duplicate_for_child(tracker) if tracker is not None else -1
         values = write_values(said)
-        return feeding.Payload(b"".join((len(values).to_bytes(4, "little"), values, data)), self._fds, process_obj)
+        # Its attributes and not itself: start() deletes target and arguments, and a Lock among them would be gone before
+        # the child has found it (row 68).
+        keep = dict(vars(process_obj))
+        return feeding.Payload(b"".join((len(values).to_bytes(4, "little"), values, data)), self._fds, keep)
 
     def _pickle(self, value: object) -> bytes | memoryview:
         self._fds.clear()

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 VARIABLE = "WARMFORK_RUN"
 TARGET = "multiprocessing.context"
+NAMING = ("multiprocessing.synchronize", "multiprocessing.resource_tracker")
 WATCHED: dict[str, Callable[[ModuleType], None]] = {}
 """What to call when a module has run: install() watches a few of multiprocessing's in this way too."""
 
@@ -42,6 +43,22 @@ def watch(name: str, callback: Callable[[ModuleType], None]) -> None:
     if name in sys.modules:
         __import__(name)
         callback(sys.modules[name])
+
+
+def watch_names() -> list[str]:
+    """Have what multiprocessing gives names to (Lock, SharedMemory) tracked by our tracker, from the moment at which it
+    could give one. Also the loader of templates that are not multiprocessing's: their children inherit it."""
+    for module in NAMING:
+        if module not in WATCHED:
+            watch(module, take_over_names)
+    return []
+
+
+def take_over_names(_module: ModuleType) -> None:
+    """The program is about to make something with a name."""
+    from warmfork.doors import resources
+
+    resources.take_over()
 
 
 def install() -> None:

@@ -12,6 +12,7 @@ from warmfork._client.handle import Child
 from warmfork._machine import fds, platform, state
 from warmfork._words.errors import WarmforkError
 from warmfork._words.spec import Spec
+from warmfork.doors import startup
 from warmfork.doors.options import START_TIMEOUT, check_policies, check_preload, flush_streams, read_spares
 
 TYPE_CHECKING = False
@@ -167,6 +168,7 @@ class Template:
         running = [child for child in self._children if child._pidfd >= 0 and child.outcome is None]
         for child in running:
             child.terminate()
+            child.send_signal(18)  # a stopped process takes SIGTERM only after SIGCONT (M22)
         for child in running:
             try:
                 child.wait(GRACE)
@@ -207,6 +209,7 @@ class Template:
         if self._stopped and self._spec is None:
             raise ValueError(f"{self!r} was stopped")
         if self._spec is None:
+            startup.watch_names()
             executable, flags = get_interpreter()
             on_preload_error, audit = self._policies
             self._spec = Spec(
@@ -218,7 +221,7 @@ class Template:
                 audit=audit,
                 spares=self._spares,
                 entry=ENTRY,
-                loader="",
+                loader="warmfork.doors.startup:watch_names",
                 loader_arguments=(),
                 sys_path=get_sys_path(),
                 argv=tuple(map(str, sys.argv)),
