@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from warmfork._words.board import Board
     from warmfork._words.spec import Spec
 
+TITLE_DELAY = 0.01
+"""Seconds until the title shows a new number of children. What a template does right after a fork costs the child: both
+write to pages that they share, and wait for each other."""
+
 EAGAIN = 11
 SPARE = messages.Spawn(0, 1, "spare")
 """What the template asks of itself."""
@@ -90,8 +94,6 @@ class Server:
             adopted = adopted or bool(self.clients)
             if adopted and not self.clients and not self.condemned:
                 return None
-            if self.titled != len(self.children):
-                self.show_title()
 
     def plan(self) -> float | None:
         """Give the seconds until there is something to do that nobody asks for, or None."""
@@ -100,6 +102,8 @@ class Server:
             due = min(self.condemned.values())
         if self.is_rehearsal_due() or self.find_lacking() is not None:
             due = self.get_idle_from() if due is None else min(due, self.get_idle_from())
+        if self.titled != len(self.children):
+            due = self.busy + TITLE_DELAY if due is None else min(due, self.busy + TITLE_DELAY)
         return None if due is None else max(0.0, due - monotonic())
 
     def get_idle_from(self) -> float:
@@ -121,7 +125,9 @@ class Server:
         return None
 
     def use_idle_time(self) -> bool:
-        """Rehearse, or fork a spare. True in the spare."""
+        """Rehearse, fork a spare, or show how many children there are. True in the spare."""
+        if self.titled != len(self.children) and monotonic() >= self.busy + TITLE_DELAY:
+            self.show_title()
         if self.is_rehearsal_due():
             self.rehearse()
             return False
