@@ -15,7 +15,7 @@ from typing import Any
 from results import TEMPLATES, Result
 from rounds import find_missing
 
-COLOURS = {"floor": "#9e9e9e", "warmfork": "#e65100"}
+COLOURS = {"floor": "#9e9e9e", "warmfork": "#e65100", "warmfork, no spares": "#ffb74d"}
 OTHERS = "#5c7fa3"
 MODE = "paced"
 MISSING = "matplotlib is not installed, so no picture was drawn: install the bench group"
@@ -52,7 +52,7 @@ def draw_panel(panel: Any, result: Result, template: str) -> None:
     labels = [f" {ratio:.1f} ({s.median_us / 1000:.1f} ms)" for ratio, s in zip(ratios, shown, strict=True)]
     panel.bar_label(bars, labels, fontsize=7)
     panel.set_xscale("log")
-    panel.set_xlim(0.5, max(ratios) * 8)
+    panel.set_xlim(min(0.5, *ratios) * 0.6, max(ratios) * 12)
     panel.tick_params(labelsize=8)
     panel.spines[["top", "right"]].set_visible(False)
 
