@@ -33,14 +33,16 @@ DOORS: dict[str, set[str]] = {
     "startup": {"install", "resources"},
     "resources": {"startup"},
     "prepared": {"main_module", "options", "resources"},
-    "popen": {"bootstrap", "install", "main_module", "prepared", "resources"},
+    "popen": {"bootstrap", "install", "main_module", "pickling", "prepared", "resources"},
     "bootstrap": {
         "context",
         "install",
         "main_module",
         "resources",
+        "pickling",
     },  # a child takes on the context or the install of its parent
     "main_module": set(),
+    "pickling": set(),
     "facade": {"bootstrap", "install", "resources"},
     # the doors
     "template": {"options", "startup"},

@@ -228,4 +228,4 @@ def fail(birth: Birth, error: BaseException) -> None:
 
     text = "".join(format_exception(error))
     cause = f"{type(error).__name__}: {error}"
-    birth.announce(messages.BirthFailed(step=birth.step, cause=cause[:2000], traceback=text[-16_000:]))
+    birth.announce(messages.BirthFailed(step=birth.step, cause=cause[:2000], traceback=wire.keep_end(text)))

@@ -9,7 +9,7 @@ from pickle import PickleBuffer, loads
 from warmfork._child import birth as birth_
 from warmfork._child import ending
 from warmfork._machine import fds
-from warmfork._words import feed, messages
+from warmfork._words import feed, messages, wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def report(birth: Birth, error: BaseException) -> None:
     """Send an exception with its traceback; where it can't be pickled, its text alone."""
     from traceback import format_exception
 
-    text = "".join(format_exception(error))[-16_000:]
+    text = wire.keep_end("".join(format_exception(error)))
     try:
         from tblib import pickling_support
 

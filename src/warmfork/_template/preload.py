@@ -7,6 +7,7 @@ import sys
 from time import perf_counter
 
 from warmfork._machine import memory
+from warmfork._words import wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def format_error(error: BaseException) -> str:
     frames = error.__traceback__
     while frames is not None and frames.tb_frame.f_code.co_filename == __file__:
         frames = frames.tb_next
-    return "".join(format_exception(type(error), error, frames))[-16_000:]
+    return wire.keep_end("".join(format_exception(type(error), error, frames)))
 
 
 def handle_failure(item: str, policy: str, error: BaseException, notes: Notes) -> None:

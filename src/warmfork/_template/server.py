@@ -92,8 +92,8 @@ class Server:
             if self.condemned:
                 self.execute()
             adopted = adopted or bool(self.clients)
-            if adopted and not self.clients and not self.condemned:
-                return None
+            if (adopted or self.control.fileno() < 0) and not self.clients and not self.condemned:
+                return None  # nobody is left, or nobody can come any more
 
     def plan(self) -> float | None:
         """Give the seconds until there is something to do that nobody asks for, or None."""

@@ -1,7 +1,7 @@
 """How many spares a client gets, and when: learnt from its own traffic.
 
 A program that starts one process gets none. One that starts a second within a second gets one, and one more each time
-that it asked while none was at hand, up to the number of processors. A spare that nobody has taken for a while leaves
+that it asked while none was at hand, up to the number of processors, or 16. A spare that nobody has taken for a while leaves
 by itself, and the learning starts anew.
 """
 
@@ -24,6 +24,9 @@ PATIENCE = 0.006
 
 LIFE = 5.0
 """Seconds after which a spare that was learnt leaves."""
+
+MOST = 16
+"""Spares that are learnt at most: each takes 1.5 to 2.5 MB."""
 
 SCARCE = 10
 """Per cent of memory: with less available, no spares."""
@@ -48,7 +51,7 @@ class Traffic:
             if now - self.last > LIFE:
                 self.target = 0
             elif missed and now - self.last < RECENT:
-                self.target = min(self.target + 1, count_processors())
+                self.target = min(self.target + 1, count_processors(), MOST)
         self.last = now
 
     def note_death(self, pid: int, now: float) -> None:

@@ -36,6 +36,17 @@ class AuditError(WarmforkError):
         )
 
 
+HINTS = {
+    "launch": "sys.executable, or what multiprocessing.set_executable() was given, must be a Python that can be run",
+    "fork": "look at the limits of processes and memory: ulimit -u, ulimit -v, the cgroup's pids.max and memory.max",
+    "socketpair": "raise the limit of open files (ulimit -n)",
+    "pidfd_open": "raise the limit of open files (ulimit -n)",
+    "sendmsg": "raise the limit of open files (ulimit -n): too many are on their way between processes",
+    "board": "a template has room for 32,768 children at a time: use another template for more",
+}
+"""What to do about a step that failed."""
+
+
 class StartError(WarmforkError, RuntimeError):
     """A process could not be started: the step that failed, and why. Nothing of it is left running."""
 
@@ -44,7 +55,8 @@ class StartError(WarmforkError, RuntimeError):
         self.step, self.cause = step, cause
 
     def __str__(self) -> str:
-        return f"could not start a process: {self.step}: {self.cause}"
+        hint = HINTS.get(self.step)
+        return f"could not start a process: {self.step}: {self.cause}" + (f"\nhint: {hint}" if hint else "")
 
 
 class ChildError(WarmforkError):

@@ -56,6 +56,12 @@ def encode_text(text: str) -> bytes:
         return text.encode("utf-8", "backslashreplace")
 
 
+def keep_end(text: str, most: int = 16_000) -> str:
+    """Give the end of a text that is too long for a message: `most` bytes of it."""
+    data = text.encode("utf-8", "backslashreplace")
+    return text if len(data) <= most else data[-most:].decode("utf-8", "ignore")
+
+
 def add_block(parts: list[bytes], data: bytes) -> None:
     """Append length and data."""
     parts.append(SIZE.pack(len(data)))

@@ -242,6 +242,10 @@ def prepare(said: dict[str, Any], birth: Birth) -> None:
         context._default_context._actual_context = rebuild_context(said["context"], role.spec)  # type: ignore[attr-defined]
     elif said["start_method"] is not None:
         context._force_start_method(said["start_method"])
+    if said["by_value"]:
+        from warmfork.doors import pickling
+
+        pickling.take_over()
     if said["main"] != get_preloaded_main() or main_failed:
         import_main(*said["main"])
 
@@ -261,6 +265,7 @@ def rehearse(birth: Birth | None) -> bytes:
             "start_method": None,
             "context": None,
             "installed": None,
+            "by_value": False,
             "main": ("", "") if main_failed else get_preloaded_main(),  # never to be run a second time here
             "tracker_fd": -1,
         }

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import copyreg
 import io
 import os
 import sys
 from marshal import dumps as write_values
 from multiprocessing import context, process, reduction, util
-from pickle import Pickler
 
 from warmfork._client import feeding, payload, starting
 from warmfork._client.client import get_client
 from warmfork._client.handle import Child
 from warmfork._machine import fds
 from warmfork._words.outcome import Exited, Lost, Signaled
-from warmfork.doors import prepared, resources
+from warmfork.doors import pickling, prepared, resources
 from warmfork.doors.bootstrap import InheritedFd
 from warmfork.doors.main_module import describe_main
 
@@ -74,6 +72,9 @@ class Popen:
         finally:
             context.set_spawning_popen(None)
         said = describe_parent(process_obj, chosen, main)
+        said["by_value"] = not main_is_known
+        if not main_is_known:
+            pickling.take_over()
         tracker = resources.get_stdlib_fd()
         said["tracker_fd"] = self.duplicate_for_child(tracker) if tracker is not None else -1
         values = write_values(said)
@@ -89,17 +90,11 @@ class Popen:
             buffer = io.BytesIO()
             current.dump(value, buffer)
             return buffer.getbuffer()
-        return pickle(value)
+        return pickling.pickle(value)
 
-    def _pickle_by_value(self, value: object) -> bytes:
-        import cloudpickle
-
+    def _pickle_by_value(self, value: object) -> memoryview:
         self._fds.clear()
-        buffer = io.BytesIO()
-        pickler = cloudpickle.Pickler(buffer, 5)
-        pickler.dispatch_table = pickler.dispatch_table.new_child(get_reducers())
-        pickler.dump(value)
-        return buffer.getvalue()
+        return pickling.pickle_by_value(value)
 
     # -- its end
 
@@ -187,27 +182,3 @@ def get_installed() -> prepared.Prepared:
     from warmfork.doors import install
 
     return install.get_installed()
-
-
-class Lean(Pickler):
-    """multiprocessing's ForkingPickler with its table made once: making that costs 50 us a pickle, cold."""
-
-
-_tables = (-1, -1)
-
-
-def get_reducers() -> dict[type, Any]:
-    """Give copyreg's reducers and multiprocessing's own, in one table."""
-    return {**copyreg.dispatch_table, **reduction.ForkingPickler._extra_reducers}  # type: ignore[attr-defined]
-
-
-def pickle(value: object) -> memoryview:
-    """Pickle as multiprocessing does."""
-    global _tables
-    sizes = len(copyreg.dispatch_table), len(reduction.ForkingPickler._extra_reducers)  # type: ignore[attr-defined]
-    if sizes != _tables:  # both tables only ever grow
-        Lean.dispatch_table = get_reducers()
-        _tables = sizes
-    buffer = io.BytesIO()
-    Lean(buffer, 5).dump(value)
-    return buffer.getbuffer()
