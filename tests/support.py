@@ -21,7 +21,7 @@ from tests import leftovers
 T = TypeVar("T")
 
 TREE_DEADLINE = 2.0
-"""Seconds after a program's end within which all that it started is gone (DESIGN.md, section 7)."""
+"""Seconds after a program's end within which all that it started is gone (docs/design.md, section 7)."""
 
 
 class Done(NamedTuple):

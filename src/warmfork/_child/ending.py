@@ -82,14 +82,7 @@ def has_gpu() -> bool:
     """Has this process a GPU open? Asked only where a library is loaded that could have opened one."""
     if GPU_MODULES.isdisjoint(sys.modules):
         return False
-    for fd in fds.list_fds():
-        try:
-            target = os.readlink(f"/proc/self/fd/{fd}")
-        except OSError:
-            continue
-        if target.startswith(fds.GPU_DEVICES):
-            return True
-    return False
+    return bool(fds.list_gpus())
 
 
 def read_code(argument: object) -> int:

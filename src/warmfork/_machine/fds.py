@@ -182,6 +182,19 @@ def list_fds() -> list[int]:
     return sorted(fd for fd in map(int, os.listdir("/proc/self/fd")) if is_open(fd))
 
 
+def list_gpus() -> list[str]:
+    """List the GPUs that this process has open."""
+    found = set()
+    for fd in list_fds():
+        try:
+            target = os.readlink(f"/proc/self/fd/{fd}")
+        except OSError:
+            continue
+        if target.startswith(GPU_DEVICES):
+            found.add(target)
+    return sorted(found)
+
+
 def identify(fd: int) -> tuple[int, int]:
     """Give (st_dev, st_ino): what an fd number must still mean before a cached one is used (0.85 us)."""
     info = os.fstat(fd)

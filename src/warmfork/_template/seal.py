@@ -58,7 +58,7 @@ def take_census(spec: Spec, notes: preload.Notes) -> list[str]:
         if preload.count_threads() == 1:
             notes.notes[:] = [note for note in notes.notes if note not in findings]
             findings = []
-    devices = list_devices()
+    devices = fds.list_gpus()
     if devices:
         findings.append(f"open GPU devices: {', '.join(devices)}: CUDA can't be used in a forked child")
         notes.notes.append(findings[-1])
@@ -91,19 +91,6 @@ def count_interpreters() -> int:
     module = sys.modules.get("_interpreters") or sys.modules.get("_xxsubinterpreters")
     # Nobody can have made one without the module being loaded: don't load it to ask.
     return len(module.list_all()) if module is not None else 1
-
-
-def list_devices() -> list[str]:
-    """List the GPU devices that this process has open."""
-    found = set()
-    for fd in fds.list_fds():
-        try:
-            target = os.readlink(f"/proc/self/fd/{fd}")
-        except OSError:
-            continue
-        if target.startswith(fds.GPU_DEVICES):
-            found.add(target)
-    return sorted(found)
 
 
 def undo(spec: Spec, folder: int) -> None:
