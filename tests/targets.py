@@ -298,3 +298,84 @@ def use_lock(*things) -> None:
     """Take and release the lock that comes last."""
     with things[-1]:
         return
+
+
+def get_parent(_: object) -> int:
+    return os.getppid()
+
+
+def send_identity(writer) -> None:
+    """Say what multiprocessing tells this process of itself."""
+    import multiprocessing
+
+    me, parent = multiprocessing.current_process(), multiprocessing.parent_process()
+    writer.send(
+        {
+            "name": me.name,
+            "daemon": me.daemon,
+            "pid": me.pid,
+            "parent": (parent.pid, parent.name),
+            "authkey": bytes(me.authkey),
+            "start_method": multiprocessing.get_start_method(),
+            "children": multiprocessing.active_children(),
+        }
+    )
+
+
+def start_in_daemon(context, writer) -> None:
+    try:
+        context.Process(target=give, args=(1,)).start()
+    except AssertionError as error:
+        writer.send(f"{type(error).__name__}: {error}")
+
+
+def set_item(mapping, key: object, value: object) -> None:
+    mapping[key] = value
+
+
+def count_together(value, lock, event, semaphore, barrier, condition, array, index: int) -> None:
+    """Use all of multiprocessing's primitives at once."""
+    if not event.wait(30):
+        sys.exit(3)
+    barrier.wait(30)
+    for _ in range(100):
+        with lock, value.get_lock():
+            value.value += 1
+    with semaphore, condition:
+        array[index] = index
+        condition.notify_all()
+
+
+def echo(forth, back) -> None:
+    while (item := forth.get()) is not None:
+        back.put(item)
+
+
+def send_modules(writer) -> None:
+    writer.send(sorted(sys.modules))
+
+
+def make_subclass(context):
+    """A Process class of the user's, found again in the child as tests.targets.Own."""
+    if "Own" not in globals():
+
+        class Own(context.Process):
+            def __init__(self, code: int) -> None:
+                super().__init__()
+                self.code = code
+
+            def run(self) -> None:
+                sys.exit(self.code)
+
+        globals()["Own"] = Own
+    return globals()["Own"]
+
+
+def print_at_exit() -> None:
+    """Leave something to an exit handler, to a finalizer, and to the buffer of stdout."""
+    import atexit
+    from multiprocessing import util
+
+    atexit.register(sys.stdout.write, "[handler]")
+    util.Finalize(None, sys.stdout.write, args=("[finalizer]",), exitpriority=1)
+    sys.stdout.write("[buffer]")

@@ -94,7 +94,7 @@ def test_one_fd_is_held_for_each_living_child_and_none_for_the_dead(tmp_path: Pa
         sign.wait()
         multiprocessing.active_children()
         ours = len(os.listdir("/proc/self/fd"))
-        template = os.listdir(f"/proc/{context._prepared.get_pid()}/fd")
+        template = os.listdir(f"/proc/{context.template_pid}/fd")
         for process in processes[1:]:
             process.start()
         sign.wait(19)
@@ -103,7 +103,7 @@ def test_one_fd_is_held_for_each_living_child_and_none_for_the_dead(tmp_path: Pa
         settle.join()
         settle.close()
         assert len(os.listdir("/proc/self/fd")) <= ours + 19
-        assert len(os.listdir(f"/proc/{context._prepared.get_pid()}/fd")) <= len(template) + 19
+        assert len(os.listdir(f"/proc/{context.template_pid}/fd")) <= len(template) + 19
         for process in processes:
             process.kill()
             process.join(20)

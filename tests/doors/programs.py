@@ -176,6 +176,19 @@ class Terminal:
         self.slave = slave  # held, or reads fail between our open and the program's
         self.seen = b""
 
+    def interrupt(self) -> None:
+        """Press ^C at the prompt until it is taken: CPython takes it when it waits for a line, and not in the moment
+        before, between the prompt and the wait."""
+        self.seen = b""
+        deadline = time.monotonic() + DEADLINE
+        while b"KeyboardInterrupt" not in self.seen:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"no KeyboardInterrupt in {DEADLINE} s, but this: {self.seen!r}")
+            self.write(b"\x03")
+            if select.select([self.master], [], [], 0.5)[0]:
+                self.seen += os.read(self.master, 65_536)
+        self.read_until(b">>> ")
+
     def read_until(self, text: bytes) -> None:
         deadline = time.monotonic() + DEADLINE
         while text not in self.seen:

@@ -115,24 +115,6 @@ def test_what_is_typed_at_the_prompt_starts(tmp_path: Path, door: str):
     assert b"child has 42" in screen and b"code 0" in screen and b"pool [8, 10]" in screen, screen
 
 
-def test_ctrl_c_at_the_prompt_ends_no_helper_and_no_later_child(tmp_path: Path):
-    """M12: the next child must not die of a ^C that came before it was asked for."""
-    with Terminal([sys.executable, "-q"], tmp_path, PYTHON_BASIC_REPL="1", TERM="dumb") as terminal:
-        terminal.read_until(b">>> ")
-        terminal.write(b"import warmfork\ntemplate = warmfork.Template(spares=1)\n")
-        terminal.write(b"print('first', template.start(abs, (-1,)).result())\n")
-        terminal.read_until(b"first 1")
-        for number in range(3):
-            terminal.write(b"\x03")
-            terminal.read_until(b"KeyboardInterrupt")
-            terminal.seen = b""
-            terminal.write(b"print('af' 'ter', template.start(abs, (-%d,)).result())\n" % (7 + number))
-            terminal.read_until(b"after %d" % (7 + number))
-        terminal.write(b"print('gene' 'ration', template.generation); template.stop(); raise SystemExit\n")
-        terminal.read_until(b"generation 1")
-        terminal.finish()
-
-
 def test_a_script_s_own_functions_go_by_name_and_are_those_of_the_template(tmp_path: Path):
     """Plain pickle where plain pickle does: cloudpickle is 20 times dearer."""
     code = f"""

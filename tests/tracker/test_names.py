@@ -257,7 +257,7 @@ def test_a_living_program_keeps_its_names_when_children_and_template_die(tmp_pat
             process = context.Process(target=attach_and_die, args=(memory2.name,))
             process.start()
             process.join()
-            os.kill(context._prepared.get_pid(), 9)
+            os.kill(context.template_pid, 9)
             process = context.Process(target=attach_and_die, args=(memory2.name,))
             process.start()
             process.join()

@@ -215,6 +215,8 @@ def become(birth: Birth) -> int:
             entry = step(birth)
     except BaseException as error:
         fail(birth, error)
+        # Who has no result to ask for, as a multiprocessing.Process, reads it on stderr: the client's since "stdio".
+        sys.excepthook(*sys.exc_info())
         return 1
     birth.step = "payload"
     if entry is None:

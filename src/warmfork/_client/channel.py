@@ -7,7 +7,7 @@ then look again, and one of them leads next. A thread of ours would make the use
 from __future__ import annotations
 
 import os
-from _thread import allocate_lock
+from _thread import allocate_lock, get_ident
 from select import POLLIN, poll
 from time import monotonic
 
@@ -19,6 +19,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _thread import LockType
     from collections.abc import Callable
+
+NAP = 1.0
+"""Seconds after which a sleeper looks again by itself: nobody may have been left to wake it."""
 
 
 class Channel:
@@ -36,7 +39,7 @@ class Channel:
         self.children = Children()
         self.requests = 0
         self.lock = allocate_lock()
-        self.led = False
+        self.leader = 0  # the thread that reads
         self.sleepers: list[LockType] = []
         self.dead = False
         self.poller = poll()
@@ -97,54 +100,60 @@ class Channel:
 
     def wait_until(self, ready: Callable[[], bool], deadline: float | None) -> bool:
         """Read until that is so. False where the channel ended or the deadline passed first."""
+        me = get_ident()
         while True:
-            with self.lock:
-                if ready():
-                    return True
-                if self.dead:
-                    return False
-                lead = not self.led
+            lead = False
+            try:  # a signal handler may raise at any line from here on, and nobody must lead for ever
+                with self.lock:
+                    if ready():
+                        return True
+                    if self.dead:
+                        return False
+                    lead = self.leader in (0, me)  # ourselves: where such an exception got past the last lines below
+                    if lead:
+                        self.leader = me
+                    else:
+                        bed = allocate_lock()
+                        bed.acquire()
+                        self.sleepers.append(bed)
+                rest = NAP if deadline is None else max(0.0, deadline - monotonic())
                 if lead:
-                    self.led = True
-                else:
-                    bed = allocate_lock()
-                    bed.acquire()
-                    self.sleepers.append(bed)
-            rest = -1.0 if deadline is None else deadline - monotonic()
-            if deadline is not None and rest <= 0:
-                rest = 0.0
-            if lead:
-                try:
                     self.read(None if deadline is None else rest)
-                finally:
-                    with self.lock:
-                        self.led = False
-                        sleepers, self.sleepers = self.sleepers, []
-                    for sleeper in sleepers:
-                        sleeper.release()
-            else:
-                bed.acquire(True, rest)
+                else:
+                    bed.acquire(True, min(rest, NAP))
+            finally:
+                if lead:
+                    self.leader = 0
+                    self.wake_sleepers()
             if deadline is not None and rest == 0.0:
                 with self.lock:
                     return ready()
 
+    def wake_sleepers(self) -> None:
+        """Have those who sleep look again."""
+        with self.lock:
+            sleepers, self.sleepers = self.sleepers, []
+        for sleeper in sleepers:
+            sleeper.release()
+
     def catch_up(self) -> None:
         """Read what has come so far, unless somebody is reading."""
-        with self.lock:
-            if self.led or self.dead:
-                return
-            self.led = True
+        me = get_ident()
+        lead = False
         try:
+            with self.lock:
+                if self.leader not in (0, me) or self.dead:
+                    return
+                lead = True
+                self.leader = me
             died = self.template >= 0 and fds.wait_readable(self.template, 0)
             self.read_all()
             if died:
                 self.end()
         finally:
-            with self.lock:
-                self.led = False
-                sleepers, self.sleepers = self.sleepers, []
-            for sleeper in sleepers:
-                sleeper.release()
+            if lead:
+                self.leader = 0
+                self.wake_sleepers()
 
     def read(self, timeout: float | None) -> None:
         """Wait for messages up to `timeout` seconds, and read all that are there."""
@@ -213,6 +222,16 @@ class Channel:
             self.children.spares.clear()
             self.socket.detach()
             self.template = -1
+
+    def drop_after_fork(self) -> None:
+        """In a forked copy of this process: let go. Another thread may have held the lock, or led, when it forked, and
+        handles of the original's children still come here."""
+        self.lock = allocate_lock()
+        self.leader, self.sleepers = 0, []
+        if self.is_ours():
+            self.close()
+        else:
+            self.forget()
 
     def close(self) -> None:
         """Let go of the channel. Children that live are the tracker's to tell about."""

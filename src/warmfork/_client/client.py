@@ -299,11 +299,7 @@ def forget_after_fork() -> None:
     for begun in old.begun.values():
         begun.close()
     for channel in (*old.channels.values(), *old.retired):
-        if channel.socket.fileno() >= 0:
-            channel.socket.close()
-        if channel.template >= 0:
-            os.close(channel.template)
-            channel.template = -1
+        channel.drop_after_fork()
     _client = new
 
 

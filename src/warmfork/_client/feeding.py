@@ -118,3 +118,12 @@ def get_own_pidfd() -> int:
         fd = state.move_high(os.pidfd_open(os.getpid()))
         _own = os.getpid(), fd, fds.identify(fd)
     return fd
+
+
+def drop_after_fork() -> None:
+    """In a forked copy: another thread may have held the lock."""
+    global _lock
+    _lock = allocate_lock()
+
+
+os.register_at_fork(after_in_child=drop_after_fork)

@@ -35,7 +35,6 @@ class Child:
         self.feed: fds.socket | None = feed
         self._channel = channel
         self._record = record
-        self._pidfd = pidfd
         self._identity = fds.identify(pidfd)
         self._replies = order.replies
         self._outcome: Exited | Signaled | Lost | None = None
@@ -43,6 +42,7 @@ class Child:
         self._words: list[messages.Message] = []
         self._memory = -1
         self._reading = RLock()  # any thread's start() may read what this child says, see Client.tidy()
+        self._pidfd = pidfd  # last: __del__ asks for it, and a signal handler may raise in between
 
     @classmethod
     def from_answer(cls, channel: Channel, answer: Answer, order: Order) -> Child:

@@ -42,10 +42,10 @@ def pickle_by_value(value: object) -> memoryview:
     """Pickle as multiprocessing does, with functions and classes by value where no other process could find them."""
     import cloudpickle
 
+    # A class: the C pickler reads the table when it is made, and an instance's attribute comes too late.
+    table = cloudpickle.Pickler.dispatch_table.new_child(get_reducers())
     buffer = io.BytesIO()
-    pickler = cloudpickle.Pickler(buffer, 5)
-    pickler.dispatch_table = pickler.dispatch_table.new_child(get_reducers())
-    pickler.dump(value)
+    type("ByValue", (cloudpickle.Pickler,), {"dispatch_table": table})(buffer, 5).dump(value)
     return buffer.getbuffer()
 
 

@@ -130,7 +130,7 @@ class Template:
         fds.fill_standard_streams()
         environment = None
         if env is not None:
-            environment = {os.fsencode(key): os.fsencode(value) for key, value in env.items()}
+            environment = encode_environment(env)
         folder = os.open(cwd, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) if cwd is not None else -1
         try:
             order = feeding.Order(
@@ -265,3 +265,12 @@ def get_here() -> str:
         return os.getcwd()
     except FileNotFoundError:
         return ""
+
+
+def encode_environment(env: Mapping[str, str]) -> dict[bytes, bytes]:
+    """Give an environment as bytes. Raises TypeError and ValueError for what putenv() would refuse in the child."""
+    found = {os.fsencode(name): os.fsencode(value) for name, value in env.items()}
+    for name, value in found.items():
+        if not name or b"=" in name or b"\0" in name + value:
+            raise ValueError(f"env: no variable can be {os.fsdecode(name)!r}={os.fsdecode(value)!r}")
+    return found
