@@ -27,6 +27,12 @@ def describe_main() -> tuple[str, str]:
     return "path", os.path.normpath(path)
 
 
+def is_main_typed() -> bool:
+    """Is the main module in no file: typed at a prompt, in a notebook, behind -c, or read from stdin?"""
+    path = getattr(sys.modules.get("__main__"), "__file__", None)
+    return path is None or str(path).endswith("<stdin>") or hasattr(sys, "ps1")
+
+
 def import_main(kind: str, value: str) -> None:
     """Run the main module as `__mp_main__`, unless this process has done that already."""
     if kind == "path" and value.endswith(".py") and os.path.isfile(value):

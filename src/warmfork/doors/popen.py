@@ -15,7 +15,7 @@ from warmfork._machine import fds
 from warmfork._words.outcome import Exited, Lost, Signaled
 from warmfork.doors import pickling, prepared, resources
 from warmfork.doors.bootstrap import InheritedFd
-from warmfork.doors.main_module import describe_main
+from warmfork.doors.main_module import describe_main, is_main_typed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,8 +72,9 @@ class Popen:
         finally:
             context.set_spawning_popen(None)
         said = describe_parent(process_obj, chosen, main)
-        said["by_value"] = not main_is_known
-        if not main_is_known:
+        # A folder, a zip or a package has a main module in a file: what multiprocessing refuses there stays refused.
+        said["by_value"] = is_main_typed()
+        if said["by_value"]:
             pickling.take_over()
         tracker = resources.get_stdlib_fd()
         said["tracker_fd"] = self.duplicate_for_child(tracker) if tracker is not None else -1
