@@ -178,9 +178,9 @@ def test_a_child_s_template_is_a_client_of_the_same_tree(tmp_path: Path):
         if __name__ == "__main__":
             with warmfork.Template() as template:
                 print(template.start(make_one).result(30))
-            os.system("ps -eo args | grep -c '^warmfork: [t]racker program'")
+            os.system("ps -eo args | grep -c '^warmfork: [t]racker lone'")
     """
-    assert run_program(code, tmp_path, env=ENV).stdout == "True\n1\n"
+    assert run_program(code, tmp_path, name="lone.py", env=ENV).stdout == "True\n1\n"
 
 
 def test_a_program_that_closes_all_its_fds_starts_again_and_finds_no_stranger_in_its_files(tmp_path: Path):
