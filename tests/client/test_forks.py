@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import select
 from pathlib import Path
 
 import warmfork
 from tests import targets
-from tests.running import ROOT
-from tests.signs import make_sign
-from tests.support import run_program
+from tests.running import ROOT, run_meanwhile
+from tests.signs import give, make_sign
+from tests.support import run_program, wait_until
 
 ENV = {"PYTHONPATH": ROOT}
 
@@ -171,16 +173,18 @@ def test_a_child_s_template_is_a_client_of_the_same_tree(tmp_path: Path):
     code = """
         import os, warmfork
 
+        def list_children():
+            return open(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read().split()
+
         def make_one():
             with warmfork.Template(name="inner") as template:
-                return template.start(os.getpid).result(20) != os.getpid()
+                return template.start(os.getpid).result(20) != os.getpid(), list_children()
 
         if __name__ == "__main__":
             with warmfork.Template() as template:
-                print(template.start(make_one).result(30))
-            os.system("ps -eo args | grep -c '^warmfork: [t]racker lone'")
+                print(template.start(make_one).result(30), len(list_children()))
     """
-    assert run_program(code, tmp_path, name="lone.py", env=ENV).stdout == "True\n1\n"
+    assert run_program(code, tmp_path, env=ENV).stdout == "(True, []) 1\n", "no second tracker"
 
 
 def test_a_program_that_closes_all_its_fds_starts_again_and_finds_no_stranger_in_its_files(tmp_path: Path):
@@ -204,6 +208,53 @@ def test_a_program_that_closes_all_its_fds_starts_again_and_finds_no_stranger_in
         print("done")
     """
     assert run_program(code, tmp_path, env=ENV, leaves=True).stdout == "done\n"
+
+
+def test_children_live_on_when_their_client_closes_its_fds_and_end_when_it_dies(tmp_path: Path):
+    """M1: the end of a channel is a hint to look, and no death; death is a pidfd."""
+    code = """
+        import os, sys, warmfork
+        from tests import signs, targets
+        template = warmfork.Template()
+        child = template.start(targets.sign_and_wait, (sys.argv[1],))
+        os.closerange(3, 1024)
+        sys.stdin.readline()
+        os._exit(0)
+    """
+    with make_sign(tmp_path) as sign, run_meanwhile(code, tmp_path, sign.path) as program:
+        pidfd = os.pidfd_open(int(sign.wait()[0]))
+        assert not select.select([pidfd], [], [], 0.5)[0], "it lives"
+        program.stdin.write("\n")
+        program.stdin.flush()
+        dead = select.select([pidfd], [], [], 10)[0]
+        os.close(pidfd)
+        assert dead
+
+
+def test_a_client_that_becomes_another_program_leaves_no_helper_and_no_child(tmp_path: Path):
+    """M1: exec keeps the pid and its pidfd; with each restart of a reloader, a template would be left."""
+    code = """
+        import os, sys, warmfork
+        from tests import signs, targets
+        template = warmfork.Template()
+        child = template.start(targets.sign_and_wait, (sys.argv[1],))
+        with open(sys.argv[2]) as fifo:
+            fifo.readline()
+        os.execv("/bin/sleep", ["sleep", "100"])
+    """
+    with make_sign(tmp_path) as sign, make_sign(tmp_path) as go:
+        with run_meanwhile(code, tmp_path, sign.path, go.path) as program:
+            child = int(sign.wait()[0])
+            template = int(Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[1])
+            tracker = int(Path(f"/proc/{template}/stat").read_text().rpartition(")")[2].split()[1])
+            fds = [os.pidfd_open(pid) for pid in (child, template, tracker)]
+            give(go.path)
+            try:
+                wait_until(lambda: all(targets.is_dead(fd) for fd in fds), 5, "child, template and tracker are gone")
+                assert program.poll() is None
+            finally:
+                for fd in fds:
+                    os.close(fd)
 
 
 def test_a_missing_interpreter_is_a_clear_error(tmp_path: Path):

@@ -19,9 +19,8 @@ from tests.support import run_program, wait_until
 
 ENV = {"PYTHONPATH": ROOT}
 MAKES = """
-    import os, sys, time, warmfork
+    import multiprocessing, os, warmfork
     from multiprocessing.shared_memory import SharedMemory
-    from tests import signs
 
     if __name__ == "__main__":
         context = warmfork.get_context()
@@ -31,17 +30,25 @@ MAKES = """
 """
 
 
-def list_names() -> set[str]:
-    return set(os.listdir("/dev/shm"))
+STEMS = "print('stems', multiprocessing.current_process()._config['semprefix'], memory.name, flush=True)"
+"""Has a program say how the names begin that it makes."""
+
+
+def list_left(stdout: str) -> list[str]:
+    """What there is in /dev/shm of a program that said its stems."""
+    lines = [line for line in stdout.splitlines() if line.startswith("stems ")]
+    assert lines, "it said no stems"
+    stems = [stem.lstrip("/") for line in lines for stem in line.split()[1:]]
+    return [name for name in os.listdir("/dev/shm") if any(stem in name for stem in stems)]
 
 
 @pytest.mark.parametrize("end", ["os.kill(os.getpid(), 9)", "os._exit(0)"])
 def test_what_a_program_left_is_removed_when_it_is_killed_and_the_report_says_who_made_it(tmp_path: Path, end: str):
     """Row 60: "leaked semaphore objects" without a word about whose. The first line is the stdlib's, for who greps it."""
-    before = list_names()
-    done = run_program(MAKES.format(then=f"print(os.getpid(), flush=True); {end}"), tmp_path, env=ENV, expect=None)
-    assert list_names() == before
-    pid = done.stdout.strip()
+    then = f"{STEMS}; print(os.getpid(), flush=True); {end}"
+    done = run_program(MAKES.format(then=then), tmp_path, env=ENV, expect=None)
+    assert list_left(done.stdout) == []
+    pid = done.stdout.split()[-1]
     lines = done.stderr.splitlines()
     assert any("There appear to be" in line and "leaked shared_memory objects" in line for line in lines), lines
     # By its command line, or by its bare name where it was gone before the tracker could look.
@@ -51,8 +58,8 @@ def test_what_a_program_left_is_removed_when_it_is_killed_and_the_report_says_wh
 
 def test_nothing_is_said_of_what_was_cleaned_up(tmp_path: Path):
     """Rows 61, 63 and 64: no KeyError noise, no zombie, no "leaked" where nothing was."""
-    code = """
-        import os, warmfork
+    code = f"""
+        import multiprocessing, warmfork
         from multiprocessing.shared_memory import SharedMemory
         from tests import targets
 
@@ -64,6 +71,7 @@ def test_nothing_is_said_of_what_was_cleaned_up(tmp_path: Path):
         if __name__ == "__main__":
             context = warmfork.get_context()
             memory = SharedMemory(create=True, size=10)
+            {STEMS}
             for _ in range(3):
                 process = context.Process(target=attach, args=(memory.name,))
                 process.start()
@@ -83,10 +91,9 @@ def test_nothing_is_said_of_what_was_cleaned_up(tmp_path: Path):
             lock, event, barrier = context.Lock(), context.Event(), context.Barrier(1)
             value, array = context.Value("i"), context.Array("d", 3)
     """
-    before = list_names()
     done = run_program(code, tmp_path, env=ENV)
-    assert (done.stdout, done.stderr) == ("3\n", "")
-    assert list_names() == before
+    assert (done.stdout.splitlines()[1:], done.stderr) == (["3"], "")
+    assert list_left(done.stdout) == []
 
 
 def test_a_segment_that_a_child_created_and_returned_outlives_the_child(tmp_path: Path):
@@ -117,14 +124,15 @@ def test_a_segment_that_a_child_created_and_returned_outlives_the_child(tmp_path
 
 def test_what_a_child_left_is_removed_with_the_program_and_the_child_is_named(tmp_path: Path):
     """Row 60."""
-    code = """
-        import os, warmfork
+    code = f"""
+        import multiprocessing, os, warmfork
         from multiprocessing.shared_memory import SharedMemory
         from warmfork._client import launch
         from warmfork._client.client import get_client
 
         def leave():
             memory = SharedMemory(create=True, size=10)
+            {STEMS}
             print(os.getpid(), flush=True)
             launch.ask_fate(get_client().ensure_door(), 1, 10)  # its answer says that all before it was read
             os._exit(0)
@@ -135,11 +143,10 @@ def test_what_a_child_left_is_removed_with_the_program_and_the_child_is_named(tm
             process.start()
             process.join()
     """
-    before = list_names()
     done = run_program(code, tmp_path)
-    assert list_names() == before
+    assert list_left(done.stdout) == []
     assert "leaked shared_memory" in done.stderr
-    assert f"made by pid {done.stdout.strip()} (warmfork: careless program)" in done.stderr
+    assert f"made by pid {done.stdout.split()[-1]} (warmfork: careless program)" in done.stderr
 
 
 def test_a_lock_that_is_dropped_right_after_start_is_there_when_the_child_unpickles_it():
@@ -175,7 +182,7 @@ def test_a_child_uses_a_lock_whose_maker_has_died(tmp_path: Path):
 
         def use(lock):
             with lock:
-                print("locked", flush=True)
+                os.write(1, b"locked\\n")  # in one piece: the other process writes at the same time
 
         def pass_on(context):
             process = context.Process(target=use, args=(context.Lock(),))
@@ -187,7 +194,7 @@ def test_a_child_uses_a_lock_whose_maker_has_died(tmp_path: Path):
             process = context.Process(target=pass_on, args=(context,))
             process.start()
             process.join()
-            print(process.exitcode, flush=True)
+            os.write(1, f"{process.exitcode}\\n".encode())
     """
     done = run_program(code, tmp_path)
     assert sorted(done.stdout.splitlines()) == ["0", "locked"] and "Traceback" not in done.stderr
@@ -230,13 +237,12 @@ def test_a_semaphore_that_was_made_and_never_registered_is_removed_at_the_end(tm
             synchronize.register = lambda name, kind: None
             resource_tracker.register = lambda name, kind: None
             unknown = context.Lock()
-            print(unknown._semlock.name, flush=True)
+            print("stems", unknown._semlock.name, flush=True)
             os.kill(os.getpid(), 9)
     """
-    before = list_names()
     done = run_program(code, tmp_path, expect=-9)
-    assert done.stdout.startswith("/mp-")
-    wait_until(lambda: list_names() == before)
+    assert "/mp-" in done.stdout
+    wait_until(lambda: not list_left(done.stdout))
 
 
 def test_a_living_program_keeps_its_names_when_children_and_template_die(tmp_path: Path):
@@ -321,8 +327,8 @@ def test_processes_of_the_spawn_context_and_of_ours_share_names_without_noise(tm
 
 def test_names_of_a_kept_child_live_as_long_as_it_does(tmp_path: Path):
     """M8: with children that are kept, the tracker and its names stay until the last of them is dead."""
-    code = """
-        import os, sys, warmfork
+    code = f"""
+        import multiprocessing, os, signal, sys, warmfork
         from multiprocessing.shared_memory import SharedMemory
         from tests import signs, targets
 
@@ -336,26 +342,27 @@ def test_names_of_a_kept_child_live_as_long_as_it_does(tmp_path: Path):
         if __name__ == "__main__":
             context = warmfork.get_context()
             memory = SharedMemory(create=True, size=10)
+            {STEMS}
             process = context.Process(target=stay, args=(memory.name, sys.argv[1], sys.argv[2]))
             process.start()
-            import signal
             signal.pause()
     """
-    before = list_names()
     with make_sign(tmp_path) as ready, make_sign(tmp_path) as go:
         with run_meanwhile(code, tmp_path, ready.path, go.path) as program:
+            said = program.stdout.readline()
             pid = int(ready.wait()[0])
             pidfd = os.pidfd_open(pid)
             program.kill()
             program.wait(10)
         # The template goes at once: when the child's parent has changed, all has been done that its death has done.
         wait_until(lambda: "template" not in read_title_of_parent(pid))
+        assert list_left(said)
         with open(go.path, "w") as fifo:
             fifo.write("go\n")
         assert ready.wait() == ["True"]
         wait_until(lambda: targets.is_dead(pidfd))
         os.close(pidfd)
-        wait_until(lambda: list_names() == before)
+        wait_until(lambda: not list_left(said))
 
 
 def read_title_of_parent(pid: int) -> str:

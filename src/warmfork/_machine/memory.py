@@ -1,4 +1,4 @@
-"""Memory of this process: what it takes, and mappings that are shared."""
+"""Memory: what this process takes, mappings that are shared, where the stack of a process begins."""
 
 from __future__ import annotations
 
@@ -18,3 +18,17 @@ def get_resident_kib() -> int:
 def map_shared(fd: int, size: int) -> mmap:
     """Map a file for reading and writing, shared."""
     return mmap(fd, size, MAP_SHARED, PROT_READ | PROT_WRITE)
+
+
+def read_start_stack(pid: int) -> int:
+    """Read where the process's stack began, which is another place after each exec. 0 where it can't be told."""
+    try:
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return 0
+    try:
+        return int(os.read(fd, 4096).rpartition(b")")[2].split()[25])
+    except (OSError, IndexError):
+        return 0
+    finally:
+        os.close(fd)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from _collections import deque  # without the collections module, which costs a bare template 2 ms
 from select import EPOLLIN, EPOLLOUT
 
-from warmfork._machine import fds
+from warmfork._machine import fds, memory
 from warmfork._words import messages, wire
 
 TYPE_CHECKING = False
@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 class Client:
     """A process that asks for children."""
 
-    __slots__ = ("channel", "children", "outbox", "pid", "pidfd", "poller", "traffic")
+    __slots__ = ("channel", "children", "outbox", "pid", "pidfd", "poller", "stack", "traffic")
 
     def __init__(self, channel: fds.socket, pid: int, pidfd: int, traffic: Traffic, poller: epoll) -> None:
         self.channel: fds.socket | None = channel
         self.pid = pid
         self.pidfd = pidfd
+        self.stack = memory.read_start_stack(pid)
         self.traffic = traffic
         self.poller = poller
         self.children: set[int] = set()
@@ -67,6 +68,11 @@ class Client:
         if self.channel is not None:
             self.poller.modify(self.channel.fileno(), EPOLLIN)
         return True
+
+    def is_another_program(self) -> bool:
+        """Has it exec'd since we know it? To be asked where its channel ended, which an exec closes: what it started is
+        nobody's then, though its pid and its pidfd live on (M1)."""
+        return self.stack != 0 and memory.read_start_stack(self.pid) != self.stack
 
     def drop(self) -> None:
         """Close the channel, and what was kept for it."""

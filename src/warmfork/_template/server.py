@@ -269,6 +269,8 @@ class Server:
             client.drop()
         if not any(self.children[pid][2] for pid in client.children):
             self.release(client)
+        elif client.is_another_program():
+            self.bury_client(client)
 
     def release(self, client: Client) -> None:
         """Nothing depends on this client any longer."""

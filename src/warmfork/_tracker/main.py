@@ -27,10 +27,12 @@ def main() -> NoReturn:
         # A second interpreter would take 8 ms more. This one has the program's flags, environment and site, and has
         # imported nothing yet that a template does not need.
         started = fork_template(door, first)
-    from warmfork._machine import pids
+    from warmfork._machine import memory, pids
 
     # Now, for the first template may die while we keep out of its way, and its children would go past us (M4).
     pids.become_subreaper()
+    # While the program waits for its template: later it may have become another program (M1).
+    stack = memory.read_start_stack(os.getppid())
     if started is not None:
         # The program waits for the template and for nothing else: leave it the processor, and come after.
         fds.wait_readable(started.control.fileno(), PATIENCE)
@@ -39,7 +41,7 @@ def main() -> NoReturn:
 
     code = 1
     try:
-        server = Server(door, root)
+        server = Server(door, root, stack)
         if first is not None:
             server.serve_first(first, started)
         code = server.serve()

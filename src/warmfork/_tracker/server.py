@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from select import EPOLLHUP, EPOLLIN, epoll
 
-from warmfork._machine import fds, pids, signals, titles
+from warmfork._machine import fds, memory, pids, signals, titles
 from warmfork._tracker import names, orphans
 from warmfork._tracker.answers import say_on, say_to
 from warmfork._tracker.main import Started
@@ -37,13 +37,14 @@ DYING = 0.5
 class Server:
     """What the tracker of a tree knows."""
 
-    def __init__(self, door: fds.socket, root: fds.Received) -> None:
+    def __init__(self, door: fds.socket, root: fds.Received, root_stack: int) -> None:
         said = wire.decode(root.data)
         protocol.step(protocol.DOOR, "new", protocol.UP, said)
         if not isinstance(said, messages.Root) or len(root.fds) != 1:
             raise RuntimeError(f"a tracker starts with a Root and its pidfd, not {said!r}")
         self.root = said
         self.root_pidfd = root.fds[0]
+        self.root_stack = root_stack
         self.root_dead = False
         self.door = door
         self.door_open = True
@@ -134,6 +135,8 @@ class Server:
                 # Nobody holds a sending end: every process of the tree is dead, or has closed all its fds.
                 self.door_open = False
                 self.forget(self.door.fileno())
+                if not self.root_dead and self.root_stack and memory.read_start_stack(self.root.pid) != self.root_stack:
+                    self.bury_root(0)  # it has become another program (M1)
             return
         self.serve_message(got)
 
