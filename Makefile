@@ -14,7 +14,7 @@ help:
 	@echo "make test          the tests and the quick part of conformance, on one Python"
 	@echo "make test-pythons  the tests of warmfork run and the start-up hook on every Python found, 3.11 to 3.15"
 	@echo "make conformance   CPython's own tests on every Python found"
-	@echo "make bench         start times beside fork, spawn and the stdlib's forkserver"
+	@echo "make bench         all that is measured, beside fork, spawn and the stdlib's forkserver; and the goals"
 	@echo "make lint          ruff and mypy"
 	@echo "make clean         remove the virtual environments and caches"
 
@@ -33,7 +33,7 @@ conformance: $(VENV)/made-test
 	$(RUN) -m tests.conformance
 
 bench: $(VENV)/made-bench
-	$(RUN) bench/start.py
+	$(RUN) bench/all.py
 
 lint: $(VENV)/made-lint
 	$(RUN) -m ruff check .

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from results import BARE, NUMPY_PANDAS, SKLEARN, Result
+from results import BARE, HEAP, NUMPY_PANDAS, SKLEARN, Result
 
+OWN = "warmfork"
 NO_SPARES = "warmfork, no spares"
 
 Measure = Callable[[Result], float | None]
@@ -25,7 +26,8 @@ class Goal:
     limit: float
     unit: str
     at_least: bool = False
-    template: str = ""  # set where the goal belongs to warmfork's row in a template's table
+    row: tuple[str, str] = ("", "")  # template and competitor, where the goal belongs to a row of a template's table
+    bench: str = "start"  # what measures it: another bench's run is not asked for it
 
     def text(self) -> str:
         return f"{'≥' if self.at_least else '≤'} {self.limit:g} {self.unit}"
@@ -62,19 +64,73 @@ def compare(template: str, mode: str, over: str, under: str) -> Measure:
     return measure
 
 
+def compare_figures(sheet: str, what: str, over: str, under: str) -> Measure:
+    """The figure of one competitor divided by that of another."""
+
+    def measure(result: Result) -> float | None:
+        top, bottom = result.find_figure(sheet, what, over), result.find_figure(sheet, what, under)
+        return top.value / bottom.value if top and bottom and bottom.value else None
+
+    return measure
+
+
+def read_figure(sheet: str, what: str, competitor: str = OWN) -> Measure:
+    """The figure itself."""
+
+    def measure(result: Result) -> float | None:
+        found = result.find_figure(sheet, what, competitor)
+        return found.value if found else None
+
+    return measure
+
+
 def compare_import(result: Result) -> float | None:
     added = result.find(BARE, "import", "warmfork")
     return added.median_us / 1000 if added else None
 
 
+WITH_SPARES = {BARE: 1.0, NUMPY_PANDAS: 0.25, SKLEARN: 0.15, HEAP: 0.06}
+WITHOUT_SPARES = {BARE: 3.0, NUMPY_PANDAS: 1.0, SKLEARN: 0.75, HEAP: 0.2}
+AT_FIRST = {BARE: 4.0, NUMPY_PANDAS: 1.5, SKLEARN: 1.1}
+"""What a start without spares had to reach before there were any."""
+
+
 def list_goals(version: tuple[int, int]) -> list[Goal]:
     """The goals that hold on this version of Python (3.14 and later have a faster forkserver of their own)."""
-    faster = {BARE: 4.0 if version <= (3, 13) else 1.7}  # on the other templates: faster at all
     goals = [
-        Goal(f"no spares, {name}", compare(name, "paced", NO_SPARES, "floor"), limit, "x floor", template=name)
-        for name, limit in ((BARE, 4.0), (NUMPY_PANDAS, 1.5), (SKLEARN, 1.1))
+        Goal(name, compare(name, "paced", OWN, "floor"), limit, "x floor", row=(name, OWN))
+        for name, limit in WITH_SPARES.items()
     ]
     goals += [
+        Goal(f"no spares, {name}", compare(name, "paced", NO_SPARES, "floor"), limit, "x floor", row=(name, NO_SPARES))
+        for name, limit in WITHOUT_SPARES.items()
+    ]
+    goals += [
+        Goal(f"no spares, {name}, at first", compare(name, "paced", NO_SPARES, "floor"), limit, "x floor")
+        for name, limit in AT_FIRST.items()
+    ]
+    goals += [
+        Goal(f"back to back, {name}", compare(name, "back to back", OWN, NO_SPARES), 1.0, "x no spares")
+        for name in WITH_SPARES
+    ]
+    goals.append(Goal("flat: 500 MB against bare", compare_templates(HEAP, BARE, "paced"), 2.0, "x bare"))
+    return goals + list_forkserver_goals(version) + list_other_goals()
+
+
+def compare_templates(over: str, under: str, mode: str) -> Measure:
+    """warmfork on one template against warmfork on another."""
+
+    def measure(result: Result) -> float | None:
+        top, bottom = result.find(over, mode, OWN), result.find(under, mode, OWN)
+        return top.median_us / bottom.median_us if top and bottom else None
+
+    return measure
+
+
+def list_forkserver_goals(version: tuple[int, int]) -> list[Goal]:
+    """What has to be reached beside the stdlib's forkserver, and before any start."""
+    faster = {BARE: 4.0 if version <= (3, 13) else 1.7}  # on the other templates: faster at all
+    goals = [
         Goal(
             f"{what}vs forkserver, {name}",
             compare(name, "paced", "forkserver", own),
@@ -82,20 +138,26 @@ def list_goals(version: tuple[int, int]) -> list[Goal]:
             "x faster",
             at_least=True,
         )
-        for what, own in (("", "warmfork"), ("no spares, ", NO_SPARES))
+        for what, own in (("", OWN), ("no spares, ", NO_SPARES))
         for name in (BARE, NUMPY_PANDAS, SKLEARN)
     ]
-    goals.append(
-        Goal(
-            "first start vs forkserver",
-            compare(BARE, "first start", "warmfork", "forkserver"),
-            0.5,
-            "x its",
-        )
-    )
+    first = compare(BARE, "first start", OWN, "forkserver")
+    goals.append(Goal("first start vs forkserver", first, 0.5, "x its"))
+    goals.append(Goal("first start vs an interpreter", compare_first_start, 2.5, "x python -c pass"))
     goals.append(Goal("import warmfork adds", compare_import, 10.0, "ms"))
     return goals
 
 
+def compare_first_start(result: Result) -> float | None:
+    """warmfork's first start against an interpreter that does nothing."""
+    first, nothing = result.find(BARE, "first start", OWN), result.find(BARE, "whole program", "pass")
+    return first.median_us / nothing.median_us if first and nothing else None
+
+
+def list_other_goals() -> list[Goal]:
+    """What the other benches measure."""
+    return []
+
+
 def judge(result: Result) -> list[Verdict]:
-    return [Verdict(goal, goal.measure(result)) for goal in list_goals(result.version)]
+    return [Verdict(goal, goal.measure(result)) for goal in list_goals(result.version) if goal.bench in result.benches]

@@ -1,7 +1,8 @@
 """Draws results as bars: `python bench/picture.py docs/benchmarks/start-*.json -o docs/benchmarks/start.svg`.
 
-One row of panels for each result (each version of Python), one column for each template; paced medians, divided by
-the floor. matplotlib is in the bench group only and is imported where it is used.
+One row of panels for each result (each version of Python). Of start times, one column for each template: paced medians,
+divided by the floor. Of figures, one column for each that a table has. matplotlib is in the bench group only and is
+imported where it is used.
 """
 
 from __future__ import annotations
@@ -28,13 +29,39 @@ def draw(results: list[Result], target: Path) -> None:
 
     mpl.rcParams["svg.hashsalt"] = "warmfork"  # the same numbers give the same file
     templates = [name for name in TEMPLATES if any(series.template == name for one in results for series in one.series)]
-    figure = Figure(figsize=(4.2 * len(templates), 0.6 + 2.1 * len(results)), layout="constrained")
-    panels = figure.subplots(len(results), len(templates), squeeze=False)
+    columns: list[Any] = list(templates)
+    drawer: Any = draw_panel
+    title = "start()+join() of a no-op process, 8 ms between starts, median as a multiple of a bare fork"
+    if not columns:
+        columns = list(dict.fromkeys((figure.sheet, figure.what) for one in results for figure in one.figures))
+        drawer, title = draw_figure, ""
+    if not columns:
+        return
+    figure = Figure(figsize=(4.2 * len(columns), 0.6 + 2.1 * len(results)), layout="constrained")
+    panels = figure.subplots(len(results), len(columns), squeeze=False)
     for row, result in zip(panels, results, strict=True):
-        for panel, template in zip(row, templates, strict=True):
-            draw_panel(panel, result, template)
-    figure.suptitle("start()+join() of a no-op process, 8 ms between starts, median as a multiple of a bare fork")
+        for panel, column in zip(row, columns, strict=True):
+            drawer(panel, result, column)
+    figure.suptitle(title)
     figure.savefig(target, metadata={"Date": None} if target.suffix == ".svg" else None)
+
+
+def draw_figure(panel: Any, result: Result, column: tuple[str, str]) -> None:
+    sheet, what = column
+    shown = [f for f in reversed(result.figures) if (f.sheet, f.what) == column]
+    unit = f" {shown[0].unit}" if shown and shown[0].unit else ""
+    panel.set_title(f"{sheet}\n{what}, Python {result.machine['python']}", fontsize=9)
+    if not shown:
+        panel.text(0.5, 0.5, "not measured", ha="center", transform=panel.transAxes)
+        panel.set_axis_off()
+        return
+    names = [f.competitor for f in shown]
+    values = [f.value for f in shown]
+    bars = panel.barh(names, values, color=[COLOURS.get(name, OTHERS) for name in names])
+    panel.bar_label(bars, [f" {value:,.3g}{unit}" for value in values], fontsize=7)
+    panel.set_xlim(min(0.0, *values), max(1e-9, *values) * 1.35)
+    panel.tick_params(labelsize=8)
+    panel.spines[["top", "right"]].set_visible(False)
 
 
 def draw_panel(panel: Any, result: Result, template: str) -> None:
@@ -59,7 +86,7 @@ def draw_panel(panel: Any, result: Result, template: str) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("results", nargs="+", type=Path, help="JSON files that bench/start.py wrote")
+    parser.add_argument("results", nargs="+", type=Path, help="JSON files that one bench wrote")
     parser.add_argument("-o", "--output", type=Path, required=True, help="an .svg or .png file")
     options = parser.parse_args()
     if find_missing(["matplotlib"]):

@@ -1,4 +1,4 @@
-"""The program whose starts are timed: a script with imports, a function and a main guard, as programs have them.
+"""The program whose starts are timed: a script with imports, functions and a main guard, as programs have them.
 
 bench/rounds.py runs it, one process for each competitor, and says in the environment which one it is.
 It is kept small since a forkserver without a preloaded `__main__` runs it again in each child.
@@ -7,6 +7,7 @@ It is kept small since a forkserver without a preloaded `__main__` runs it again
 from __future__ import annotations
 
 import os
+import time
 
 for name in os.environ["BENCH_MODULES"].split():
     __import__(name)
@@ -16,7 +17,14 @@ def noop() -> None:
     """What the child does."""
 
 
+def tell(path: str) -> None:
+    """Another thing for a child to do: to say when its first line ran."""
+    now = time.perf_counter_ns()
+    with open(path, "w") as file:
+        file.write(str(now))
+
+
 if __name__ == "__main__":
     import worker
 
-    worker.serve(noop)
+    worker.serve(noop, tell)

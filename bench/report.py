@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from goals import Verdict, judge
 from machine import tell_machine
-from results import TEMPLATES, Result, Series
+from results import TEMPLATES, Figure, Result, Series
 from rich import box
 from rich.console import Console
 from rich.markup import escape
@@ -15,7 +15,6 @@ from rich.table import Table
 from rounds import MODES, PACE_NS
 
 OWN = "warmfork"
-NO_SPARES = "warmfork, no spares"
 NONE = "–"
 FRESH_MODES = {"first start": "first start()+join()", "whole program": "the whole program"}
 PASS = "pass"
@@ -23,11 +22,12 @@ PASS = "pass"
 
 @dataclass(frozen=True)
 class Sheet:
-    """A titled table of texts; the first column is left-aligned, the others right."""
+    """A titled table of texts; the first column is left-aligned, the others right. Remarks say what is missing, and why."""
 
     title: str
     columns: tuple[str, ...]
     rows: list[tuple[str, ...]]
+    remarks: list[str] = field(default_factory=list)
 
 
 def show_us(us: float | None) -> str:
@@ -42,15 +42,46 @@ def make_sheets(result: Result) -> list[Sheet]:
     verdicts = judge(result)
     sheets = [make_start_sheet(result, name, verdicts) for name in TEMPLATES]
     sheets.append(make_fresh_sheet(result))
+    sheets += [make_figure_sheet(result, name) for name in dict.fromkeys(figure.sheet for figure in result.figures)]
+    known = {*TEMPLATES, "first start", *(figure.sheet for figure in result.figures)}
+    for name in dict.fromkeys(gap.template for gap in result.gaps if gap.template not in known):
+        sheets.append(make_figure_sheet(result, name))
+    sheets.append(make_goal_sheet(verdicts))
+    return [sheet for sheet in sheets if sheet.rows or sheet.remarks]
+
+
+def list_remarks(result: Result, template: str) -> list[str]:
+    return [f"{gap.competitor or 'all'}: {gap.why}" for gap in result.gaps if gap.template == template]
+
+
+def make_goal_sheet(verdicts: list[Verdict]) -> Sheet:
     goals: list[tuple[str, ...]] = [(v.goal.what, v.measured_text(), v.goal.text(), v.word) for v in verdicts]
-    sheets.append(Sheet("Goals (forkserver: the stdlib's)", ("goal", "measured", "limit", "reached"), goals))
-    return [sheet for sheet in sheets if sheet.rows]
+    return Sheet("Goals (forkserver: the stdlib's)", ("goal", "measured", "limit", "reached"), goals)
+
+
+def make_figure_sheet(result: Result, name: str) -> Sheet:
+    """A row for each competitor, a column for each figure."""
+    figures = [figure for figure in result.figures if figure.sheet == name]
+    whats = list(dict.fromkeys(figure.what for figure in figures))
+    units = {figure.what: figure.unit for figure in figures}
+    rows: list[tuple[str, ...]] = []
+    for competitor in dict.fromkeys(figure.competitor for figure in figures):
+        found = [result.find_figure(name, what, competitor) for what in whats]
+        rows.append((competitor, *(show_figure(figure) for figure in found)))
+    columns = ("", *(f"{what}, {units[what]}" if units[what] else what for what in whats))
+    return Sheet(name, columns, rows, list_remarks(result, name))
+
+
+def show_figure(figure: Figure | None) -> str:
+    if figure is None:
+        return NONE
+    return f"{figure.value:,.0f}" if abs(figure.value) >= 100 else f"{figure.value:,.3g}"
 
 
 def make_start_sheet(result: Result, template: str, verdicts: list[Verdict]) -> Sheet:
     """A row for each competitor: paced and back to back side by side, ratios to the floor's medians."""
     paced, packed = MODES
-    goal = next((v for v in verdicts if v.goal.template == template), None)
+    goals = {v.goal.row: v for v in verdicts}
     rows: list[tuple[str, ...]] = []
     for one in sorted((s for s in result.series if (s.template, s.mode) == (template, paced)), key=rank):
         other = result.find(template, packed, one.competitor)
@@ -63,13 +94,17 @@ def make_start_sheet(result: Result, template: str, verdicts: list[Verdict]) -> 
                 show_us(other.median_us if other else None),
                 show_us(other.p99_us if other else None),
                 show_ratio(result, other),
-                f"≤ {goal.goal.limit:g} {goal.word}" if goal and one.competitor == NO_SPARES else "",
+                show_goal(goals.get((template, one.competitor))),
             )
         )
-    rows += [(gap.competitor, gap.why) for gap in result.gaps if gap.template == template]
     title = f"start()+join() of a no-op process, µs, template: {template}"
     idle = f"{PACE_NS // 1_000_000} ms apart"
-    return Sheet(title, ("", idle, "p99", "ratio", packed, "p99", "ratio", "goal"), rows)
+    columns = ("", idle, "p99", "ratio", packed, "p99", "ratio", "goal")
+    return Sheet(title, columns, rows, list_remarks(result, template))
+
+
+def show_goal(verdict: Verdict | None) -> str:
+    return f"≤ {verdict.goal.limit:g} {verdict.word}" if verdict else ""
 
 
 def rank(series: Series) -> tuple[bool, float]:
@@ -90,8 +125,7 @@ def make_fresh_sheet(result: Result) -> Sheet:
             rows.append((label, show_ms(one.median_us), show_ms(one.min_us), str(one.n)))
     for one in (s for s in result.series if s.mode == "import"):
         rows.append((f"import {one.competitor} adds", show_ms(one.median_us), NONE, str(one.n)))
-    rows += [(gap.competitor, gap.why) for gap in result.gaps if gap.template == "first start"]
-    return Sheet("A fresh program, ms", ("", "median", "least", "n"), rows)
+    return Sheet("A fresh program, ms", ("", "median", "least", "n"), rows, list_remarks(result, "first start"))
 
 
 def make_progress(console: Console) -> Progress:
@@ -100,27 +134,33 @@ def make_progress(console: Console) -> Progress:
     return Progress(*columns, console=console, transient=True, auto_refresh=False, disable=not console.is_terminal)
 
 
+def make_console() -> Console:
+    """Wide where nobody's terminal says how wide: a log keeps whole lines."""
+    console = Console()
+    return console if console.is_terminal else Console(width=120)
+
+
 def print_result(result: Result, console: Console) -> None:
     console.print(tell_machine(result.machine), style="dim", highlight=False)
     for sheet in make_sheets(result):
-        table = Table(
-            title=sheet.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1)
-        )
-        for number, column in enumerate(sheet.columns):
-            table.add_column(column, justify="right" if number else "left", no_wrap=True)
-        remarks = []
-        for row in sheet.rows:
-            if len(row) == 2:
-                remarks.append(f"{row[0] or 'all'}: {row[1]}")
-                continue
-            table.add_row(*map(escape, row), style=choose_style(row))
-        console.print()
-        if table.row_count:
-            console.print(table)
-        else:
-            console.print(sheet.title, style="bold")
-        for remark in remarks:
-            console.print(f"  not measured: {escape(remark)}", style="yellow", highlight=False)
+        print_sheet(sheet, console)
+
+
+def print_sheet(sheet: Sheet, console: Console) -> None:
+    table = Table(
+        title=sheet.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1)
+    )
+    for number, column in enumerate(sheet.columns):
+        table.add_column(column, justify="right" if number else "left", no_wrap=True)
+    for row in sheet.rows:
+        table.add_row(*map(escape, row), style=choose_style(row))
+    console.print()
+    if table.row_count:
+        console.print(table)
+    else:
+        console.print(sheet.title, style="bold")
+    for remark in sheet.remarks:
+        console.print(f"  not measured: {escape(remark)}", style="yellow", highlight=False)
 
 
 def choose_style(row: tuple[str, ...]) -> str:
@@ -130,16 +170,19 @@ def choose_style(row: tuple[str, ...]) -> str:
 
 
 def make_markdown(result: Result) -> str:
-    parts = [tell_machine(result.machine)]
-    for sheet in make_sheets(result):
-        lines = [f"**{sheet.title}**", ""]
+    parts = [tell_machine(result.machine), *map(make_markdown_sheet, make_sheets(result))]
+    return "\n\n".join(parts) + "\n"
+
+
+def make_markdown_sheet(sheet: Sheet) -> str:
+    lines = [f"**{sheet.title}**", ""]
+    if sheet.rows:
         lines.append("| " + " | ".join(sheet.columns) + " |")
         lines.append("|---" + "|---:" * (len(sheet.columns) - 1) + "|")
-        for row in sheet.rows:
-            cells = row if len(row) > 2 else (row[0], f"not measured: {row[1]}", *[""] * (len(sheet.columns) - 2))
-            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-        parts.append("\n".join(lines))
-    return "\n\n".join(parts) + "\n"
+        lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in sheet.rows]
+    if sheet.remarks:
+        lines += ["", *(f"* not measured: {remark}" for remark in sheet.remarks)]
+    return "\n".join(lines)
 
 
 def count_missed(result: Result) -> int:

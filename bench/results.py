@@ -11,11 +11,18 @@ from typing import Any
 BARE = "bare"
 NUMPY_PANDAS = "numpy+pandas"
 SKLEARN = "numpy+pandas+sklearn"
+HEAP = "500 MB"
+TORCH = "torch"
 TEMPLATES: dict[str, tuple[str, ...]] = {
     BARE: (),
     NUMPY_PANDAS: ("numpy", "pandas"),
     SKLEARN: ("numpy", "pandas", "sklearn"),
+    HEAP: ("heap",),
+    TORCH: ("torch",),
 }
+EXTRA = (TORCH,)
+"""Templates that nobody misses where they are not installed."""
+
 NOT_HERE = "not importable by this Python: install it"
 
 
@@ -33,10 +40,23 @@ class Series:
 
 
 @dataclass(frozen=True)
+class Figure:
+    """One number that is no series of times: a rate, a size, a ratio. Figures of one `sheet` become one table, with a row
+    for each competitor and a column for each `what`. The unit is "ms", "MB", "1/s", "x", "": what a reader wants."""
+
+    sheet: str
+    competitor: str
+    what: str
+    value: float
+    unit: str
+    n: int = 1  # measurements of which it is the median
+
+
+@dataclass(frozen=True)
 class Gap:
     """Something that was not measured, and why."""
 
-    template: str
+    template: str  # or the sheet
     competitor: str
     why: str
     failed: bool  # False: not installed here; True: it was tried and it did not work
@@ -44,15 +64,21 @@ class Gap:
 
 @dataclass
 class Result:
-    """One run of the benchmark on one interpreter."""
+    """One run of one benchmark, or of several, on one interpreter."""
 
     machine: dict[str, Any]
     series: list[Series] = field(default_factory=list)
     gaps: list[Gap] = field(default_factory=list)
+    figures: list[Figure] = field(default_factory=list)
+    benches: list[str] = field(default_factory=lambda: ["start"])
 
     def find(self, template: str, mode: str, competitor: str) -> Series | None:
         wanted = (template, mode, competitor)
         return next((s for s in self.series if (s.template, s.mode, s.competitor) == wanted), None)
+
+    def find_figure(self, sheet: str, what: str, competitor: str) -> Figure | None:
+        wanted = (sheet, what, competitor)
+        return next((f for f in self.figures if (f.sheet, f.what, f.competitor) == wanted), None)
 
     @property
     def version(self) -> tuple[int, int]:
@@ -64,8 +90,24 @@ class Result:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Result:
-        series = [Series(**one) for one in data["series"]]
-        return cls(data["machine"], series, [Gap(**one) for one in data["gaps"]])
+        return cls(
+            data["machine"],
+            [Series(**one) for one in data["series"]],
+            [Gap(**one) for one in data["gaps"]],
+            [Figure(**one) for one in data.get("figures", ())],
+            data.get("benches", ["start"]),
+        )
+
+
+def merge(results: Sequence[Result]) -> Result:
+    """All that was found, as if one run had found it."""
+    merged = Result(results[0].machine, benches=[])
+    for result in results:
+        merged.series += result.series
+        merged.gaps += result.gaps
+        merged.figures += result.figures
+        merged.benches += result.benches
+    return merged
 
 
 def summarise(template: str, mode: str, competitor: str, times_ns: Sequence[int]) -> Series:

@@ -93,8 +93,12 @@ class Worker:
         self.read_line()
 
     def make_starts(self, count: int, gap_ns: int) -> list[int]:
+        return self.do("join", count, gap_ns)
+
+    def do(self, job: str, *numbers: int) -> list[int]:
+        """Have it do a job (see worker.py), and give what it measured."""
         with suppress(BrokenPipeError):  # then read_line says why
-            print(count, gap_ns, file=self.process.stdin, flush=True)
+            print(job, *numbers, file=self.process.stdin, flush=True)
         return [int(word) for word in self.read_line().split()]
 
     def read_line(self) -> str:

@@ -13,16 +13,14 @@ from __future__ import annotations
 
 import argparse
 import functools
-import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-import picture
+from command import add_output_options, show
 from fresh import measure_first_starts, measure_imports
 from machine import describe_machine
-from report import count_missed, make_markdown, make_progress, print_result
-from results import NOT_HERE, TEMPLATES, Gap, Result
+from report import make_progress
+from results import EXTRA, HEAP, NOT_HERE, TEMPLATES, Gap, Result
 from rich.console import Console
 from rich.progress import Progress, TaskID
 from rounds import count_ticks, find_missing, measure
@@ -31,6 +29,9 @@ COMPETITORS = ("floor", "fork", "forkserver", "spawn")
 OWN = "warmfork"
 NO_SPARES = "warmfork, no spares"
 OPTIONAL = ("billiard", "loky")
+LARGE, LARGE_N = (HEAP,), 100
+"""Templates on which a start takes so long that this many have to do."""
+
 PARTS = ("starts", "first", "import")
 
 
@@ -46,10 +47,7 @@ def parse_options(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--only", action="append", choices=PARTS, help="only this part; may be repeated")
     add("--also", action="append", default=[], choices=OPTIONAL, help="one more competitor, if it is installed")
     add("--command", action="store_true", help="`python -c` programs instead of a script: no __main__ to be imported")
-    add("--json", type=Path, metavar="FILE", help="write the result there")
-    add("--markdown", action="store_true", help="print Markdown instead of tables for a terminal")
-    add("--picture", type=Path, metavar="FILE", help="draw the result there, an .svg or .png (needs matplotlib)")
-    add("--check", action="store_true", help="exit with 1 if a goal was measured and not reached")
+    add_output_options(parser)
     options = parser.parse_args(argv)
     if options.n < 1 or options.fresh < 1:
         parser.error("-n and --fresh have to be at least 1")
@@ -63,6 +61,10 @@ def run(options: argparse.Namespace, progress: Progress) -> Result:
     if OWN in competitors:
         competitors.append(NO_SPARES)
     templates = {name: TEMPLATES[name] for name in options.template or TEMPLATES}
+    if not options.template:
+        for name in EXTRA:
+            if find_missing(TEMPLATES[name]):
+                del templates[name]
     absent = [name for name in (OWN, *options.also) if name not in competitors]
     if "starts" in parts:
         total = count_ticks(len(competitors), options.n) * len(templates)
@@ -74,7 +76,7 @@ def run(options: argparse.Namespace, progress: Progress) -> Result:
                 name,
                 modules,
                 competitors,
-                n=options.n,
+                n=min(options.n, LARGE_N) if name in LARGE else options.n,
                 script=not options.command,
                 tick=functools.partial(tick, progress, task),
             )
@@ -96,20 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     errors = Console(stderr=True)
     with make_progress(errors) as progress:
         result = run(options, progress)
-    if options.markdown:
-        print(make_markdown(result), end="")
-    else:
-        print_result(result, Console())
-    if options.json:
-        options.json.write_text(json.dumps(result.to_json(), indent=1, ensure_ascii=False) + "\n")
-    if options.picture:
-        if find_missing(["matplotlib"]):
-            errors.print(picture.MISSING, style="yellow")
-        else:
-            picture.draw([result], options.picture)
-    if any(gap.failed for gap in result.gaps):
-        return 1
-    return 1 if options.check and count_missed(result) else 0
+    return show(result, options, errors)
 
 
 if __name__ == "__main__":

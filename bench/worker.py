@@ -1,4 +1,7 @@
-"""One competitor, on command: reads "COUNT GAP_NS" lines, makes that many starts, writes their times in ns.
+"""One competitor, on command: reads lines as "join COUNT GAP_NS", does that, answers each with a line of numbers.
+
+"join" makes that many starts and tells their times in ns. Any other word names a file in jobs/, whose run() gets this
+competitor's bed and the numbers that follow: what a bench measures besides is added there.
 
 Runs in a process of its own, so that the imports of one competitor do not weigh on another. The floor's process must
 have nothing but the template's own modules: multiprocessing is imported by those that need it, and nothing is
@@ -64,9 +67,8 @@ def get_context(competitor: str, modules: list[str]):  # type: ignore[no-untyped
     return context, "multiprocessing"
 
 
-def make_context_start(competitor: str, noop):  # type: ignore[no-untyped-def]
+def make_context_start(competitor: str, context, package: str, noop):  # type: ignore[no-untyped-def]
     """start() and join() of a Process, its construction included, as the competitor's context makes it."""
-    context, package = get_context(competitor, os.environ["BENCH_MODULES"].split())
     first = context.Process(target=prove)
     first.start()
     engine = type(first._popen).__module__
@@ -89,18 +91,41 @@ def make_context_start(competitor: str, noop):  # type: ignore[no-untyped-def]
     return start
 
 
-def serve(noop) -> None:  # type: ignore[no-untyped-def]
-    """Gets warm, says "ready", then answers each line on stdin with a line of times until stdin ends."""
-    competitor = os.environ["BENCH_COMPETITOR"]
-    start = make_floor() if competitor == "floor" else make_context_start(competitor, noop)
-    for _ in range(int(os.environ.get("BENCH_WARM_UP", WARM_UP))):
-        start()
-    print("ready", flush=True)
-    for line in sys.stdin:
-        count, gap_ns = (int(word) for word in line.split())
+class Bed:
+    """What a job has to work with."""
+
+    def __init__(self, noop, tell) -> None:  # type: ignore[no-untyped-def]
+        self.competitor = os.environ["BENCH_COMPETITOR"]
+        self.tell = tell  # a function of the program: what its first line says, and to which file
+        self.context = None
+        if self.competitor == "floor":
+            self.start = make_floor()
+            return
+        self.context, package = get_context(self.competitor, os.environ["BENCH_MODULES"].split())
+        self.start = make_context_start(self.competitor, self.context, package, noop)
+
+    def join(self, count: int, gap_ns: int) -> list[int]:
         times = []
         for _ in range(count):
             if gap_ns:
                 time.sleep(gap_ns / 1e9)
-            times.append(start())
-        print(*times, flush=True)
+            times.append(self.start())
+        return times
+
+
+def serve(noop, tell=None) -> None:  # type: ignore[no-untyped-def]
+    """Gets warm, says "ready", then answers each line on stdin with a line of numbers until stdin ends."""
+    bed = Bed(noop, tell)
+    for _ in range(int(os.environ.get("BENCH_WARM_UP", WARM_UP))):
+        bed.start()
+    print("ready", flush=True)
+    for line in sys.stdin:
+        job, *words = line.split()
+        numbers = [int(word) for word in words]
+        if job == "join":
+            found = bed.join(*numbers)
+        else:
+            from importlib import import_module
+
+            found = import_module(f"jobs.{job}").run(bed, *numbers)
+        print(*found, flush=True)
