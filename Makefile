@@ -7,13 +7,14 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help demo test test-pythons conformance bench lint clean
+.PHONY: help demo test test-pythons conformance faults bench lint clean
 
 help:
 	@echo "make demo          see it work"
 	@echo "make test          the tests and the quick part of conformance, on one Python"
 	@echo "make test-pythons  the tests of warmfork run and the start-up hook on every Python found, 3.11 to 3.15"
 	@echo "make conformance   CPython's own tests on every Python found"
+	@echo "make faults        everybody dies everywhere, on every Python found"
 	@echo "make bench         all that is measured, beside fork, spawn and the stdlib's forkserver; and the goals"
 	@echo "make lint          ruff and mypy"
 	@echo "make clean         remove the virtual environments and caches"
@@ -31,6 +32,9 @@ test-pythons: $(VENV)/made-test
 
 conformance: $(VENV)/made-test
 	$(RUN) -m tests.conformance
+
+faults: $(VENV)/made-test
+	$(RUN) -m tests.faults --python all
 
 bench: $(VENV)/made-bench
 	$(RUN) bench/all.py
