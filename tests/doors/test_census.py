@@ -53,7 +53,8 @@ def test_a_template_and_its_child_are_shown_with_who_asked_for_them(tmp_path):
         assert found == [program, tracker, shown, worker]
         for entry in found:
             assert 0 < entry["pss_mib"] <= entry["rss_mib"] and entry["age_s"] >= 0
-        assert worker["pss_mib"] < 0.9 * worker["rss_mib"], "it shares most of its memory with its template"
+            assert 0 < entry["uss_mib"] <= entry["pss_mib"] and entry["huge_mib"] >= 0
+        assert worker["shared_mib"] > worker["uss_mib"], "it shares most of its memory with its template"
         assert worker["age_s"] <= shown["age_s"] <= tracker["age_s"] <= program["age_s"]
 
 
@@ -259,17 +260,18 @@ def test_where_files_and_memory_of_others_can_not_be_read_titles_have_to_do(tmp_
         sign.wait()
         wait_until(lambda: "gen=1 [1 child]" in Path(f"/proc/{template.pid}/cmdline").read_text())
         monkeypatch.setattr(proc, "list_files", lambda pid: None)
-        monkeypatch.setattr(proc, "read_pss_kib", lambda pid: None)
+        monkeypatch.setattr(proc, "read_share", lambda pid: None)
         assert main(["ps", "--json"]) == 0
         found = pick(json.loads(capsys.readouterr().out), os.getpid())
         assert [entry["role"] for entry in found] == ["program", "tracker", "template", "child"]
         assert (found[2]["pid"], found[2]["name"], found[2]["generation"]) == (template.pid, "dim", 1)
         assert (found[3]["pid"], found[3]["template"], found[3]["parent"]) == (child.pid, template.pid, None)
-        assert {entry["pss_mib"] for entry in found} == {None}
+        sizes = ("pss_mib", "uss_mib", "shared_mib", "huge_mib")
+        assert {entry[size] for entry in found for size in sizes} == {None}
         assert found[2]["starts"] is None and found[2]["preload"] is None
         assert main(["ps"]) == 0
         (line,) = [line for line in capsys.readouterr().out.splitlines() if f" {template.pid} " in line]
-        assert re.search(rf"└─template +{template.pid} +{found[1]['pid']} +1 +\S+ +[\d.]+M +- +- dim", line)
+        assert re.search(rf"└─template +{template.pid} +{found[1]['pid']} +1 +\S+ +[\d.]+M +- +- +- dim", line)
 
 
 def test_processes_that_come_and_go_meanwhile_are_no_error():

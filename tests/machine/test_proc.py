@@ -60,9 +60,35 @@ def test_a_pidfd_says_whom_it_names_and_minus_1_when_that_one_is_dead(other):
         os.close(pidfd)
 
 
-def test_the_proportional_set_size_is_no_more_than_what_is_resident():
+def test_what_a_process_has_for_itself_and_what_it_shares_are_together_what_is_resident():
     resident = proc.read_field("/proc/self/status", b"VmRSS:")
-    assert 0 < proc.read_pss_kib(os.getpid()) <= resident * 1.1
+    share = proc.read_share(os.getpid())
+    assert 0 < share.uss <= share.pss <= resident * 1.1
+    assert share.pss <= share.uss + share.shared
+    assert 0.9 * resident <= share.uss + share.shared <= 1.1 * resident
+
+
+def test_memory_that_a_fork_left_shared_is_shared_until_one_writes_to_it(memory):
+    size = 32 << 20
+    block = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE)
+    block.write(b"x" * size)
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(writer)
+        os.read(reader, 1)
+        os._exit(0)
+    os.close(reader)
+    try:
+        alone = proc.read_share(pid)
+        assert alone.shared > size // 1024 > 2 * alone.uss
+        block.seek(0)
+        block.write(b"y" * size)  # the copy is ours, and the old pages are now the child's alone
+        assert proc.read_share(pid).uss > size // 1024
+    finally:
+        os.close(writer)
+        os.waitpid(pid, 0)
+        block.close()
 
 
 def test_a_process_that_is_gone_shows_nothing(other):
@@ -71,14 +97,14 @@ def test_a_process_that_is_gone_shows_nothing(other):
     assert proc.list_files(other.pid) is None
     assert proc.map_file(other.pid, 0, 1) is None
     assert proc.read_pidfd(other.pid, 0) is None
-    assert proc.read_pss_kib(other.pid) is None
+    assert proc.read_share(other.pid) is None
 
 
 def test_a_zombie_shows_nothing(other):
     other.kill()
     os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOWAIT)
     assert not proc.list_files(other.pid)
-    assert proc.read_pss_kib(other.pid) is None
+    assert proc.read_share(other.pid) is None
 
 
 def test_a_field_that_is_not_there_is_none():

@@ -101,6 +101,7 @@ def prepare(
         notes = preload.load_all(spec, board)
         kept = tuple(fd for fd in fds.list_fds() if fd not in own)
         seal.seal(spec, notes, folder, log)
+        blocks = seal.collapse(spec, notes)
     except preload.Failure as failure:
         refuse(control, client, messages.PreloadFailed(failure.module, failure.cause[:4000], failure.traceback))
     except seal.Unsafe as unsafe:
@@ -108,6 +109,7 @@ def prepare(
     os.close(log)
     os.close(folder)
     made = server.Server(spec, board, generation, control, kept)
+    made.idle.blocks = blocks
     made.notes = tuple(note[:2000] for note in notes.notes)
     if client is not None:
         made.adopt(fds.adopt_socket(client[0]), client[1], client[2])

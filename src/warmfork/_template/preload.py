@@ -32,6 +32,7 @@ class Notes:
         self.notes: list[str] = []
         self.report: list[str] = []
         self.threads = count_threads()
+        self.began = perf_counter()
 
 
 def load_all(spec: Spec, board: Board) -> Notes:

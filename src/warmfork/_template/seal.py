@@ -7,13 +7,14 @@ import os
 import sys
 
 from warmfork._child import ending
-from warmfork._machine import fds, signals, state
+from warmfork._machine import fds, memory, signals, state
 from warmfork._template import preload
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from warmfork._template.collapse import Blocks
     from warmfork._words.spec import Spec
 
 
@@ -35,11 +36,26 @@ def seal(spec: Spec, notes: preload.Notes, folder: int, log: int) -> None:
     os.dup2(log, 1)
     os.dup2(log, 2)
     if spec.preload:
-        ending.prepare_helper()
+        if "helper" not in spec.without:
+            ending.prepare_helper()
         gc.collect()
-    gc.freeze()
+    if "freeze" not in spec.without:
+        gc.freeze()
     if spec.audit == "refuse" and findings:
         raise Unsafe(tuple(findings))
+
+
+WORTH_KIB = 40 << 10
+"""Resident memory from which "auto" looks for heaps at all: a bare template has no block, and takes 10 to 14 MiB."""
+
+
+def collapse(spec: Spec, notes: preload.Notes) -> Blocks | None:
+    """Have the heaps on huge pages, where that pays. Gives what is left for idle times."""
+    if spec.huge_pages == "off" or (spec.huge_pages == "auto" and memory.get_resident_kib() < WORTH_KIB):
+        return None
+    from warmfork._template.collapse import begin
+
+    return begin(spec, notes)
 
 
 def take_census(spec: Spec, notes: preload.Notes) -> list[str]:

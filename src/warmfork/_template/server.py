@@ -6,31 +6,26 @@ in a child, with its birth, or when no client is left.
 
 from __future__ import annotations
 
-import gc
 import os
 from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, epoll
 from time import monotonic, monotonic_ns
 
-from warmfork._child import ending
 from warmfork._child.birth import Birth
 from warmfork._machine import fds, signals, state, titles
 from warmfork._template import seal, spares
 from warmfork._template.clients import Client
 from warmfork._template.forking import fork_child
+from warmfork._template.idle import Idle
 from warmfork._template.spares import Traffic
 from warmfork._words import board as board_
 from warmfork._words import messages, protocol, wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from warmfork._words.board import Board
     from warmfork._words.spec import Spec
-
-TITLE_DELAY = 0.01
-"""Seconds until the title shows a new number of children. What a template does right after a fork costs the child: both
-write to pages that they share, and wait for each other."""
 
 EAGAIN = 11
 SPARE = messages.Spawn(0, 1, "spare")
@@ -63,9 +58,7 @@ class Server:
         self.latest = 0  # the child that was started last
         self.busy = 0.0  # when a child last started or died, by monotonic()
         self.titled = -1
-        self.rehearsed = False
-        self.rehearsal: Iterator[int] | None = None
-        self.touches: list[Callable[[], int]] = []
+        self.idle = Idle(self)
         self.born: Birth | None = None
         self.poller = epoll()
         self.handlers: dict[int, Callable[[int], None]] = {}
@@ -87,8 +80,10 @@ class Server:
                     handler(what)
                 if self.born is not None:
                     return self.born
-            if not events and self.use_idle_time():
-                return self.born
+            if not events:
+                self.idle.use()
+                if self.born is not None:
+                    return self.born
             if self.condemned:
                 self.execute()
             adopted = adopted or bool(self.clients)
@@ -97,68 +92,11 @@ class Server:
 
     def plan(self) -> float | None:
         """Give the seconds until there is something to do that nobody asks for, or None."""
-        due = None
+        due = self.idle.get_due()
         if self.condemned:
-            due = min(self.condemned.values())
-        if self.is_rehearsal_due() or self.find_lacking() is not None:
-            due = self.get_idle_from() if due is None else min(due, self.get_idle_from())
-        if self.titled != len(self.children):
-            due = self.busy + TITLE_DELAY if due is None else min(due, self.busy + TITLE_DELAY)
+            kill = min(self.condemned.values())
+            due = kill if due is None else min(due, kill)
         return None if due is None else max(0.0, due - monotonic())
-
-    def get_idle_from(self) -> float:
-        """Give the time from which we may do as we like. A template that forks neither answers nor reaps meanwhile, so
-        not before the child that was started last is dead, unless it lives for longer than most; and then not at once,
-        since a program that waited for it is about to start the next."""
-        return self.busy + (spares.PATIENCE if self.latest in self.children else spares.REFILL_IDLE)
-
-    def is_rehearsal_due(self) -> bool:
-        """Once, when nobody wants anything, and a round at a time: a request or a death comes first. Not for the first
-        child, which would have to share the processor with it; it may be the only one."""
-        return not self.rehearsed and self.starts > 1
-
-    def find_lacking(self) -> Client | None:
-        """Give a client that is to have one more spare."""
-        for client in self.clients:
-            if client.channel is not None and client.traffic.lacks():
-                return client
-        return None
-
-    def use_idle_time(self) -> bool:
-        """Rehearse, fork a spare, or show how many children there are. True in the spare."""
-        if self.titled != len(self.children) and monotonic() >= self.busy + TITLE_DELAY:
-            self.show_title()
-        if self.is_rehearsal_due():
-            self.rehearse()
-            return False
-        client = self.find_lacking()
-        if client is None or monotonic() < self.get_idle_from():
-            return False
-        if spares.is_memory_scarce():
-            client.traffic.target = 0
-            return False
-        self.fork(client, SPARE)
-        return self.born is not None
-
-    def rehearse(self) -> None:
-        """Make the next births faster."""
-        from warmfork._template import pretouch
-        from warmfork._template.rehearsal import rehearse
-
-        if self.rehearsal is None:
-            if not self.spec.preload:
-                # A bare template is sealed without this, to be there sooner.
-                gc.unfreeze()
-                gc.collect()
-                ending.prepare_helper()
-            self.rehearsal = rehearse(self.spec, self.board, self.base)
-        if next(self.rehearsal, None) is None:
-            self.rehearsal = None
-            self.rehearsed = True
-            if self.policy != spares.NONE:
-                self.touches = pretouch.learn(lambda: next(rehearse(self.spec, self.board, self.base)))
-            self.titled = -1  # the loop shows the title again before it waits
-            gc.freeze()
 
     def watch(self, fd: int, handler: Callable[[int], None], events: int = EPOLLIN) -> None:
         """Call this handler when something happens on this fd."""
@@ -174,9 +112,13 @@ class Server:
     def show_title(self) -> None:
         """Say in the title how many children there are."""
         self.titled = len(self.children)
-        count = self.titled - sum(len(client.traffic.spares) for client in self.clients)
+        count = self.count_started()
         plural = "child" if count == 1 else "children"
         titles.set_title(f"warmfork: template {self.spec.name} gen={self.generation} [{count} {plural}]")
+
+    def count_started(self) -> int:
+        """Count the children that live and are no spares."""
+        return len(self.children) - sum(len(client.traffic.spares) for client in self.clients)
 
     # -- clients
 
@@ -321,7 +263,7 @@ class Server:
             if wanted is SPARE:
                 self.born.client = client.pid
                 titles.set_title(f"warmfork: spare {self.spec.name}")
-                for touch in self.touches:
+                for touch in self.idle.touches:
                     touch()
                 if self.policy == spares.AUTO:
                     self.born.life = spares.LIFE
@@ -340,6 +282,10 @@ class Server:
             client.traffic.spares.add(pid)
         else:
             self.note_started(pid)
+
+    def fork_spare(self, client: Client) -> None:
+        """Fork a child ahead for this client."""
+        self.fork(client, SPARE)
 
     def refuse(self, client: Client, wanted: messages.Spawn, errno: int, step: str) -> None:
         """The kernel gave no child. A spare is then not tried for again before the client's next start (M25)."""

@@ -19,6 +19,8 @@ class Spec(Message, tag=60):
     policies: tuple[str, ...]  # what to do when the item at the same place fails: see POLICIES
     audit: str  # "refuse", "warn" or "off"
     spares: int  # how many to have ready, or -1 to learn it from the traffic
+    huge_pages: str  # see HUGE_PAGES
+    without: tuple[str, ...]  # techniques that are switched off: of TECHNIQUES
     entry: str  # what its children will mostly be started with: rehearsed, so that they find it warm
     loader: str  # "module:function" called with `loader_arguments` before all else, or ""
     loader_arguments: tuple[str, ...]
@@ -32,6 +34,16 @@ class Spec(Message, tag=60):
 POLICIES = ("raise", "fail", "warn", "ignore")
 """raise: no template, PreloadError. fail: that, and the traceback on the template's stderr, as multiprocessing's
 on_error="fail" promises. warn: an ImportWarning in the template, a line in the client's log. ignore: the line only."""
+
+
+HUGE_PAGES = ("auto", "on", "off", "malloc")
+"""auto: heaps are collapsed where it pays, in idle time what would take long. on: all of them, at the seal. off: none.
+malloc: the template has glibc's allocator, told to ask for huge pages, in place of Python's."""
+
+TECHNIQUES = ("spares", "helper", "pretouch", "rehearsal", "huge_pages", "freeze")
+"""What makes starts fast and memory shared, and can be switched off: children forked ahead; the helper that takes over a
+dead child's memory; the pages of a birth given to spares; births rehearsed in the template; heaps collapsed to huge
+pages; objects of the template kept from the garbage collector."""
 
 
 def identify(spec: Spec) -> tuple[object, ...]:

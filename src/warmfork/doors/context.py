@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from multiprocessing import context, process
 
-from warmfork.doors.options import START_TIMEOUT, check_choice, check_policies, check_preload, read_spares
+from warmfork.doors.options import START_TIMEOUT, check_choice, check_policies, check_preload, read_techniques
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -106,7 +106,9 @@ def get_context(
     name: str | None = None,
     on_preload_error: str = "raise",
     audit: str = "warn",
-    spares: str | int = "auto",
+    spares: str | int | None = None,
+    huge_pages: str | bool | None = None,
+    without: Iterable[str] | None = None,
     start_timeout: float | None = START_TIMEOUT,
 ) -> Context:
     """Give a multiprocessing context with a template of its own.
@@ -120,9 +122,17 @@ def get_context(
         on_preload_error: "raise" (PreloadError at the first start) or "warn" (logged, and the children do without).
         audit: what to do about threads and other things that a fork does not survive, where the preload left some:
             "warn" logs them, "refuse" raises AuditError, "off" does not look.
-        spares: children forked ahead, so that a start need not wait for a fork: "auto" learns from your traffic (none for
-            a program that starts one process), a number, or 0.
+        spares: children forked ahead, so that a start need not wait for a fork: "auto" (the default) learns from your
+            traffic (none for a program that starts one process), a number, or 0.
+        huge_pages: "auto" (the default) has the template's heaps collapsed to huge pages where that pays, so that large
+            ones are forked faster; True: all of them before the first child; False; or "malloc": the template has
+            glibc's allocator in place of Python's, on huge pages (for heaps of hundreds of MB: allocation-heavy code
+            is 20 to 35 % slower in it, and in its children).
+        without: techniques to do without, of "spares", "helper", "pretouch", "rehearsal", "huge_pages", "freeze".
         start_timeout: seconds that preloading may take.
+
+    `spares`, `huge_pages` and `without`, where they are not given, are taken from WARMFORK_SPARES, WARMFORK_HUGE_PAGES
+    and WARMFORK_WITHOUT (comma-separated).
 
     Raises UnsupportedPlatform where warmfork can't work.
     """
@@ -132,10 +142,11 @@ def get_context(
     platform.check()
     items = check_preload(preload)
     check_policies(on_preload_error, audit)
+    techniques = read_techniques(spares, huge_pages, without)
     resources.take_over()
     # The first part of what Prepared.describe() gives: it is made at the first start. A script that calls this is run
     # in its own template too, where nothing is started.
-    return Context((items, name, on_preload_error, audit, read_spares(spares), start_timeout, False))
+    return Context((items, name, on_preload_error, audit, techniques, start_timeout, False))
 
 
 _contexts: dict[tuple[Any, ...], Context] = {}

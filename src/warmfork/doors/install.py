@@ -31,6 +31,8 @@ def install(
     on_preload_error: str | None = None,
     audit: str | None = None,
     spares: str | int | None = None,
+    huge_pages: str | bool | None = None,
+    without: Iterable[str] | None = None,
     start_timeout: float | None = None,
 ) -> None:
     """Put warmfork in the place of multiprocessing's "forkserver".
@@ -40,8 +42,8 @@ def install(
     the processes that it starts with them. Calling it again changes the options.
 
     Args: as for get_context(). What is not given is taken from WARMFORK_PRELOAD (comma-separated), WARMFORK_NAME,
-        WARMFORK_ON_PRELOAD_ERROR, WARMFORK_AUDIT, WARMFORK_SPARES and WARMFORK_START_TIMEOUT. What libraries ask for by
-        set_forkserver_preload() is logged where it fails, and stops nothing.
+        WARMFORK_ON_PRELOAD_ERROR, WARMFORK_AUDIT, WARMFORK_START_TIMEOUT, and from the variables of get_context(). What
+        libraries ask for by set_forkserver_preload() is logged where it fails, and stops nothing.
 
     Raises UnsupportedPlatform where warmfork can't work; the stdlib's forkserver stays then.
     """
@@ -52,7 +54,7 @@ def install(
         # A script that installs is run in its own template: nothing is started there, so nothing need be loaded.
         adopt_installed()
         return
-    from warmfork.doors.options import START_TIMEOUT
+    from warmfork.doors.options import START_TIMEOUT, read_techniques
     from warmfork.doors.prepared import make_prepared
 
     items = tuple(preload) or read_preload()
@@ -64,7 +66,7 @@ def install(
         name or os.environ.get("WARMFORK_NAME"),
         on_preload_error or os.environ.get("WARMFORK_ON_PRELOAD_ERROR") or "raise",
         audit or os.environ.get("WARMFORK_AUDIT") or "warn",
-        read_spares_variable() if spares is None else spares,
+        read_techniques(spares, huge_pages, without),
         timeout,
     )
     if peek_installed() is not None and installed is not None:
@@ -79,12 +81,6 @@ def install(
 def read_preload() -> tuple[str, ...]:
     """Read WARMFORK_PRELOAD."""
     return tuple(filter(None, (item.strip() for item in os.environ.get("WARMFORK_PRELOAD", "").split(","))))
-
-
-def read_spares_variable() -> str | int:
-    """Read WARMFORK_SPARES."""
-    text = os.environ.get("WARMFORK_SPARES") or "auto"
-    return int(text) if text.isdigit() else text
 
 
 def uninstall() -> None:

@@ -18,7 +18,7 @@ from warmfork._words.errors import AuditError, PreloadError, StartError
 from warmfork._words.spec import Spec, identify
 from warmfork.doors import resources
 from warmfork.doors.main_module import describe_main
-from warmfork.doors.options import check_policies, check_preload, flush_streams, read_spares
+from warmfork.doors.options import check_policies, check_preload, flush_streams
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Prepared:
         name: str | None,
         on_preload_error: str,
         audit: str,
-        spares: int,
+        techniques: tuple[int, str, tuple[str, ...]],
         start_timeout: float | None,
         installed: bool = False,
     ) -> None:
@@ -55,7 +55,7 @@ class Prepared:
         self.name = name
         self.on_preload_error = on_preload_error
         self.audit = audit
-        self.spares = spares
+        self.techniques = techniques  # as options.read_techniques() gives them
         self.start_timeout = start_timeout
         self.installed = installed
         self.asked: tuple[str, ...] = ()  # by set_forkserver_preload()
@@ -71,7 +71,7 @@ class Prepared:
             self.name,
             self.on_preload_error,
             self.audit,
-            self.spares,
+            self.techniques,
             self.start_timeout,
             self.installed,
             self.asked,
@@ -116,7 +116,9 @@ class Prepared:
                 preload=self.preload + self.asked,
                 policies=(self.on_preload_error,) * len(self.preload) + (self.asked_policy,) * len(self.asked),
                 audit=self.audit,
-                spares=self.spares,
+                spares=self.techniques[0],
+                huge_pages=self.techniques[1],
+                without=self.techniques[2],
                 entry=ENTRY,
                 loader=LOADER,
                 loader_arguments=(kind, value, "installed" if self.installed else ""),
@@ -192,7 +194,7 @@ def make_prepared(
     name: str | None,
     on_preload_error: str,
     audit: str,
-    spares: str | int,
+    techniques: tuple[int, str, tuple[str, ...]],
     start_timeout: float | None,
 ) -> Prepared:
     """Check the options of install(), and have names tracked by our tracker from here on."""
@@ -200,7 +202,7 @@ def make_prepared(
     items = check_preload(preload)
     check_policies(on_preload_error, audit)
     resources.take_over()
-    return Prepared(items, name, on_preload_error, audit, read_spares(spares), start_timeout, installed=True)
+    return Prepared(items, name, on_preload_error, audit, techniques, start_timeout, installed=True)
 
 
 def get_sys_path() -> list[str]:

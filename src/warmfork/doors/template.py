@@ -13,7 +13,7 @@ from warmfork._machine import fds, platform, state
 from warmfork._words.errors import WarmforkError
 from warmfork._words.spec import Spec
 from warmfork.doors import startup
-from warmfork.doors.options import START_TIMEOUT, check_policies, check_preload, flush_streams, read_spares
+from warmfork.doors.options import START_TIMEOUT, check_policies, check_preload, flush_streams, read_techniques
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,9 +43,17 @@ class Template:
         on_preload_error: "raise" (PreloadError at the first start) or "warn" (logged, and the children do without).
         audit: what to do about threads and other things that a fork does not survive, where the preload left some:
             "warn" logs them, "refuse" raises AuditError, "off" does not look.
-        spares: children forked ahead, so that a start need not wait for a fork: "auto" learns from your traffic (none for
-            a program that starts one process), a number, or 0.
+        spares: children forked ahead, so that a start need not wait for a fork: "auto" (the default) learns from your
+            traffic (none for a program that starts one process), a number, or 0.
+        huge_pages: "auto" (the default) has the template's heaps collapsed to huge pages where that pays, so that large
+            ones are forked faster; True: all of them before the first child; False; or "malloc": the template has
+            glibc's allocator in place of Python's, on huge pages (for heaps of hundreds of MB: allocation-heavy code
+            is 20 to 35 % slower in it, and in its children).
+        without: techniques to do without, of "spares", "helper", "pretouch", "rehearsal", "huge_pages", "freeze".
         start_timeout: seconds that preloading may take.
+
+    `spares`, `huge_pages` and `without`, where they are not given, are taken from WARMFORK_SPARES, WARMFORK_HUGE_PAGES
+    and WARMFORK_WITHOUT (comma-separated).
 
     The template is started by the first `start()` or by `wait_ready()`, and ends with `stop()`, with the `with` block,
     or with this program.
@@ -58,7 +66,9 @@ class Template:
         name: str | None = None,
         on_preload_error: str = "raise",
         audit: str = "warn",
-        spares: str | int = "auto",
+        spares: str | int | None = None,
+        huge_pages: str | bool | None = None,
+        without: Iterable[str] | None = None,
         start_timeout: float | None = START_TIMEOUT,
     ) -> None:
         platform.check()
@@ -66,7 +76,7 @@ class Template:
         self.preload = check_preload(preload)
         check_policies(on_preload_error, audit)
         self._policies = on_preload_error, audit
-        self._spares = read_spares(spares)
+        self._techniques = read_techniques(spares, huge_pages, without)
         self._timeout = start_timeout
         self._spec: Spec | None = None
         self._children: list[Child] = []
@@ -219,7 +229,9 @@ class Template:
                 preload=self.preload,
                 policies=(on_preload_error,) * len(self.preload),
                 audit=audit,
-                spares=self._spares,
+                spares=self._techniques[0],
+                huge_pages=self._techniques[1],
+                without=self._techniques[2],
                 entry=ENTRY,
                 loader="warmfork.doors.startup:watch_names",
                 loader_arguments=(),

@@ -46,6 +46,9 @@ class Entry:
     age_s: float | None = None
     rss_mib: float | None = None
     pss_mib: float | None = None
+    uss_mib: float | None = None
+    shared_mib: float | None = None
+    huge_mib: float | None = None
     starts: int | None = None
     preload: list[dict[str, Any]] | None = None
     below: list[Entry] = field(default_factory=list)
@@ -247,8 +250,10 @@ class Census:
         entry.age_s = round(max(0.0, age), 3) if age is not None else None
         if info["memory_info"] is not None and entry.state != "zombie":
             entry.rss_mib = round(info["memory_info"].rss / 2**20, 2)
-        pss = proc.read_pss_kib(entry.pid)
-        entry.pss_mib = round(pss / 1024, 2) if pss is not None else None
+        share = proc.read_share(entry.pid)
+        if share is not None:
+            entry.pss_mib, entry.uss_mib = round(share.pss / 1024, 2), round(share.uss / 1024, 2)
+            entry.shared_mib, entry.huge_mib = round(share.shared / 1024, 2), round(share.huge / 1024, 2)
         self.entries[entry.pid] = entry
 
 

@@ -19,9 +19,10 @@ USAGE = """\
 usage: warmfork ps [--json] [--all]
 
 Shows your programs that use warmfork, each as a tree: its tracker, its templates, their children, and the children of
-those. PARENT is the process that asked for a child; its parent in the kernel's eyes is the template. RSS counts memory
-that a child shares with its template as its own, PSS shares it out among those that share it; M is MiB. A second table
-shows what each template has preloaded, and what that cost.
+those. PARENT is the process that asked for a child; its parent in the kernel's eyes is the template. RSS is resident
+memory. USS is what of it a process has for itself, and would be free without it; the rest it shares, a child with its
+template and its siblings. PSS is its own and its part of what is shared: added up, they are what all take together. M
+is MiB. A second table shows what each template has preloaded, and what that cost.
 
   --json   a list of objects instead, one for each process, in the order of the table
   --all    also the templates that have ended and left no child; those that did leave some are always shown
@@ -41,7 +42,11 @@ The fields of --json; null is what can't be known or does not apply:
   generation  a template's serial number, 2 where it died once and was brought up again; its children carry it
   age_s       seconds since it was started
   rss_mib     resident memory
-  pss_mib     the same, shared memory shared out; null where the kernel does not let you read it
+  uss_mib     of that, what nobody else has mapped; this and what follows are null where the kernel does not let you
+              read it
+  shared_mib  of that, what others have mapped too: for a child, its template and siblings
+  pss_mib     uss_mib, and what is shared divided by the number of those who share it
+  huge_mib    of rss_mib, what is in huge pages
   starts      a template's: how many children it has started
   preload     a template's: what it has loaded, in order, as objects with "item", "ms" and "mib"
 
@@ -91,7 +96,7 @@ def show_tables(found: list[tuple[Entry, int]]) -> None:
         sys.stdout.reconfigure(errors="replace")
     console = Console(highlight=False)
     corner = "`-" if console.options.ascii_only else "└─"
-    tree = make_table("ROLE", "TITLE", numbers=("PID", "PARENT", "GEN", "AGE", "RSS", "PSS", "STARTS"))
+    tree = make_table("ROLE", "TITLE", numbers=("PID", "PARENT", "GEN", "AGE", "RSS", "USS", "PSS", "STARTS"))
     for entry, depth in found:
         role = f"{'  ' * (depth - 1)}{corner}{entry.role}" if depth else entry.role
         tree.add_row(
@@ -101,6 +106,7 @@ def show_tables(found: list[tuple[Entry, int]]) -> None:
             show_number(entry.generation),
             show_age(entry.age_s),
             show_size(entry.rss_mib),
+            show_size(entry.uss_mib),
             show_size(entry.pss_mib),
             show_number(entry.starts) if entry.role == "template" else "",
             name_entry(entry),

@@ -1,0 +1,61 @@
+"""What a template does when nobody wants anything of it, and what of that can be switched off."""
+
+from __future__ import annotations
+
+import gc
+from types import SimpleNamespace
+
+import pytest
+
+from warmfork._child import ending
+from warmfork._template import pretouch, rehearsal, spares
+from warmfork._template.idle import Idle
+
+
+@pytest.fixture
+def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the idle template did, in order."""
+    seen: list[str] = []
+
+    def note(what: str, given: object = None):  # type: ignore[no-untyped-def]
+        return lambda *_: (seen.append(what), given)[1]
+
+    monkeypatch.setattr(rehearsal, "rehearse", note("rehearsal", iter([0])))
+    monkeypatch.setattr(pretouch, "learn", note("pretouch", []))
+    monkeypatch.setattr(ending, "prepare_helper", note("helper"))
+    for name in ("collect", "freeze", "unfreeze"):
+        monkeypatch.setattr(gc, name, note(name))
+    return seen
+
+
+def make_idle(without: tuple[str, ...] = (), preload: tuple[str, ...] = (), policy: int = spares.AUTO) -> Idle:
+    spec = SimpleNamespace(without=without, preload=preload)
+    return Idle(SimpleNamespace(spec=spec, board=None, base=(), policy=policy))
+
+
+def warm(idle: Idle) -> None:
+    while not idle.warmed:
+        idle.warm()
+
+
+def test_a_bare_template_collects_rehearses_learns_and_freezes(done):
+    warm(make_idle())
+    assert done == ["unfreeze", "collect", "helper", "rehearsal", "pretouch", "freeze"]
+
+
+def test_a_template_with_a_preload_was_collected_at_the_seal(done):
+    warm(make_idle(preload=("numpy",)))
+    assert done == ["rehearsal", "pretouch", "freeze"]
+
+
+def test_a_template_without_spares_learns_nothing_for_them(done):
+    warm(make_idle(policy=spares.NONE))
+    assert "pretouch" not in done
+
+
+@pytest.mark.parametrize("name", ["helper", "rehearsal", "pretouch", "freeze"])
+def test_what_is_switched_off_is_not_done_and_all_else_is(name, done):
+    warm(make_idle(without=(name,)))
+    assert done == [
+        what for what in ("unfreeze", "collect", "helper", "rehearsal", "pretouch", "freeze") if what != name
+    ]
