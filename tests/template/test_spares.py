@@ -36,7 +36,16 @@ def have_a_spare(template: warmfork.Template) -> psutil.Process:
             template.start(os.getpid).result(10)
         return list_spares(template)
 
-    return wait_until(look, 20.0, "a spare")[0]
+    spare = wait_until(look, 20.0, "a spare")[0]
+    channel = template._get_channel(20.0)
+
+    def has_arrived() -> bool:
+        """The template tells us of it a moment after it forked it."""
+        channel.catch_up()
+        return any(answer.record.pid == spare.pid for answer in channel.children.spares)
+
+    wait_until(has_arrived, 20.0, "word of the spare")
+    return spare
 
 
 def test_a_program_that_starts_one_process_gets_no_spare():
