@@ -7,7 +7,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help demo test test-pythons conformance faults bench lint clean
+.PHONY: help demo test test-pythons conformance faults soak bench lint clean
 
 help:
 	@echo "make demo          see it work"
@@ -15,6 +15,7 @@ help:
 	@echo "make test-pythons  the tests of warmfork run and the start-up hook on every Python found, 3.11 to 3.15"
 	@echo "make conformance   CPython's own tests on every Python found"
 	@echo "make faults        everybody dies everywhere, on every Python found"
+	@echo "make soak          a quarter of an hour of random deaths, and every answer checked"
 	@echo "make bench         all that is measured, beside fork, spawn and the stdlib's forkserver; and the goals"
 	@echo "make lint          ruff and mypy"
 	@echo "make clean         remove the virtual environments and caches"
@@ -35,6 +36,9 @@ conformance: $(VENV)/made-test
 
 faults: $(VENV)/made-test
 	$(RUN) -m tests.faults --python all
+
+soak: $(VENV)/made-test
+	$(RUN) -m tests.faults.soak
 
 bench: $(VENV)/made-bench
 	$(RUN) bench/all.py

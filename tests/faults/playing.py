@@ -267,7 +267,7 @@ class Play:
         ended = stage.expect("ended", name="next")
         if ended["code"]:
             self.fault(f"the next start ended with {ended['code']}")
-        if self.cell.when != cells.SOONEST:
+        if self.cell.when != cells.SOONEST and self.cell.who != cells.SPARE:  # spares come and go, and have fds
             stage.tell_program("count")
             grown = stage.expect("counted")["grown"]
             if grown > 0:

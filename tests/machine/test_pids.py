@@ -175,3 +175,12 @@ def test_a_subreaper_becomes_the_parent_of_orphans():
         return os.waitpid(int(orphan), 0) == (int(orphan), 0)
 
     assert run_forked(adopt)
+
+
+def test_a_zombie_is_not_reaped_until_somebody_has_reaped_it():
+    """M4: the pidfd of a zombie is readable; that it is reaped, and that the kernel knows its status, comes after."""
+    pid, pidfd = leave_zombie(lambda: os._exit(0))
+    assert not pids.wait_reaped(pidfd, 0.05)
+    os.waitpid(pid, 0)
+    assert KERNEL < (6, 15) or pids.wait_reaped(pidfd, 5)
+    os.close(pidfd)

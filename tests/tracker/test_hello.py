@@ -81,3 +81,18 @@ def test_a_spec_that_cannot_be_read_or_is_none_is_refused(client, me, tmp_path: 
         assert isinstance(answer, messages.Refused)
         assert answer.why.startswith("no spec: ")
         os.close(spec)
+
+
+def test_a_template_that_dies_right_after_its_fork_has_a_board_that_can_be_read(monkeypatch: pytest.MonkeyPatch):
+    """It used to size its board itself; a tracker that read the board of one that had not died of it."""
+    from warmfork._tracker import main
+    from warmfork._words import board
+
+    monkeypatch.setattr(main.os, "fork", lambda: 1)  # never a process: what was made before the fork is looked at
+    ours, theirs = fds.make_pair()
+    started = main.fork_template(theirs, fds.Received(b"", [-1, -1, -1, -1], 0, False))
+    assert os.fstat(started.board).st_size == board.SIZE
+    started.control.close()
+    ours.close()
+    theirs.close()
+    fds.close_all((started.board, started.log))

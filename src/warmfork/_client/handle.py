@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 ANSWER_TIMEOUT = 2.0
 """Seconds that a living template has to tell the status of a child that is dead already, before others are asked."""
 
+REAP_TIMEOUT = 1.0
+"""Seconds for whoever is the parent of an orphan, PID 1 mostly, to reap it."""
+
 
 class Child:
     """A child of this process. Not to be made by users: `Template.start()` gives it."""
@@ -71,6 +74,12 @@ class Child:
             self._settle()
         return self._outcome
 
+    def is_running(self) -> bool:
+        """Does the child live, and is this handle open? Asks for no outcome: that is up to whoever waits, maybe at this
+        moment and in another thread."""
+        pidfd = self._pidfd
+        return self._outcome is None and pidfd >= 0 and not fds.wait_readable(pidfd, 0)
+
     def wait(self, timeout: float | None = None) -> Exited | Signaled | Lost:
         """Wait until the child is dead, and give its outcome.
 
@@ -95,9 +104,7 @@ class Child:
             self.usage = Usage(fate.user_us / 1e6, fate.system_us / 1e6, fate.peak_kib * 1024)
             self._outcome = read_status(fate.status)
         else:
-            status = pids.ask_status(self._pidfd)
-            if status is None:
-                status = pids.read_zombie_status(self.pid)
+            status = self._ask_kernel()
             self._outcome = Lost("its template died before it told") if status is None else read_status(status)
         if not self._replies:
             self._read_feed()
@@ -112,6 +119,15 @@ class Child:
             fds.wait_readable(self._channel.template, ANSWER_TIMEOUT)
         door = get_client().door
         return launch.ask_fate(door, self.pid, ANSWER_TIMEOUT) if door is not None else None
+
+    def _ask_kernel(self) -> int | None:
+        """Ask the kernel, which tells once somebody has reaped the child; or, of most codes, before."""
+        status = pids.ask_status(self._pidfd)
+        if status is None:
+            status = pids.read_zombie_status(self.pid)
+        if status is None and pids.wait_reaped(self._pidfd, REAP_TIMEOUT):
+            status = pids.ask_status(self._pidfd)
+        return status
 
     # -- signals
 

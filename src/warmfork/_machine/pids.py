@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _signal
 import os
+from select import poll
 
 from warmfork._machine import calls
 
@@ -53,6 +54,14 @@ def ask_status(pidfd: int) -> int | None:
     if not int.from_bytes(request[0:8], "little") & INFO_EXIT:
         return None
     return int.from_bytes(request[60:64], "little", signed=True)
+
+
+def wait_reaped(pidfd: int, timeout: float) -> bool:
+    """Wait until somebody has reaped the process, up to `timeout` seconds: from then on ask_status() knows (Linux 6.15).
+    An older kernel says nothing of it."""
+    reaped = poll()
+    reaped.register(pidfd, 0)  # POLLHUP is always told
+    return bool(reaped.poll(timeout * 1000))
 
 
 def read_zombie_status(pid: int) -> int | None:

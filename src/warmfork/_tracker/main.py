@@ -81,7 +81,10 @@ def is_bare() -> bool:
 def fork_template(door: fds.socket, hello: fds.Received) -> Started:
     """Fork the template; it has what a Launch and an Adopt would have brought. Returns in the tracker only."""
     control, theirs = fds.make_pair()
+    from warmfork._words import board as board_
+
     board = fds.make_memory("warmfork-board")
+    os.ftruncate(board, board_.SIZE)  # before the fork: whoever dies right after it has a board that can be read
     log = make_log()
     channel, pidfd, spec, its_door = hello.fds[:4]
     pid = os.fork()

@@ -166,7 +166,7 @@ class Template:
         finally:
             if folder >= 0:
                 os.close(folder)
-        self._children = [known for known in self._children if known._pidfd >= 0 and known.outcome is None]
+        self._children = [known for known in self._children if known.is_running()]
         self._children.append(child)
         return child
 
@@ -175,7 +175,7 @@ class Template:
         if self._stopped:
             return
         self._stopped = True
-        running = [child for child in self._children if child._pidfd >= 0 and child.outcome is None]
+        running = [child for child in self._children if child.is_running()]
         for child in running:
             child.terminate()
             child.send_signal(18)  # a stopped process takes SIGTERM only after SIGCONT (M22)

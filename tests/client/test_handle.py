@@ -1,0 +1,92 @@
+"""The handle where nobody else knows, and where threads meet (M4)."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+
+import warmfork
+from tests import targets
+from tests.running import ROOT
+from tests.signs import make_sign
+from tests.support import run_program, wait_until
+from warmfork._client.handle import Child
+
+KERNEL = tuple(int(part) for part in os.uname().release.split(".")[:2])
+
+
+@pytest.mark.skipif(KERNEL < (6, 15), reason="PIDFD_INFO_EXIT came with Linux 6.15")
+def test_the_clean_exit_of_an_orphan_is_told_however_late_its_new_parent_reaps_it(tmp_path: Path):
+    """M4: template and tracker are dead, and PID 1 takes its time. A zombie shows no 0, so 0 was called lost."""
+    code = """
+        import os, signal, sys, threading, time, warmfork
+        from tests import targets
+        from warmfork._machine import fds, pids
+        pids.become_subreaper()
+        with warmfork.Template() as template:
+            child = template.start(targets.sign_wait_and_call, (sys.argv[1], sys.argv[2], "os", "_exit", (0,)))
+            tracker = int(open(f"/proc/{template.pid}/stat").read().rpartition(")")[2].split()[1])
+            open(sys.argv[1]).readline()
+            # Stopped first, so that none of them does anything about the other's death.
+            for pid in (template.pid, tracker):
+                os.kill(pid, signal.SIGSTOP)
+            helpers = [os.pidfd_open(template.pid), os.pidfd_open(tracker)]
+            for pid in (template.pid, tracker):
+                os.kill(pid, signal.SIGKILL)
+            for pidfd in helpers:
+                fds.wait_readable(pidfd, None)
+            with open(sys.argv[2], "w") as go:
+                go.write("\\n")
+            fds.wait_readable(child.fileno(), None)
+            reaper = threading.Timer(0.3, os.waitpid, (child.pid, 0))
+            reaper.start()
+            print(child.wait(20))
+            reaper.join()
+    """
+    with make_sign(tmp_path) as ready, make_sign(tmp_path) as go:
+        done = run_program(code, tmp_path, ready.path, go.path, env={"PYTHONPATH": ROOT})
+    assert done.stdout == "Exited(code=0)\n", done.stderr
+
+
+def test_a_start_asks_for_the_outcome_of_nobody_else_s_child(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """Another thread may be about to, or may close the handle at this moment: it is that thread's to ask."""
+    with warmfork.Template(spares=0) as template, make_sign(tmp_path) as ready:
+        dead = template.start(targets.give, (1,))
+        running = template.start(targets.sign_and_wait, (ready.path,))
+        ready.wait()
+        wait_until(lambda: targets.is_dead(dead.fileno()))
+        settled: list[Child] = []
+        settle = Child._settle
+        monkeypatch.setattr(Child, "_settle", lambda child: (settled.append(child), settle(child))[1])
+        assert template.start(targets.give, (2,)).result(20) == 2
+        assert dead not in settled and running not in settled
+        assert not dead.is_running() and running.is_running()
+        assert dead.result(20) == 1
+    assert running.outcome == warmfork.Signaled(signal.SIGTERM), "stop() ends it"
+    running.close()
+    assert not running.is_running()
+
+
+def test_threads_that_close_their_handles_while_others_start_meet_no_error():
+    errors: list[BaseException] = []
+
+    def start_and_close(template: warmfork.Template) -> None:
+        try:
+            for number in range(40):
+                child = template.start(targets.give, (number,))
+                assert child.result(20) == number
+                child.close()
+        except BaseException as error:
+            errors.append(error)
+
+    with warmfork.Template() as template:
+        threads = [threading.Thread(target=start_and_close, args=(template,)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+    assert errors == []
