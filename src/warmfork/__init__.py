@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from warmfork.doors.context import get_context as get_context
     from warmfork.doors.install import install as install
     from warmfork.doors.install import uninstall as uninstall
+    from warmfork.doors.popen import get_child as get_child
     from warmfork.doors.template import Template as Template
 
 __version__ = "0.1.0.dev0"
@@ -39,6 +40,7 @@ _PLACES = {
     "UnsupportedPlatform": "warmfork._words.errors",
     "Usage": "warmfork._words.outcome",
     "WarmforkError": "warmfork._words.errors",
+    "get_child": "warmfork.doors.popen",
     "get_context": "warmfork.doors.context",
     "install": "warmfork.doors.install",
     "uninstall": "warmfork.doors.install",

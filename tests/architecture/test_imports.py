@@ -21,14 +21,15 @@ NEVER = {
 
 NEEDS = {
     # Python's, each an extension of a few hundred KiB or less
-    "__future__", "_collections", "_ctypes", "_socket", "_struct", "fcntl", "gc", "mmap", "resource", "select",
-    "setproctitle._setproctitle", "types", "_types",
+    "__future__", "_collections", "_ctypes", "_socket", "_struct", "faulthandler", "fcntl", "gc", "mmap", "resource",
+    "select", "setproctitle._setproctitle", "types", "_types",
     # ours
     "warmfork", "warmfork._child", "warmfork._child.birth", "warmfork._child.ending", "warmfork._child.reseeding",
     "warmfork._machine", "warmfork._machine.calls", "warmfork._machine.fds", "warmfork._machine.memory",
-    "warmfork._machine.role", "warmfork._machine.signals", "warmfork._machine.state", "warmfork._machine.titles",
-    "warmfork._template", "warmfork._template.clients", "warmfork._template.forking", "warmfork._template.idle",
-    "warmfork._template.main", "warmfork._template.preload", "warmfork._template.seal", "warmfork._template.server",
+    "warmfork._machine.role", "warmfork._machine.signals", "warmfork._machine.stacks", "warmfork._machine.state",
+    "warmfork._machine.titles", "warmfork._template", "warmfork._template.clients", "warmfork._template.deaths",
+    "warmfork._template.forking", "warmfork._template.idle", "warmfork._template.main",
+    "warmfork._template.preload", "warmfork._template.seal", "warmfork._template.server",
     "warmfork._template.spares", "warmfork._tracker", "warmfork._tracker.main", "warmfork._words",
     "warmfork._words.board", "warmfork._words.feed", "warmfork._words.messages", "warmfork._words.protocol",
     "warmfork._words.spec", "warmfork._words.wire",
@@ -105,7 +106,8 @@ def test_the_list_of_what_a_template_needs_has_nothing_that_it_does_not(seen):
 
 
 def test_a_template_that_has_rehearsed_a_birth_has_what_its_children_need_and_no_more(seen):
-    idle = {"warmfork._template.rehearsal", "warmfork._template.pretouch"}  # loaded when it has nothing else to do
+    idle = {"warmfork._template.rehearsal", "warmfork._template.pretouch", "warmfork._machine.evidence"}
+    # These are loaded when it has nothing else to do.
     assert seen["rehearsed"] - NEEDS - PICKLE - idle == set()
 
 

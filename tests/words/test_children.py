@@ -8,7 +8,7 @@ from warmfork._words.messages import Exited, Spawned, SpawnFailed, Welcome
 
 
 def die(pid: int, status: int = 0) -> Exited:
-    return Exited(pid, status, 0, 0, 0)
+    return Exited(pid, status, 0, 0, 0, 0)
 
 
 def test_an_answer_is_kept_for_whoever_asked():

@@ -38,7 +38,7 @@ def test_the_fields_of_a_message_cannot_be_changed(message):
 
 
 def test_messages_of_two_kinds_are_never_equal_even_with_the_same_fields():
-    assert Spawned(1, 2) != Exited(1, 2, 0, 0, 0)
+    assert Spawned(1, 2) != Exited(1, 2, 0, 0, 0, 0)
     empty = [kind() for kind in KINDS if not kind.KINDS]
     assert len(empty) > 1 and len(set(map(repr, empty))) == len(empty)
     assert [one == other for one in empty for other in empty].count(True) == len(empty)

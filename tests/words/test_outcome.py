@@ -57,4 +57,4 @@ def test_outcomes_are_matched_by_their_fields():
 
 
 def test_usage_says_its_numbers():
-    assert repr(Usage(0.5, 0.25, 1024)) == "Usage(user=0.5, system=0.25, peak_rss=1024)"
+    assert repr(Usage(0.5, 0.25, 1024, 2.5)) == "Usage(user=0.5, system=0.25, peak_rss=1024, seconds=2.5)"

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from warmfork._words.children import Answer, Record
     from warmfork._words.outcome import Exited, Signaled
 
+SIGKILL = 9
 ANSWER_TIMEOUT = 2.0
 """Seconds that a living template has to tell the status of a child that is dead already, before others are asked."""
 
@@ -33,6 +34,7 @@ class Child:
         self.pid = record.pid
         self.name = order.name
         self.usage: Usage | None = None
+        self.fed_us = 0  # when it was handed its call (monotonic)
         self.keep: object = None
         self.births: set[Child] | None = None
         self.feed: fds.socket | None = feed
@@ -40,6 +42,7 @@ class Child:
         self._record = record
         self._identity = fds.identify(pidfd)
         self._replies = order.replies
+        self._killed = False
         self._outcome: Exited | Signaled | Lost | None = None
         self._feed_state = "open"
         self._words: list[messages.Message] = []
@@ -101,14 +104,27 @@ class Child:
         if fate is None and channel.dead:
             fate = self._ask_tracker()
         if fate is not None:
-            self.usage = Usage(fate.user_us / 1e6, fate.system_us / 1e6, fate.peak_kib * 1024)
-            self._outcome = read_status(fate.status)
+            seconds = max(0, fate.ended_us - self.fed_us) / 1e6 if self.fed_us else None
+            self.usage = Usage(fate.user_us / 1e6, fate.system_us / 1e6, fate.peak_kib * 1024, seconds)
+            evidence = record.evidence if isinstance(fate, messages.Exited) else fate
+            stack, why = (evidence.stack, evidence.why) if evidence is not None else ("", "")
+            self._outcome = read_status(fate.status, stack, self._explain(fate.status, why))
         else:
             status = self._ask_kernel()
-            self._outcome = Lost("its template died before it told") if status is None else read_status(status)
+            self._outcome = (
+                Lost("its template died before it told")
+                if status is None
+                else read_status(status, "", self._explain(status, ""))
+            )
         if not self._replies:
             self._read_feed()
             self.let_go()
+
+    def _explain(self, status: int, why: str) -> str:
+        """Say what is known of a SIGKILL."""
+        if status & 0x7F != SIGKILL or self._killed:
+            return ""
+        return why or "not sent by us: by another process, or by the kernel"
 
     def _ask_tracker(self) -> messages.Fate | None:
         """Ask the tracker, whose child ours is since its template died."""
@@ -134,6 +150,7 @@ class Child:
     def send_signal(self, number: int) -> None:
         """Send a signal to the child, never to a later process with its pid. A dead child takes none, silently."""
         if self._outcome is None:
+            self._killed = self._killed or number == SIGKILL
             pids.send_signal(self.fileno(), number)
 
     def terminate(self) -> None:
@@ -142,7 +159,7 @@ class Child:
 
     def kill(self) -> None:
         """End the child (SIGKILL)."""
-        self.send_signal(9)
+        self.send_signal(SIGKILL)
 
     # -- its words
 
@@ -172,7 +189,7 @@ class Child:
             return self._unpickle(last)
         if isinstance(last, messages.Raised):
             raise self._rebuild(last)
-        detail = f"{last.traceback}" if isinstance(last, messages.BirthFailed) else ""
+        detail = last.traceback if isinstance(last, messages.BirthFailed) else getattr(outcome, "stack", "")
         raise ChildError(self.name, outcome, detail)
 
     def birth_failure(self) -> messages.BirthFailed | None:

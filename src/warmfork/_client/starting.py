@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from time import monotonic
+from time import monotonic, monotonic_ns
 
 from warmfork._client import feeding
 from warmfork._client.handle import Child
@@ -51,6 +51,7 @@ class Start:
     def feed(self, channel: Channel, answer: Answer, payload: Payload) -> Child | None:
         """Feed a child. None where it is dead, and took nothing. Raises OSError, the child sent away."""
         child = Child.from_answer(channel, answer, self.order)
+        child.fed_us = monotonic_ns() // 1000
         try:
             feeding.feed(child.feed, channel.born, self.order, self.said, payload, self.client.get_door_fd())
         except GONE:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from mmap import MAP_SHARED, PAGESIZE, PROT_READ, PROT_WRITE, mmap
 
+from warmfork._machine import calls
+
 
 def get_resident_kib() -> int:
     """Give the resident memory of this process in KiB."""
@@ -32,3 +34,11 @@ def read_start_stack(pid: int) -> int:
         return 0
     finally:
         os.close(fd)
+
+
+PUNCH_HOLE, KEEP_SIZE = 2, 1
+
+
+def punch_hole(fd: int, start: int, size: int) -> None:
+    """Give the memory behind a part of a memfd back (fallocate(2)). Whole pages only; elsewhere it reads as zeros."""
+    calls.call("fallocate", fd, PUNCH_HOLE | KEEP_SIZE, calls.make_pointer(start), calls.make_pointer(size))

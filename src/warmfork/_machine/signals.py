@@ -46,6 +46,12 @@ def list_handled() -> dict[int, object]:
     return {number: handler for number, handler in found.items() if callable(handler)}
 
 
+def list_set(numbers: Iterable[int]) -> dict[int, object]:
+    """Give those of these signals that Python code handles or ignores, with handler or SIG_IGN."""
+    found = {number: _signal.getsignal(number) for number in numbers}
+    return {number: disposition for number, disposition in found.items() if disposition not in (SIG_DFL, None)}
+
+
 def set_disposition(number: int, disposition: object) -> None:
     """Set handler, SIG_DFL or SIG_IGN for this signal."""
     _signal.signal(number, disposition)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 import sys
-from resource import getrlimit, setrlimit
+from resource import RLIMIT_FSIZE, getrlimit, setrlimit
 
-from warmfork._machine import fds, signals
+from warmfork._machine import fds, signals, stacks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -160,6 +160,8 @@ def set_limits(wanted: tuple[tuple[int, int], ...], base: tuple[tuple[int, int],
     for index, limits in enumerate(wanted):
         if limits != base[index]:
             setrlimit(index, limits)
+    if stacks.is_limited(wanted[RLIMIT_FSIZE]):
+        stacks.disable()
 
 
 def set_oom_score(wanted: bytes, _base: bytes) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import _signal
 import os
 
-from warmfork._machine import fds, signals
+from warmfork._machine import fds, signals, stacks
 
 _keep: tuple[int, ...] | None = None
 """What the child keeps of the fork that is going on, or None outside a birth."""
@@ -13,12 +13,14 @@ _keep: tuple[int, ...] | None = None
 
 def close_in_child() -> None:
     """Close everything but the feed, in a child, before any other at-fork handler runs. A library's handler that hangs
-    would otherwise hold every channel open (M11). Forks that a preload makes by itself are none of ours."""
+    would otherwise hold every channel open (M11). Forks that a preload makes by itself are none of ours; nor are those
+    of a child, but for the place of their stacks, which would mix with its own."""
     if _keep is not None:
         _signal.set_wakeup_fd(-1)
         fds.close_all_but(_keep)
         # What the template blocks stays blocked until the child has its own dispositions.
         signals.set_disposition(signals.CHILD_DIED, signals.SIG_DFL)
+    stacks.take_own()
 
 
 def fork_child(kept: tuple[int, ...]) -> tuple[int, fds.socket, fds.socket]:

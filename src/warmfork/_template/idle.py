@@ -75,6 +75,7 @@ class Idle:
         server = self.server
         if server.titled != len(server.children) and monotonic() >= server.busy + TITLE_DELAY:
             server.show_title()
+            server.deaths.prepare()
         if self.is_warming_due():
             self.warm()
             return

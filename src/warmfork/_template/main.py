@@ -9,7 +9,7 @@ from time import monotonic_ns
 
 from warmfork._child import ending
 from warmfork._child.birth import become
-from warmfork._machine import fds, memory, signals, titles
+from warmfork._machine import fds, memory, signals, stacks, state, titles
 from warmfork._template import forking, server
 from warmfork._words import board as board_
 from warmfork._words import messages, wire
@@ -39,8 +39,8 @@ def main(
     spec = read_spec(spec_fd)
     os.close(spec_fd)
     os.ftruncate(board_fd, board_.SIZE)
-    board = board_.Board(memory.map_shared(board_fd, board_.SIZE))
-    os.close(board_fd)
+    board_fd = state.move_high(board_fd)  # which children have too: see _machine/stacks.py
+    board = board_.Board(memory.map_shared(board_fd, board_.SIZE), board_fd)
     board.begin(generation, os.getpid(), monotonic_ns())
     titles.load()
     titles.set_title(f"warmfork: template {spec.name} gen={generation} [preloading]")
@@ -108,6 +108,7 @@ def prepare(
         refuse(control, client, messages.Unsafe(tuple(finding[:1000] for finding in unsafe.findings[:20])))
     os.close(log)
     os.close(folder)
+    stacks.enable(board.file)
     made = server.Server(spec, board, generation, control, kept)
     made.idle.blocks = blocks
     made.notes = tuple(note[:2000] for note in notes.notes)

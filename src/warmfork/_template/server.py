@@ -14,6 +14,7 @@ from warmfork._child.birth import Birth
 from warmfork._machine import fds, signals, state, titles
 from warmfork._template import seal, spares
 from warmfork._template.clients import Client
+from warmfork._template.deaths import Deaths
 from warmfork._template.forking import fork_child
 from warmfork._template.idle import Idle
 from warmfork._template.spares import Traffic
@@ -28,8 +29,7 @@ if TYPE_CHECKING:
     from warmfork._words.spec import Spec
 
 EAGAIN = 11
-SPARE = messages.Spawn(0, 1, "spare")
-"""What the template asks of itself."""
+SPARE = messages.Spawn(0, 1, "spare")  # what the template asks of itself
 
 GRACE = 1.0
 """Seconds between SIGTERM and SIGKILL for the children of a client that died."""
@@ -43,7 +43,8 @@ class Server:
         self.board = board
         self.generation = generation
         self.control = control
-        self.kept = kept  # fds that the preload opened: children have them, as they would under fork
+        self.kept = *kept, board.file  # what the preload opened: children have it, as they would under fork
+        self.deaths = Deaths(board.file)
         self.base = state.take_small()
         self.notes: tuple[str, ...] = ()
         here = os.stat(".")
@@ -338,8 +339,6 @@ class Server:
             self.board.free_slot(slot)
             client.children.discard(pid)
             client.traffic.note_death(pid, self.busy)
-            client.tell(
-                messages.Exited(pid, status, int(usage.ru_utime * 1e6), int(usage.ru_stime * 1e6), usage.ru_maxrss),
-            )
+            self.deaths.tell(client, pid, status, usage)
             if client.channel is None and not any(self.children[other][2] for other in client.children):
                 self.release(client)

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 from select import EPOLLHUP, EPOLLIN, epoll
+from time import monotonic_ns
 
-from warmfork._machine import fds, memory, pids, signals, titles
+from warmfork._machine import evidence, fds, memory, pids, signals, titles
 from warmfork._tracker import names, orphans
 from warmfork._tracker.answers import say_on, say_to
 from warmfork._tracker.main import Started
@@ -55,6 +56,7 @@ class Server:
         self.by_pid: dict[int, Template] = {}
         self.fates: dict[int, messages.Fate] = {}
         self.asked: dict[int, list[fds.socket]] = {}
+        self.witness = evidence.Witness()
         self.poller = epoll()
         self.handlers: dict[int, Callable[[int], None]] = {}
         self.watch(door.fileno(), self.read_door)
@@ -242,7 +244,7 @@ class Server:
         elif orphans.is_child(pid):
             self.asked.setdefault(pid, []).append(answer)
         else:
-            say_to(answer, messages.Fate(pid, 0, 0, 0, 0, 0))
+            say_to(answer, messages.Fate(pid, 0, 0, 0, 0, 0, 0, "", ""))
 
     # -- templates
 
@@ -376,7 +378,15 @@ class Server:
 
     def keep_fate(self, pid: int, status: int, usage: struct_rusage) -> None:
         """An orphan is dead: tell who asked, keep it for who will."""
-        fate = messages.Fate(pid, 1, status, int(usage.ru_utime * 1e6), int(usage.ru_stime * 1e6), usage.ru_maxrss)
+        stack = why = ""
+        if status & 0x7F:
+            for board in [template.board for template in self.by_pid.values()] or [-1]:
+                stack, why = self.witness.ask(status, pid, board)
+                if stack or why:
+                    break
+        user, system = int(usage.ru_utime * 1e6), int(usage.ru_stime * 1e6)
+        now = monotonic_ns() // 1000
+        fate = messages.Fate(pid, 1, status, user, system, usage.ru_maxrss, now, stack, why)
         for answer in self.asked.pop(pid, ()):
             say_to(answer, fate)
         self.fates[pid] = fate

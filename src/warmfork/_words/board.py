@@ -23,6 +23,17 @@ STEP = Struct("<qq")
 SIZE = SLOTS_AT + SLOTS * SLOT.size
 """4 MiB of address space; memory only where written."""
 
+STACKS_AT, STACK_ROOM = 1 << 32, 1 << 24
+"""The back of the board: far behind the slots each process has room for its Python stack, should a fault kill it, by its
+pid. faulthandler writes 100 frames of 100 threads at most, 11 MB with the longest names there can be. It is a sparse
+file, and only what is written takes memory."""
+
+
+def place_stack(pid: int) -> int:
+    """Give where in the file the stack of this process is."""
+    return STACKS_AT + pid * STACK_ROOM
+
+
 PRELOADING, SERVING, ENDING = 1, 2, 3
 PHASES = {PRELOADING: "preloading", SERVING: "serving", ENDING: "ending"}
 
@@ -38,10 +49,11 @@ class Row:
 
 
 class Board:
-    """A view of the board in `memory`."""
+    """A view of the board in `memory`; its writer has the file as well."""
 
-    def __init__(self, memory: mmap) -> None:
+    def __init__(self, memory: mmap, file: int = -1) -> None:
         self.memory = memory
+        self.file = file
         self.free: list[int] = []
         self.used = 0
 

@@ -6,7 +6,7 @@ first owner's Exited comes before the second's Spawned.
 
 from __future__ import annotations
 
-from warmfork._words.messages import Exited, Spawned, SpawnFailed
+from warmfork._words.messages import Evidence, Exited, Spawned, SpawnFailed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,13 +14,14 @@ if TYPE_CHECKING:
 
 
 class Record:
-    """One child: its pid, and its Exited once that came."""
+    """One child: its pid, and its Exited once that came, with the evidence that came before it."""
 
-    __slots__ = ("exited", "pid")
+    __slots__ = ("evidence", "exited", "pid")
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self.exited: Exited | None = None
+        self.evidence: Evidence | None = None
 
 
 class Answer:
@@ -56,6 +57,10 @@ class Children:
             record = self.living.pop(message.pid, None)
             if record is not None:
                 record.exited = message
+            return fds
+        if isinstance(message, Evidence):
+            if message.pid in self.living:
+                self.living[message.pid].evidence = message
             return fds
         if isinstance(message, Spawned):
             record = Record(message.pid)

@@ -139,6 +139,9 @@ class Fate(Message, tag=10):
     user_us: int
     system_us: int
     peak_kib: int
+    ended_us: int  # when it was reaped (monotonic)
+    stack: str  # these two as in Evidence
+    why: str
 
 
 class Refused(Message, tag=11):
@@ -250,6 +253,15 @@ class Exited(Message, tag=35):
     user_us: int
     system_us: int
     peak_kib: int
+    ended_us: int  # when it was reaped (monotonic)
+
+
+class Evidence(Message, tag=39):
+    """What is known of a child's death besides its status. Said before the Exited."""
+
+    pid: int
+    stack: str  # the Python stack where a fault struck, as faulthandler wrote it, or ""
+    why: str  # that memory had run out when a SIGKILL came, or ""
 
 
 # The feed: client <-> its child. The first message down is not one of these: it is the feed itself (see feed.py).

@@ -8,15 +8,17 @@ if TYPE_CHECKING:
 
 
 class Usage:
-    """What a dead child used, as the kernel counted it: CPU seconds in user and system mode, peak memory in bytes."""
+    """What a dead child used, as the kernel counted it: CPU seconds in user and system mode, peak memory in bytes (what
+    it shares with its template counts, as in its RSS), and for how many seconds it ran, from the moment at which it was
+    handed its call (None: nobody saw its end)."""
 
-    __slots__ = ("peak_rss", "system", "user")
+    __slots__ = ("peak_rss", "seconds", "system", "user")
 
-    def __init__(self, user: float, system: float, peak_rss: int) -> None:
-        self.user, self.system, self.peak_rss = user, system, peak_rss
+    def __init__(self, user: float, system: float, peak_rss: int, seconds: float | None = None) -> None:
+        self.user, self.system, self.peak_rss, self.seconds = user, system, peak_rss, seconds
 
     def __repr__(self) -> str:
-        return f"Usage(user={self.user}, system={self.system}, peak_rss={self.peak_rss})"
+        return f"Usage(user={self.user}, system={self.system}, peak_rss={self.peak_rss}, seconds={self.seconds})"
 
 
 class Ending:
@@ -46,13 +48,21 @@ class Exited(Ending):
 
 
 class Signaled(Ending):
-    """The child was ended by this signal. `core_dumped` as the kernel said it."""
+    """The child was ended by this signal. `core_dumped` as the kernel said it.
 
-    __slots__ = ("core_dumped", "signal")
+    The rest is evidence, and no part of what makes two outcomes equal. `stack` is the child's Python stack where a fault
+    ended it (SIGSEGV, SIGABRT, SIGBUS, SIGFPE, SIGILL), as faulthandler writes it. `why` says of a SIGKILL what is known:
+    that memory ran out, or that it was not sent by us. Both are "" where there is nothing to say.
+    """
+
+    __slots__ = ("core_dumped", "signal", "stack", "why")
     __match_args__ = ("signal", "core_dumped")
 
-    def __init__(self, signal: int, core_dumped: bool = False) -> None:
-        self.signal, self.core_dumped = signal, core_dumped
+    def __init__(self, signal: int, core_dumped: bool = False, stack: str = "", why: str = "") -> None:
+        self.signal, self.core_dumped, self.stack, self.why = signal, core_dumped, stack, why
+
+    def __str__(self) -> str:
+        return f"{self!r} ({self.why})" if self.why else repr(self)
 
 
 class Lost(Ending):
@@ -68,8 +78,8 @@ class Lost(Ending):
 Outcome: TypeAlias = "Exited | Signaled | Lost"
 
 
-def read_status(status: int) -> Exited | Signaled:
-    """Give the outcome for a status as waitpid() gives it (wait(2))."""
+def read_status(status: int, stack: str = "", why: str = "") -> Exited | Signaled:
+    """Give the outcome for a status as waitpid() gives it (wait(2)), with what else is known of a death by signal."""
     if status & 0x7F == 0:
         return Exited((status >> 8) & 0xFF)
-    return Signaled(status & 0x7F, bool(status & 0x80))
+    return Signaled(status & 0x7F, bool(status & 0x80), stack, why)

@@ -137,6 +137,21 @@ class Popen:
         self.child.close()
 
 
+def get_child(process_obj: BaseProcess) -> Child:
+    """Give warmfork's handle of a multiprocessing.Process: its `outcome`, with the Python stack of a crash and the
+    reason of a SIGKILL, and its `usage`, which exitcode has no room for. Handle and process share one sentinel.
+
+    Raises ValueError where the process was not started or is closed, TypeError where it was not started by warmfork.
+    """
+    process_obj._check_closed()  # type: ignore[attr-defined]
+    started = getattr(process_obj, "_popen", None)
+    if started is None:
+        raise ValueError(f"{process_obj!r} was not started by this process")
+    if not isinstance(started, Popen):
+        raise TypeError(f"{process_obj!r} was started by multiprocessing's {started.method!r}, not by warmfork")
+    return started.child
+
+
 def read_returncode(outcome: Exited | Signaled | Lost) -> int:
     """Give multiprocessing's number for an outcome."""
     if isinstance(outcome, Exited):

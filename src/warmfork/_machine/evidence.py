@@ -1,0 +1,89 @@
+"""What is known of a death besides its status: the stack where a fault struck, and whether memory had run out.
+
+Asked by whoever reaps, template and tracker, and only about deaths by the signals that it concerns: the others cost
+nothing.
+"""
+
+from __future__ import annotations
+
+import os
+
+from warmfork._machine import stacks
+
+SIGKILL = 9
+COUNT = b"oom_kill "
+
+
+class Witness:
+    """Remembers how many processes the kernel had killed for memory when it was last asked."""
+
+    def __init__(self) -> None:
+        self.counters = find_counters()
+        self.seen = [read_count(path) for path in self.counters]
+
+    def ask(self, status: int, pid: int, board: int) -> tuple[str, str]:
+        """Give the stack that a process left in the back of this board, and why it was killed, each "" where nobody
+        knows. `status` is as of waitpid()."""
+        number = status & 0x7F
+        if number in stacks.FATAL:
+            return (stacks.read(board, pid) if board >= 0 else ""), ""
+        return "", self.look() if number == SIGKILL else ""
+
+    def look(self) -> str:
+        """Say what the kernel has killed for memory since the last look, the nearest counter first, or ""."""
+        found = ""
+        for index, path in enumerate(self.counters):
+            count = read_count(path)
+            more, self.seen[index] = count - self.seen[index], count
+            if more > 0 and not found:
+                where = "this machine" if path == MACHINE else "its cgroup"
+                found = (
+                    f"killed for memory, it seems: the kernel has done so {more} more time(s) in {where}, says {path}"
+                )
+        return found
+
+
+MACHINE = "/proc/vmstat"
+"""Counts for all cgroups, and for a machine that is out of memory as a whole (Linux 4.13)."""
+
+MOUNTS = {
+    "": (("/sys/fs/cgroup", "memory.events"), ("/sys/fs/cgroup/unified", "memory.events")),
+    "memory": (("/sys/fs/cgroup/memory", "memory.oom_control"),),
+}
+"""Controller, as /proc/PID/cgroup names it ("" is version 2), and where it is mounted by everybody."""
+
+
+def find_counters(process: str = "self") -> list[str]:
+    """List the files that count what the kernel killed for memory: of this process's cgroup, and of the machine."""
+    found: list[str] = []
+    try:
+        with open(f"/proc/{process}/cgroup", "rb") as file:
+            lines = os.fsdecode(file.read()).splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        for controller in controllers.split(","):
+            for mount, name in MOUNTS.get(controller, ()):
+                # In a container the mount may begin where its own cgroup does.
+                known = [path for path in (f"{mount}{path}/{name}", f"{mount}/{name}") if read_count(path) >= 0]
+                found += known[:1]
+    return [*found, *((MACHINE,) if read_count(MACHINE) >= 0 else ())]
+
+
+def read_count(path: str) -> int:
+    """Read how many processes were killed for memory, or -1 where this file does not say."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return -1
+    try:
+        data = os.read(fd, 65_536)
+    except OSError:
+        return -1
+    finally:
+        os.close(fd)
+    for line in data.splitlines():
+        if line.startswith(COUNT):
+            return int(line[len(COUNT) :])
+    return -1

@@ -1,0 +1,102 @@
+"""The Python stack of a process that a fault kills (SIGSEGV, SIGABRT, SIGBUS, SIGFPE, SIGILL): where it is written, and
+reading it when the process is dead.
+
+faulthandler writes it, which is part of the interpreter. The template switches it on once, before its first fork, and
+a child inherits that: handlers, alternate stack, and the number of an fd. So a child that does not crash pays for one
+file position of its own behind that number (5 us, while its client learns that it exists), and nobody holds an fd for
+it. All write to one file, the back of the board, which survives template and child; each has room for the largest
+stack there is, so that no crash touches what another one wrote.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import sys
+from resource import RLIM_INFINITY, RLIMIT_FSIZE, getrlimit
+
+from warmfork._machine import fds, memory, signals
+from warmfork._words import board as board_
+
+FATAL = (4, 6, 7, 8, 11)
+"""The signals that faulthandler handles: ILL, ABRT, BUS, FPE, SEGV."""
+
+MOST = 16_000
+"""Bytes of a stack that are kept. It begins with the innermost frames, so what is cut off is how they were come by."""
+
+_fd = -1
+_identity = (0, 0)
+
+
+def enable(fd: int) -> bool:
+    """Have the stacks of this process and of its forks written to the back of the board that this fd is open on.
+
+    False where somebody has switched faulthandler on already (-X faulthandler, or a preload): it stays theirs, and
+    writes to where they want it. False where files have a limit of size, which would turn a SIGSEGV into a SIGXFSZ.
+    """
+    global _fd, _identity
+    if faulthandler.is_enabled() or is_limited(getrlimit(RLIMIT_FSIZE)):
+        return False
+    own = signals.list_set(FATAL)
+    os.lseek(fd, board_.STACKS_AT, os.SEEK_SET)  # of no process: our own, if we are to crash
+    if sys.version_info >= (3, 14):
+        # Without the C stack: glibc's backtrace() may allocate, and hang in a process that crashed in malloc().
+        faulthandler.enable(fd, c_stack=False)
+    else:
+        faulthandler.enable(fd)
+    for number, disposition in own.items():
+        signals.set_disposition(number, disposition)  # a preload's own handlers stay
+    _fd, _identity = fd, fds.identify(fd)
+    return True
+
+
+def take_own() -> None:
+    """In a forked copy: write to a place of our own. One that can't (no /proc, no fds) leaves no stack."""
+    if _fd < 0 or not fds.is_still(_fd, _identity):
+        return
+    try:
+        own = os.open(f"/proc/self/fd/{_fd}", os.O_WRONLY | os.O_CLOEXEC)
+    except OSError:
+        disable()
+        return
+    os.lseek(own, board_.place_stack(os.getpid()), os.SEEK_SET)
+    os.dup2(own, _fd, False)
+    os.close(own)
+
+
+def disable() -> None:
+    """Leave no stack. Where somebody has taken faulthandler for their own, it goes on for them."""
+    global _fd
+    if _fd >= 0 and fds.is_still(_fd, _identity):
+        null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        os.dup2(null, _fd, False)
+        os.close(null)
+    _fd = -1
+
+
+def is_limited(limits: tuple[int, int]) -> bool:
+    """Is there a limit of the size of files (RLIMIT_FSIZE)?"""
+    return limits[0] != RLIM_INFINITY
+
+
+def read(fd: int, pid: int) -> str:
+    """Give the stack that a dead process left in the back of a board, "" where it left none, and free its memory."""
+    at = board_.place_stack(pid)
+    data = os.pread(fd, MOST, at)
+    if not data.startswith(b"Fatal Python error"):
+        return ""
+    memory.punch_hole(fd, at, board_.STACK_ROOM)
+    return leave_out_own(data.rstrip(b"\0").decode("utf-8", "replace"))
+
+
+def leave_out_own(stack: str) -> str:
+    """Leave our own frames out of a stack that has others: the way from the fork to the user's function."""
+    lines = stack.splitlines(keepends=True)
+    frames = [line for line in lines if line.startswith(FRAME)]
+    if all(line.startswith(OWN_FRAME) for line in frames):
+        return stack
+    return "".join(line for line in lines if not line.startswith(OWN_FRAME))
+
+
+FRAME = '  File "'
+OWN_FRAME = FRAME + __file__.removesuffix("_machine/stacks.py")

@@ -1,0 +1,39 @@
+"""Telling a client of a child's death: status, what it used, and what evidence there is of how it came to it."""
+
+from __future__ import annotations
+
+from time import monotonic_ns
+
+from warmfork._words import messages
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from resource import struct_rusage
+
+    from warmfork._machine.evidence import Witness
+    from warmfork._template.clients import Client
+
+
+class Deaths:
+    """What it takes to tell of a death."""
+
+    def __init__(self, back: int) -> None:
+        self.back = back  # an fd on the board, behind whose slots the stacks are
+        self.witness: Witness | None = None
+
+    def prepare(self) -> Witness:
+        """Remember what the kernel has counted so far. Not before there is time: it takes a bare template 0.5 ms."""
+        if self.witness is None:
+            from warmfork._machine.evidence import Witness
+
+            self.witness = Witness()
+        return self.witness
+
+    def tell(self, client: Client, pid: int, status: int, usage: struct_rusage) -> None:
+        """Tell."""
+        if status & 0x7F:
+            stack, why = self.prepare().ask(status, pid, self.back)
+            if stack or why:
+                client.tell(messages.Evidence(pid, stack, why))
+        user, system = int(usage.ru_utime * 1e6), int(usage.ru_stime * 1e6)
+        client.tell(messages.Exited(pid, status, user, system, usage.ru_maxrss, monotonic_ns() // 1000))
