@@ -186,7 +186,7 @@ class Census:
         generation, pid, phase, _, starts, born = held.board.read_head()
         if pid not in self.seen and os.path.exists(f"/proc/{pid}"):
             return  # started while we look
-        tracker = next((holder for holder in held.holders if holder != pid), None)
+        tracker = next((holder for holder in held.holders if self.is_tracker(holder)), None)
         alive = pid in self.ours and (pid in held.holders or self.get_parent(pid) == tracker)
         entry = Entry("template", pid, parent=tracker, generation=generation, starts=starts)
         entry.preload = read_report(held.board)
