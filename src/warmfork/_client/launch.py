@@ -82,7 +82,9 @@ def say_hello(door: fds.socket, spec: Spec, failed: bool) -> fds.socket:
     spec_fd = fds.make_memory("warmfork-spec", wire.encode(spec, largest=1 << 30))
     me = os.pidfd_open(os.getpid())
     streams = [number for number in (1, 2) if fds.is_open(number)]
-    message = messages.Hello(os.getpid(), int(failed), sum(streams))
+    # An allocator is chosen by variables, which an interpreter reads when it starts.
+    by_exec = 4 if spec.huge_pages == "malloc" else 0
+    message = messages.Hello(os.getpid(), int(failed), sum(streams) | by_exec)
     try:
         fds.send_within(door, wire.encode(message), [theirs.fileno(), me, spec_fd, door.fileno(), *streams])
     except BaseException:

@@ -95,6 +95,8 @@ def prepare(
     role.become_template(door, spec)
     sys.argv = list(spec.argv)
     sys.path = list(spec.sys_path)
+    if spec.huge_pages == "malloc":
+        state.set_environment(state.split_environment(spec.environment))  # without what chose the allocator
     folder = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     own = set(fds.list_fds())
     try:

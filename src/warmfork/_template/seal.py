@@ -55,6 +55,8 @@ def collapse(spec: Spec, notes: preload.Notes) -> Blocks | None:
         return None
     from warmfork._template.collapse import begin
 
+    if spec.huge_pages == "malloc" and sys.getallocatedblocks():  # counts the blocks of Python's own allocator
+        notes.notes.append("without malloc: PYTHON* variables are ignored here (-E, -I), so Python's allocator is used")
     return begin(spec, notes)
 
 

@@ -23,7 +23,7 @@ def main() -> NoReturn:
     root = fds.receive(door, flags=fds.RECEIVE_BLOCKING)
     first = try_receive(door)
     started = None
-    if first is not None and first.data and first.data[0] == HELLO and len(first.fds) >= 4 and is_bare():
+    if first is not None and len(first.fds) >= 4 and may_fork(first.data) and is_bare():
         # A second interpreter would take 8 ms more. This one has the program's flags, environment and site, and has
         # imported nothing yet that a template does not need.
         started = fork_template(door, first)
@@ -54,8 +54,14 @@ def main() -> NoReturn:
 PATIENCE, FURTHER_PATIENCE = 1.0, 0.02
 """Seconds that the tracker stays out of the way of the first template, and then of the first child."""
 
-HELLO = 1
-"""The tag of a Hello: the messages module is imported after the fork, in both processes at once."""
+HELLO, STDIO, BY_EXEC = 1, 17, 4
+"""The tag of a Hello, where its `stdio` is, and the bit of it that asks for an interpreter of its own: the messages module
+is imported after the fork, in both processes at once."""
+
+
+def may_fork(data: bytes) -> bool:
+    """Is this a Hello, and one for a template that may be a fork of this interpreter?"""
+    return len(data) > STDIO and data[0] == HELLO and not data[STDIO] & BY_EXEC
 
 
 class Started:

@@ -64,9 +64,7 @@ def exec_template(key: tuple[object, ...], spec: Spec, generation: int, stdio: i
     try:
         out = streams[0] if stdio & 1 else null
         err = streams[-1] if stdio & 2 else null
-        environment = {
-            name: value for name, _, value in (os.fsencode(line).partition(b"=") for line in spec.environment)
-        }
+        environment = make_environment(spec)
         pid = os.posix_spawn(
             spec.executable,
             [spec.executable, *spec.flags, START],
@@ -88,6 +86,21 @@ def exec_template(key: tuple[object, ...], spec: Spec, generation: int, stdio: i
         theirs.close()
         os.close(null)
     return Template(key, spec.name, generation, pid, control, board, log)
+
+
+TUNABLES = b"glibc.malloc.hugetlb=1"
+"""Have glibc's malloc ask for huge pages (madvise) for what it takes from the kernel: glibc 2.35."""
+
+
+def make_environment(spec: Spec) -> dict[bytes, bytes]:
+    """Give the environment that a template is started with. The variables that choose its allocator are its own: it
+    forgets them before it preloads, and children never see them."""
+    found = {name: value for name, _, value in (os.fsencode(line).partition(b"=") for line in spec.environment)}
+    if spec.huge_pages == "malloc":
+        found[b"PYTHONMALLOC"] = b"malloc"
+        others = [part for part in found.get(b"GLIBC_TUNABLES", b"").split(b":") if part]
+        found[b"GLIBC_TUNABLES"] = b":".join([*others, TUNABLES])
+    return found
 
 
 def launch(template: Template, spec: int, door: int) -> None:

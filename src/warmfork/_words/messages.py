@@ -91,7 +91,7 @@ class Hello(Message, tag=1):
 
     pid: int
     failed: int  # 1: my last channel ended without an answer; tell me why rather than start another template
-    stdio: int  # bit 0: fd 1 follows, bit 1: fd 2 follows
+    stdio: int  # bit 0: fd 1 follows, bit 1: fd 2 follows; bit 2: it has to be started by exec
 
 
 class Register(Message, tag=2):

@@ -1,0 +1,250 @@
+"""Huge pages: which blocks of a template's heaps are collapsed, when, and what is when the kernel will not."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+import warmfork
+from tests.support import run_program, wait_until
+from warmfork._machine import calls, proc
+from warmfork._template import collapse
+from warmfork._template.idle import Idle
+from warmfork._tracker.templates import make_environment
+
+HEAVY = "held = [bytes(1000) for _ in range(60_000)]\n"
+"""A module of 60 MB, of which each page is there."""
+
+
+@pytest.fixture
+def heavy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    (tmp_path / "heavy_heap.py").write_text(HEAVY)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return "heavy_heap"
+
+
+def has_collapse() -> bool:
+    """Does this kernel collapse a block when it is told to?"""
+    if not os.path.exists(collapse.SIZE):
+        return False
+    import mmap
+
+    size = int(Path(collapse.SIZE).read_text())
+    block = mmap.mmap(-1, 2 * size, flags=mmap.MAP_PRIVATE)
+    block.write(b"x" * (2 * size))
+    where = [start for start, end in collapse.list_heaps() if end - start >= 2 * size]
+    found = collapse.Blocks([(start + size - 1) // size * size for start in where], size)
+    while found:
+        found.collapse_one()
+    block.close()
+    return found.collapsed > 0
+
+
+needs_collapse = pytest.mark.skipif(not has_collapse(), reason="this kernel has no MADV_COLLAPSE (6.1)")
+
+
+def get_huge(pid: int) -> float:
+    return proc.read_share(pid).huge / 1024
+
+
+@needs_collapse
+def test_a_heap_is_on_huge_pages_before_the_first_child_where_that_is_asked_for(heavy):
+    with warmfork.Template(preload=[heavy], huge_pages=True, spares=0) as template:
+        template.wait_ready()
+        assert get_huge(template.pid) > 40
+        assert template.start(sum, ([1, 2],)).result(20) == 3
+
+
+@needs_collapse
+def test_a_heap_is_on_huge_pages_when_its_template_has_been_idle(heavy):
+    with warmfork.Template(preload=[heavy]) as template:
+        for _ in range(3):
+            template.start(os.getpid).result(20)
+        wait_until(lambda: get_huge(template.pid) > 40, 20.0, "huge pages")
+        assert template.start(sum, ([1, 2],)).result(20) == 3
+
+
+def test_a_heap_stays_as_it_is_where_that_is_asked_for(heavy):
+    with warmfork.Template(preload=[heavy], huge_pages=False, spares=0) as template:
+        for _ in range(3):
+            template.start(os.getpid).result(20)
+        assert get_huge(template.pid) == 0
+
+
+@needs_collapse
+def test_children_of_huge_pages_share_what_they_do_not_write(heavy):
+    with warmfork.Template(preload=[heavy], huge_pages=True, spares=0) as template:
+        template.wait_ready()
+        uss, shared = template.start(measure_after_a_write, (heavy,)).result(20)
+        assert shared > 40 and uss < shared / 2
+
+
+def measure_after_a_write(name: str) -> tuple[float, float]:
+    sys.getrefcount(sys.modules[name].held)  # a reference to the list is a write to one page of it
+    share = proc.read_share(os.getpid())
+    return share.uss / 1024, share.shared / 1024
+
+
+def make_blocks(result: int, count: int, monkeypatch: pytest.MonkeyPatch) -> collapse.Blocks:
+    monkeypatch.setattr(calls, "prepare", lambda *arguments: lambda: result)
+    return collapse.Blocks(list(range(count)), 2 << 20)
+
+
+def test_a_kernel_that_collapses_nothing_is_not_asked_for_each_block(monkeypatch):
+    blocks = make_blocks(-1, 100, monkeypatch)
+    while blocks:
+        blocks.collapse_one()
+    assert (blocks.collapsed, blocks.failed) == (0, collapse.TRIALS)
+
+
+def test_a_block_that_can_not_be_collapsed_costs_the_others_nothing(monkeypatch):
+    blocks = make_blocks(0, 2, monkeypatch)
+    blocks.collapse_one()
+    monkeypatch.setattr(calls, "prepare", lambda *arguments: lambda: -1)
+    blocks.addresses = list(range(10))
+    while blocks:
+        blocks.collapse_one()
+    assert (blocks.collapsed, blocks.failed) == (1, 10)
+
+
+@pytest.mark.parametrize("missing", ["size", "pagemap"])
+def test_a_kernel_without_what_it_takes_is_told_of_once_and_costs_nothing_else(missing, monkeypatch):
+    """Bad days: no transparent huge pages, no pagemap."""
+    notes = SimpleNamespace(began=0.0, notes=[])
+    spec = SimpleNamespace(huge_pages="on")
+    if missing == "size":
+        monkeypatch.setattr(collapse, "SIZE", "/nowhere/hpage_pmd_size")
+    else:
+
+        def refuse(path, *arguments):  # type: ignore[no-untyped-def]
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), path)
+
+        monkeypatch.setattr(collapse.os, "open", refuse)
+    assert collapse.begin(spec, notes) is None
+    (note,) = notes.notes
+    assert note.startswith("without huge pages: ")
+
+
+def refuse_collapse() -> None:
+    """Preloaded: as on a kernel before 6.1."""
+    from warmfork._machine import calls
+
+    original = calls.prepare
+
+    def prepare(name, *arguments):  # type: ignore[no-untyped-def]
+        return (lambda: -1) if arguments[-1] == collapse.COLLAPSE else original(name, *arguments)
+
+    calls.prepare = prepare
+
+
+def test_an_old_kernel_is_logged_and_children_start_all_the_same(heavy, caplog):
+    with caplog.at_level(logging.INFO, "warmfork"):
+        with warmfork.Template(preload=[heavy, f"{__name__}:refuse_collapse"], spares=1) as template:
+            for number in range(3):
+                assert template.start(sum, ([number],)).result(20) == number
+    assert [record.message for record in caplog.records if "huge pages" in record.message]
+    assert len([record for record in caplog.records if "huge pages" in record.message]) == 1
+
+
+class Server:
+    """As much of a server as Idle asks for."""
+
+    def __init__(self, started: int) -> None:
+        self.spec = SimpleNamespace(without=(), preload=())
+        self.children: dict[int, object] = dict.fromkeys(range(started))
+        self.clients: set[object] = set()
+        self.titled, self.starts, self.busy, self.latest = started, 5, 0.0, 0
+
+    def count_started(self) -> int:
+        return len(self.children)
+
+
+def test_nothing_is_collapsed_while_a_child_lives_that_would_keep_the_old_pages(monkeypatch):
+    for started, left in ((1, 3), (0, 2)):
+        idle = Idle(Server(started))
+        idle.warmed = True
+        idle.blocks = make_blocks(0, 3, monkeypatch)
+        assert (idle.get_due() is not None) == (left == 2)
+        idle.use()
+        assert len(idle.blocks.addresses) == left
+
+
+def tell_allocator() -> tuple[int, str | None, str | None]:
+    return sys.getallocatedblocks(), os.environ.get("PYTHONMALLOC"), os.environ.get("GLIBC_TUNABLES")
+
+
+PRELOAD_TOLD: list[object] = []
+
+
+def tell_preload() -> None:
+    PRELOAD_TOLD.append(tell_allocator())
+
+
+def get_told() -> object:
+    return PRELOAD_TOLD[0]
+
+
+@pytest.mark.parametrize("tunables", [None, "glibc.malloc.arena_max=1"])
+def test_with_malloc_the_template_has_another_allocator_and_nobody_sees_its_variables(tunables, monkeypatch):
+    """Row 1: a child's environment is its client's, and the template's own settings are nobody's."""
+    if tunables:
+        monkeypatch.setenv("GLIBC_TUNABLES", tunables)
+    with warmfork.Template(preload=[f"{__name__}:tell_preload"], huge_pages="malloc") as template:
+        assert template.start(get_told).result(20) == (0, None, tunables)
+        for _ in range(3):
+            assert template.start(tell_allocator).result(20) == (0, None, tunables)
+
+
+@needs_collapse
+def test_with_malloc_the_heap_is_on_huge_pages_as_well(heavy):
+    with warmfork.Template(preload=[heavy], huge_pages="malloc") as template:
+        for _ in range(3):
+            template.start(os.getpid).result(20)
+        wait_until(lambda: get_huge(template.pid) > 40, 20.0, "huge pages")
+
+
+def test_the_tunables_that_the_user_has_are_kept():
+    for given, made in ((None, b"glibc.malloc.hugetlb=1"), ("a=1:b=2", b"a=1:b=2:glibc.malloc.hugetlb=1")):
+        environment = ("A=1", *([f"GLIBC_TUNABLES={given}"] if given else []))
+        found = make_environment(SimpleNamespace(environment=environment, huge_pages="malloc"))
+        assert found == {b"A": b"1", b"PYTHONMALLOC": b"malloc", b"GLIBC_TUNABLES": made}
+        plain = make_environment(SimpleNamespace(environment=environment, huge_pages="auto"))
+        assert b"PYTHONMALLOC" not in plain and plain.get(b"GLIBC_TUNABLES", b"").decode() == (given or "")
+
+
+def test_where_python_ignores_its_variables_the_user_is_told(tmp_path):
+    done = run_program(
+        """\
+        import logging, sys, warmfork
+        logging.basicConfig()
+        if __name__ == "__main__":
+            with warmfork.Template(huge_pages="malloc") as template:
+                print(template.start(sum, ([1, 2],)).result())
+        """,
+        tmp_path,
+        flags=["-E"],
+        env={"PYTHONPATH": None},
+    )
+    assert done.stdout == "3\n"
+    assert done.stderr.count("without malloc") == 1
+
+
+def test_a_context_with_malloc_works_as_any_other():
+    context = warmfork.get_context(huge_pages="malloc")
+    queue = context.SimpleQueue()
+    process = context.Process(target=put_allocator, args=(queue,))
+    process.start()
+    assert queue.get() == 0
+    process.join()
+    queue.close()
+    context.stop_template()
+
+
+def put_allocator(queue) -> None:  # type: ignore[no-untyped-def]
+    queue.put(sys.getallocatedblocks())
