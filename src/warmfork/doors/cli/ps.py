@@ -162,7 +162,9 @@ def show_size(mib: float | None) -> str:
     """Give MiB in five characters."""
     if mib is None:
         return "-"
-    return f"{mib:.1f}M" if mib < 999.9 else f"{mib / 1024:.1f}G"
+    if mib < 99.95:
+        return f"{mib:.1f}M"
+    return f"{mib:.0f}M" if mib < 999.5 else f"{mib / 1024:.1f}G"
 
 
 def show_age(seconds: float | None) -> str:
