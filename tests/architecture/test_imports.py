@@ -39,11 +39,9 @@ NEEDS = {
 """What a bare template has loaded when it forks its first child, over what a bare interpreter has."""
 
 PICKLE = {
-    "_compat_pickle", "_functools", "_operator", "_pickle", "_sre", "atexit", "collections", "collections.abc",
-    "copyreg", "enum", "functools", "io", "itertools", "keyword", "operator", "pickle", "re", "re._casefix",
-    "re._compiler", "re._constants", "re._parser", "reprlib", "struct", "warmfork._child.call",
+    "_compat_pickle", "_functools", "_pickle", "atexit", "copyreg", "warmfork._child.call", "warmfork._child.pickles",
 }  # fmt: skip
-"""What a child loads besides, to unpickle its call (pickle brings the rest), and a template to rehearse that."""
+"""What a child loads besides, to unpickle its call, and a template to rehearse that: not pickle, which brings re."""
 
 PROBE = """\
 import os, sys
@@ -55,11 +53,10 @@ def tell():
 """
 
 
-def get_bare() -> set[str]:
-    """What a bare interpreter of this installation has loaded."""
-    done = subprocess.run(
-        [sys.executable, "-c", "import sys; print(sorted(sys.modules))"], capture_output=True, text=True, check=True
-    )
+def get_bare(more: str = "sys") -> set[str]:
+    """What a bare interpreter of this installation has loaded, or one that has imported more."""
+    code = f"import {more}, sys; print(sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return set(ast.literal_eval(done.stdout))
 
 
@@ -120,7 +117,7 @@ def test_a_child_of_a_template_that_has_rehearsed_loads_nothing(seen):
     assert seen["rehearsed child"] == seen["rehearsed"]
 
 
-def test_a_template_of_a_context_has_what_multiprocessing_brings_and_little_of_ours(tmp_path):
+def test_a_template_of_a_context_has_what_a_process_needs_of_multiprocessing_and_no_more(tmp_path):
     """Its main module is run in it, as __mp_main__, so that one imports nothing but warmfork."""
     done = run_program(
         """\
@@ -138,16 +135,17 @@ def test_a_template_of_a_context_has_what_multiprocessing_brings_and_little_of_o
         """,
         tmp_path,
     )
-    # pkgutil: runpy, which runs the main module, loads it late.
-    code = "import multiprocessing.spawn, multiprocessing.resource_tracker, pickle, pkgutil, sys"
-    brought = subprocess.run(
-        [sys.executable, "-c", f"{code}; print(sorted(sys.modules))"], capture_output=True, text=True, check=True
-    )
-    own = set(ast.literal_eval(done.stdout)) - set(ast.literal_eval(brought.stdout)) - NEEDS - {"__mp_main__", "atexit"}
-    assert {name for name in own if not name.startswith("warmfork.doors")} == set()
-    assert own <= {
-        f"warmfork.doors{name}"
-        for name in ("", ".bootstrap", ".main_module", ".resources", ".startup", ".context", ".options")
+    own = set(ast.literal_eval(done.stdout)) - get_bare() - NEEDS - {"__mp_main__"}
+    # threading brings functools before 3.13. signal is there and has not run, as multiprocessing.reduction.
+    needed = get_bare("threading, weakref, copyreg, atexit, warnings") | {"_compat_pickle", "_pickle", "signal"}
+    assert {name for name in own if not name.startswith(("warmfork.", "multiprocessing"))} - needed <= {"_functools"}
+    assert needed.isdisjoint({"enum", "pickle", "re", "selectors", "socket"})
+    assert {name for name in own if name.startswith("multiprocessing")} == {
+        f"multiprocessing{name}" for name in ("", ".context", ".process", ".reduction", ".util")
+    }
+    assert {name for name in own if name.startswith("warmfork.")} == {"warmfork._child.pickles"} | {
+        f"warmfork.doors.{name}"
+        for name in ("bootstrap", "context", "main_module", "options", "postponed", "resources")
     }
 
 

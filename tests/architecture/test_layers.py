@@ -25,6 +25,7 @@ EXCEPTIONS = {
     ("_tracker.main", "_template.main"): "the first template is a fork of the tracker: a second interpreter takes 8 ms",
     ("doors.bootstrap", "_child.birth"): "runs in template and child: it is the entry that birth hands over to",
     ("doors.bootstrap", "_child.ending"): "the same",
+    ("doors.bootstrap", "_child.pickles"): "the same",
 }
 
 DOORS: dict[str, set[str]] = {
@@ -33,21 +34,24 @@ DOORS: dict[str, set[str]] = {
     "startup": {"install", "resources"},
     "resources": {"startup"},
     "prepared": {"main_module", "options", "resources"},
-    "popen": {"bootstrap", "install", "main_module", "pickling", "prepared", "resources"},
+    "beginning": {"options"},
+    "popen": {"beginning", "bootstrap", "install", "main_module", "pickling", "prepared", "resources"},
     "bootstrap": {
         "context",
         "install",
         "main_module",
+        "postponed",
         "resources",
         "pickling",
     },  # a child takes on the context or the install of its parent
     "main_module": set(),
+    "postponed": set(),
     "pickling": set(),
     "facade": {"bootstrap", "install", "resources"},
     # the doors
     "template": {"options", "startup"},
-    "context": {"options", "popen", "prepared", "resources"},
-    "install": {"facade", "options", "popen", "prepared", "startup"},
+    "context": {"beginning", "options", "popen", "prepared", "resources"},
+    "install": {"beginning", "facade", "options", "popen", "prepared", "startup"},
     "cli": set(),
     "cli.run": {"cli"},
     "cli.ps": {"cli", "cli.census"},

@@ -25,7 +25,7 @@ def test_equal_specs_are_one_template(spec):
     assert hash(identify(again)) == hash(identify(spec)), "it is the key under which the tracker looks"
 
 
-@pytest.mark.parametrize("field", [field for field in Spec.FIELDS if field != "environment"])
+@pytest.mark.parametrize("field", [field for field in Spec.FIELDS if field not in ("environment", "wanted")])
 def test_a_spec_that_differs_in_any_field_is_another_template(field):
     value = getattr(PLAIN, field)
     other = value + 1 if isinstance(value, int) else ("other",) if isinstance(value, tuple) else "other"
@@ -37,6 +37,11 @@ def test_the_environment_counts_only_where_the_user_gave_it():
     assert identify(change(PLAIN, environment=())) == identify(PLAIN)
     given_one = change(PLAIN, own_environment=1)
     assert identify(change(given_one, environment=())) != identify(given_one)
+
+
+def test_what_its_children_will_want_makes_no_other_template():
+    """A program that has loaded more by its second context is to find the template of the first."""
+    assert identify(change(PLAIN, wanted=())) == identify(PLAIN)
 
 
 def test_the_order_of_the_preload_list_counts():

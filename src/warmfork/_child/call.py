@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import atexit
 import sys
-from pickle import PickleBuffer, loads
 
 from warmfork._child import birth as birth_
 from warmfork._child import ending
+from warmfork._child.pickles import PickleBuffer, PicklingError, dumps, loads
 from warmfork._machine import fds
 from warmfork._words import feed, messages, wire
 
@@ -74,8 +74,6 @@ def report(birth: Birth, error: BaseException) -> None:
 
 def pickle(value: object) -> bytes:
     """Pickle by reference, or by value (cloudpickle) where the client could not find it by name."""
-    from pickle import PicklingError, dumps
-
     try:
         data = dumps(value, 5)
         if b"__main__" not in data and b"__mp_main__" not in data:

@@ -8,6 +8,7 @@ from _thread import RLock
 from time import monotonic
 
 from warmfork._client import launch
+from warmfork._client.ahead import get_flags
 from warmfork._client.channel import Channel
 from warmfork._machine import fds, role, state
 from warmfork._words import messages
@@ -245,23 +246,6 @@ def get_credentials() -> tuple[int, int]:
 def get_interpreter() -> tuple[str, tuple[str, ...]]:
     """Give this interpreter's executable and its options."""
     return sys.executable or "", get_flags()
-
-
-def get_flags() -> tuple[str, ...]:
-    """Give the options of this interpreter, for another that is to have the same."""
-    # The usual case without subprocess, whose import costs 3 to 8 ms before a first start.
-    if not (sys.warnoptions or sys._xoptions or any(getattr(sys.flags, flag, 0) for flag in OPTIONS)):
-        return ()
-    from subprocess import _args_from_interpreter_flags  # type: ignore[attr-defined]
-
-    return tuple(_args_from_interpreter_flags())
-
-
-OPTIONS = (
-    "debug", "optimize", "dont_write_bytecode", "no_user_site", "no_site", "ignore_environment", "verbose",
-    "bytes_warning", "quiet", "isolated", "dev_mode", "safe_path",
-)  # fmt: skip
-"""The fields of sys.flags that subprocess's function looks at, on 3.11 to 3.15."""
 
 
 def log_notes(welcome: messages.Welcome) -> None:

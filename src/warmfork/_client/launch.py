@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 import sys
 
-from warmfork._machine import fds, signals, state
+from warmfork._client import ahead
+from warmfork._machine import fds, state
 from warmfork._words import messages, wire
 from warmfork._words.errors import StartError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from warmfork._words.spec import Spec
-
-START = __file__.replace("_client/launch.py", "_tracker/start.py")
 
 
 class Tree:
@@ -39,41 +38,20 @@ def launch_tracker(executable: str, flags: tuple[str, ...], environment: tuple[s
     """Start a tracker. Raises StartError, with nothing left behind."""
     if not executable:
         raise StartError("launch", "sys.executable is not set: this program must say which interpreter to start")
-    ours, theirs = fds.make_pair()
-    pid = -1
+    me = os.pidfd_open(os.getpid())
     try:
-        fds.ask_for_credentials(theirs)
-        me = os.pidfd_open(os.getpid())
+        interpreter = ahead.get_interpreter(executable, flags, state.split_environment(environment))
         try:
-            fds.send(ours, wire.encode(messages.Root(os.getpid(), get_program_name(), prefix)), (me,))
-        finally:
-            os.close(me)
-        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-        try:
-            pid = os.posix_spawn(
-                executable,
-                [executable, *flags, START],
-                state.split_environment(environment),
-                file_actions=[
-                    (os.POSIX_SPAWN_DUP2, null, 0),
-                    # Onto themselves: what fill_standard_streams() put there is not inherited otherwise.
-                    (os.POSIX_SPAWN_DUP2, 1, 1),
-                    (os.POSIX_SPAWN_DUP2, 2, 2),
-                    (os.POSIX_SPAWN_DUP2, theirs.fileno(), 3),
-                ],
-                # Blocked from before its first instruction: ^C may come before it could ignore it.
-                setsigmask=signals.HELPERS_BLOCK,
-                setsigdef=(signals.CHILD_DIED,),
-            )
-        finally:
-            os.close(null)
-        pidfd = state.move_high(os.pidfd_open(pid))
+            fds.send(interpreter.door, wire.encode(messages.Root(os.getpid(), get_program_name(), prefix)), (me,))
+            pidfd = state.move_high(os.pidfd_open(interpreter.pid))
+        except BaseException:
+            interpreter.discard()
+            raise
     except OSError as error:
-        ours.close()
         raise StartError("launch", f"{executable}: {error.strerror}") from error
     finally:
-        theirs.close()
-    return Tree(fds.adopt_socket(state.move_high(ours.detach())), pid, pidfd)
+        os.close(me)
+    return Tree(fds.adopt_socket(state.move_high(interpreter.door.detach())), interpreter.pid, pidfd)
 
 
 def say_hello(door: fds.socket, spec: Spec, failed: bool) -> fds.socket:

@@ -32,7 +32,12 @@ STEPS = ("feed", "stdio", "state", "identity", "signals", "entry")
 
 
 def rehearse(spec: Spec, board: Board, base: tuple[Any, ...]) -> Iterator[int]:
-    """Take the steps of birth in this process, one round for each item that is asked for."""
+    """Take the steps of birth in this process, one round for each item that is asked for; before that, load what the
+    entry has put off."""
+    load_postponed = getattr(sys.modules.get(spec.entry.partition(":")[0]), "load_postponed", None)
+    if load_postponed is not None:
+        for _ in load_postponed():
+            yield -1
     for number in range(ROUNDS):
         kept = role.kind, role.door, role.parent
         slot = board.take_slot()

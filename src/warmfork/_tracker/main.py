@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -21,6 +22,9 @@ def main() -> NoReturn:
     door = fds.adopt_socket(DOOR)
     os.set_inheritable(DOOR, False)
     root = fds.receive(door, flags=fds.RECEIVE_BLOCKING)
+    if not root.data:
+        os._exit(0)  # the program has let go of us before it said anything
+    fds.wait_readable(DOOR, PATIENCE)  # what we are wanted for follows at once: a Hello, or a name
     first = try_receive(door)
     started = None
     if first is not None and len(first.fds) >= 4 and may_fork(first.data) and is_bare():
@@ -38,6 +42,8 @@ def main() -> NoReturn:
         fds.wait_readable(started.control.fileno(), PATIENCE)
         fds.wait_readable(DOOR, FURTHER_PATIENCE)
     from warmfork._tracker.server import Server
+
+    gc.enable()
 
     code = 1
     try:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
+gc.disable()  # nothing of what is loaded now is garbage
 sys.path.insert(0, __file__.rpartition("/warmfork/")[0])
 
 del __file__  # or a child that starts children would take this file for the main module of its program

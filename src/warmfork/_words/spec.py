@@ -9,7 +9,7 @@ class Spec(Message, tag=60):
     """As it travels in a memfd, encoded by wire.py.
 
     `environment` is not part of what makes two specs equal unless the user gave it: a nested client has its own, and
-    each start carries its complete environment anyway.
+    each start carries its complete environment anyway. `wanted` is not either: it only makes children faster.
     """
 
     name: str
@@ -29,6 +29,7 @@ class Spec(Message, tag=60):
     own_environment: int  # 1: `environment` was asked for by the user
     environment: tuple[str, ...]  # "NAME=value"
     epoch: int  # raised to ask for a fresh template of an otherwise equal spec
+    wanted: tuple[str, ...]  # modules of Python's own that its client has loaded, and its children will want
 
 
 POLICIES = ("raise", "fail", "warn", "ignore")
@@ -49,5 +50,7 @@ pages; objects of the template kept from the garbage collector."""
 def identify(spec: Spec) -> tuple[object, ...]:
     """Give what two equal specs have in common: the fingerprint of a template."""
     return tuple(
-        value for field, value in zip(spec.FIELDS, spec, strict=True) if field != "environment" or spec.own_environment
+        value
+        for field, value in zip(spec.FIELDS, spec, strict=True)
+        if field != "wanted" and (field != "environment" or spec.own_environment)
     )

@@ -12,15 +12,20 @@ import threading
 from itertools import count
 from marshal import dumps as write_values
 from marshal import loads as read_values
-from multiprocessing import context, process
-from pickle import dumps, loads
 
 from warmfork._child import birth as birth_
 from warmfork._child import ending
 from warmfork._machine import role
-from warmfork.doors import resources
-from warmfork.doors.context import ContextProcess
-from warmfork.doors.main_module import import_main
+from warmfork.doors import postponed
+
+postponed.import_multiprocessing()  # before anything else imports it
+
+from multiprocessing import context, process  # noqa: E402
+
+from warmfork._child.pickles import dumps, loads  # noqa: E402
+from warmfork.doors import resources  # noqa: E402
+from warmfork.doors.context import ContextProcess  # noqa: E402
+from warmfork.doors.main_module import import_main  # noqa: E402
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -92,6 +97,7 @@ def prepare_template(kind: str, value: str, installed: str) -> list[str]:
     # server in the template (row 13).
     current.name = "ForkServerProcess"
     process._parent_process = process._ParentProcess("MainProcess", os.getppid(), -1)  # type: ignore[attr-defined]
+    import_wanted()
     if not kind:
         return []
     current._inheriting = True  # type: ignore[attr-defined]
@@ -107,6 +113,15 @@ def prepare_template(kind: str, value: str, installed: str) -> list[str]:
     finally:
         del current._inheriting  # type: ignore[attr-defined]
     return []
+
+
+def import_wanted() -> None:
+    """Import what the client has of multiprocessing and is likely to refer to in what it sends to its children."""
+    for name in role.spec.wanted if role.spec is not None else ():
+        try:
+            __import__(name)
+        except ImportError:
+            continue  # the client has it, so this is not the same Python; the children will say so where it matters
 
 
 def describe_failure(error: BaseException) -> str:
@@ -243,11 +258,20 @@ def prepare(said: dict[str, Any], birth: Birth) -> None:
     elif said["start_method"] is not None:
         context._force_start_method(said["start_method"])
     if said["by_value"]:
-        from warmfork.doors import pickling
-
-        pickling.take_over()
+        postponed.call_when_run(postponed.REDUCTION, pickle_by_value)
     if said["main"] != get_preloaded_main() or main_failed:
         import_main(*said["main"])
+
+
+def pickle_by_value() -> None:
+    """Have queues and pipes send by value what the main module defines, for it is in no file."""
+    from warmfork.doors import pickling
+
+    pickling.take_over()
+
+
+load_postponed = postponed.finish
+"""Called in a template that is idle, before it rehearses."""
 
 
 def rehearse(birth: Birth | None) -> bytes:

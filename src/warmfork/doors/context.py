@@ -27,11 +27,13 @@ class ContextProcess(process.BaseProcess):
 
     @staticmethod
     def _Popen(process_obj: process.BaseProcess) -> Any:
-        prepared = type(process_obj)._context.get_prepared()  # type: ignore[attr-defined]
-        prepared.begin()
+        own: Context = type(process_obj)._context  # type: ignore[attr-defined]
+        from warmfork.doors import beginning
+
+        beginning.begin(own.get_prepared)
         from warmfork.doors.popen import Popen
 
-        return Popen(process_obj, prepared)
+        return Popen(process_obj, own.get_prepared())
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         if "_is_made" in vars(type(self)):

@@ -155,10 +155,11 @@ def patch() -> None:
 
 def start_process(process_obj: Any) -> Any:
     """Start a process of the installed "forkserver"."""
-    from warmfork.doors.popen import Popen, check_not_importing_main
+    from warmfork.doors.beginning import begin
 
-    check_not_importing_main()
-    get_installed()
+    begin(get_installed)
+    from warmfork.doors.popen import Popen
+
     return Popen(process_obj)
 
 

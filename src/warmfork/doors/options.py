@@ -127,6 +127,13 @@ def check_policies(on_preload_error: str, audit: str) -> None:
     check_choice("audit", audit, ("refuse", "warn", "off"))
 
 
+def get_executable() -> str:
+    """Give the interpreter that the program wants for its processes, or "" where it has none."""
+    spawn = sys.modules.get("multiprocessing.spawn")  # not loaded: nobody has called set_executable()
+    executable = spawn.get_executable() if spawn is not None else sys.executable
+    return os.fsdecode(executable) if executable else ""
+
+
 def flush_streams() -> None:
     """Flush stdout and stderr, so that what was printed before a start comes before what the child prints."""
     for stream in (sys.stdout, sys.stderr):

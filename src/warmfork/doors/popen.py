@@ -14,6 +14,7 @@ from warmfork._client.handle import Child
 from warmfork._machine import fds
 from warmfork._words.outcome import Exited, Lost, Signaled
 from warmfork.doors import pickling, prepared, resources
+from warmfork.doors.beginning import check_not_importing_main
 from warmfork.doors.bootstrap import InheritedFd
 from warmfork.doors.main_module import describe_main, is_main_typed
 
@@ -177,14 +178,6 @@ def describe_parent(process_obj: BaseProcess, chosen: prepared.Prepared, main: t
         "installed": installed.describe() if installed is not None else None,
         "main": main,
     }
-
-
-def check_not_importing_main() -> None:
-    """Raise RuntimeError, in multiprocessing's words, where `__main__` starts processes while it is imported."""
-    if getattr(process.current_process(), "_inheriting", False):
-        from multiprocessing import spawn
-
-        spawn._check_not_importing_main()  # type: ignore[attr-defined]
 
 
 def peek_installed() -> prepared.Prepared | None:

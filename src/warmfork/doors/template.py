@@ -240,6 +240,7 @@ class Template:
                 own_environment=0,
                 environment=state.join_environment(state.get_environment()),
                 epoch=self._serial,
+                wanted=(),
             )
         return self._spec
 
