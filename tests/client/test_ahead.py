@@ -11,7 +11,7 @@ import pytest
 from tests.leftovers import list_children
 from tests.running import ROOT
 from tests.support import run_forked, run_program
-from warmfork._client import ahead, client
+from warmfork._client import ahead
 from warmfork._machine import fds
 from warmfork.doors import beginning
 
@@ -21,7 +21,7 @@ ENV = {"PYTHONPATH": ROOT}
 @pytest.fixture(autouse=True)
 def nothing_started(monkeypatch) -> Iterator[None]:
     """This process looks as if it had started nothing yet."""
-    monkeypatch.setattr(client, "_client", None)
+    monkeypatch.setattr("warmfork._client.client._client", None)
     yield
     ahead.end()
 
