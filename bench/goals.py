@@ -156,7 +156,50 @@ def compare_first_start(result: Result) -> float | None:
 
 def list_other_goals() -> list[Goal]:
     """What the other benches measure."""
-    return []
+    line = "start() to the first line of the user's function"
+    pace = "p99 over median of start()+join() at a steady pace"
+    rate = "starts a second, numpy+pandas"
+    share = "each of 20 children, numpy+pandas+sklearn, after groupby and gc.collect()"
+    goals = [
+        Goal(f"first line, {name}", compare_line(line, name), 0.8, "x the bare floor", bench="line")
+        for name in WITH_SPARES
+    ]
+    goals += [
+        Goal(f"p99 over median, {name}", read_figure(pace, name), 2.0, "x", bench="pace")
+        for name in (BARE, NUMPY_PANDAS)
+    ]
+    return [
+        *goals,
+        Goal("starts a second, 2 threads", compare_rate(rate), 1.1, "x floor's", at_least=True, bench="rate"),
+        Goal("PSS vs forkserver", compare_figures(share, "PSS", OWN, "forkserver"), 0.35, "x its", bench="memory"),
+        Goal(
+            "growth of a template in 18,000 starts",
+            read_figure("the template's memory, starts back to back", "growth"),
+            1.0,
+            "%",
+            bench="memory",
+        ),
+    ]
+
+
+def compare_line(sheet: str, template: str) -> Measure:
+    """warmfork's first line on a template against the floor of the bare one."""
+
+    def measure(result: Result) -> float | None:
+        line, floor = result.find_figure(sheet, template, OWN), result.find_figure(sheet, BARE, "floor")
+        return line.value / floor.value if line and floor else None
+
+    return measure
+
+
+def compare_rate(sheet: str) -> Measure:
+    """warmfork with two threads against the floor's loop, which has one."""
+
+    def measure(result: Result) -> float | None:
+        own, floor = result.find_figure(sheet, "2 threads", OWN), result.find_figure(sheet, "1 thread", "floor")
+        return own.value / floor.value if own and floor else None
+
+    return measure
 
 
 def judge(result: Result) -> list[Verdict]:

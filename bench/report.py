@@ -147,18 +147,15 @@ def print_result(result: Result, console: Console) -> None:
 
 
 def print_sheet(sheet: Sheet, console: Console) -> None:
-    table = Table(
-        title=sheet.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1)
-    )
+    console.print()
+    console.print(sheet.title, style="bold", highlight=False)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1))
     for number, column in enumerate(sheet.columns):
         table.add_column(column, justify="right" if number else "left", no_wrap=True)
     for row in sheet.rows:
         table.add_row(*map(escape, row), style=choose_style(row))
-    console.print()
     if table.row_count:
         console.print(table)
-    else:
-        console.print(sheet.title, style="bold")
     for remark in sheet.remarks:
         console.print(f"  not measured: {escape(remark)}", style="yellow", highlight=False)
 

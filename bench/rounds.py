@@ -11,8 +11,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -110,6 +110,33 @@ class Worker:
         said = self.complaints.read().strip()
         last = said.splitlines()[-1] if said else "it said nothing"
         raise WorkerFailed(f"exited with {self.process.returncode}: {last}", said)
+
+
+@contextmanager
+def open_workers(
+    result: Result,
+    sheet: str,
+    competitors: Iterable[str],
+    modules: Sequence[str],
+    tick: Callable[[str], None],
+    note: str = "",
+) -> Iterator[list[Worker]]:
+    """All competitors, warm. Those that do not come up become gaps of `sheet`, as do those that do not end well."""
+    try:
+        with ExitStack() as stack:
+            workers = []
+            for competitor in competitors:
+                tick(f"{note}warming up {competitor}")
+                worker = stack.enter_context(Worker(competitor, modules))
+                try:
+                    worker.wait_ready()
+                except WorkerFailed as error:
+                    result.gaps.append(Gap(sheet, f"{note}{competitor}", error.args[0], failed=True))
+                else:
+                    workers.append(worker)
+            yield workers
+    except WorkerFailed as error:
+        result.gaps.append(Gap(sheet, f"{note}the end of the run", error.args[0], failed=True))
 
 
 def measure(
