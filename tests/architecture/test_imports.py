@@ -40,6 +40,7 @@ NEEDS = {
 
 PICKLE = {
     "_compat_pickle", "_functools", "_pickle", "atexit", "copyreg", "warmfork._child.call", "warmfork._child.pickles",
+    "warmfork._words.buffers",
 }  # fmt: skip
 """What a child loads besides, to unpickle its call, and a template to rehearse that: not pickle, which brings re."""
 
@@ -103,8 +104,13 @@ def test_the_list_of_what_a_template_needs_has_nothing_that_it_does_not(seen):
 
 
 def test_a_template_that_has_rehearsed_a_birth_has_what_its_children_need_and_no_more(seen):
-    idle = {"warmfork._template.rehearsal", "warmfork._template.pretouch", "warmfork._machine.evidence"}
     # These are loaded when it has nothing else to do.
+    idle = {
+        "warmfork._template.rehearsal",
+        "warmfork._template.pretouch",
+        "warmfork._machine.evidence",
+        "warmfork._child.room",
+    }
     assert seen["rehearsed"] - NEEDS - PICKLE - idle == set()
 
 

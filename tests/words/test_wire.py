@@ -91,18 +91,18 @@ def test_what_is_said_at_each_start_has_a_fixed_size(name, size):
 
 
 def test_a_message_over_the_limit_is_refused_before_it_is_sent():
-    head = len(encode(messages.Returned(0, b"")))
-    fits = messages.Returned(1, b"x" * (LARGEST - head))
+    head = len(encode(messages.Returned(0, 0, b"")))
+    fits = messages.Returned(1, 0, b"x" * (LARGEST - head))
     assert len(encode(fits)) == LARGEST
     with pytest.raises(WireError, match=f"Returned of {LARGEST + 1} bytes is over the {LARGEST} of one message"):
-        encode(messages.Returned(1, b"x" * (LARGEST - head + 1)))
+        encode(messages.Returned(1, 0, b"x" * (LARGEST - head + 1)))
 
 
 def test_what_is_sent_in_the_message_and_not_in_a_memfd_fits_in_one():
     text = "x" * 16_000  # tracebacks are cut to that
     for message in (
-        messages.Returned(feed.INLINE, b"x" * feed.INLINE),
-        messages.Raised(feed.INLINE, b"x" * feed.INLINE, text[:16_000]),
+        messages.Returned(feed.INLINE, 0, b"x" * feed.INLINE),
+        messages.Raised(feed.INLINE, 0, b"x" * feed.INLINE, text[:16_000]),
         messages.BirthFailed("payload", "x" * 2000, text),
         messages.PreloadFailed("module", "x" * 4000, text),
     ):
@@ -111,5 +111,5 @@ def test_what_is_sent_in_the_message_and_not_in_a_memfd_fits_in_one():
 
 def test_text_that_no_bytes_stand_for_is_sent_escaped():
     """A lone surrogate in an exception's text must not keep the client from learning of the exception."""
-    told = decode(encode(messages.Raised(0, b"", "bad \ud800 and \udcff")))
+    told = decode(encode(messages.Raised(0, 0, b"", "bad \ud800 and \udcff")))
     assert told.text == "bad \\ud800 and \\udcff"

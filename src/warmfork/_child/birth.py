@@ -29,8 +29,8 @@ class Birth:
     """A child on its way: what it was forked with, and what it was fed."""
 
     __slots__ = (
-        "base", "board", "client", "door", "fds", "keep", "life", "parent", "payload", "slot", "socket", "spec",
-        "state", "step",
+        "base", "board", "buffers", "client", "door", "fds", "keep", "life", "parent", "payload", "slot", "socket",
+        "spec", "state", "step",
     )  # fmt: skip
 
     def __init__(self, socket: fds.socket, board: Board, slot: int, base: tuple[Any, ...], spec: Spec) -> None:
@@ -42,6 +42,7 @@ class Birth:
         self.step = "forked"
         self.state: dict[str, Any] = {}
         self.payload: bytes | memoryview = b""
+        self.buffers: list[memoryview] = []
         self.fds: list[int] = []
         self.parent = -1
         self.door = -1
@@ -163,6 +164,14 @@ def apply_state(birth: Birth) -> None:
     state.apply(birth.state, birth.base)
 
 
+def take_buffers(birth: Birth) -> None:
+    """The large parts of the payload, which the client writes to memory that is made for them here."""
+    if "buffers" in birth.state:
+        from warmfork._child import room
+
+        room.fill(birth)
+
+
 def take_identity(birth: Birth) -> None:
     """The title that ps shows."""
     titles.set_title(f"warmfork: {birth.state['name']} {birth.spec.name}")
@@ -198,6 +207,7 @@ STEPS: tuple[tuple[str, Callable[[Birth], Any]], ...] = (
     ("feed", receive_feed),
     ("stdio", take_fds),
     ("state", apply_state),
+    ("buffers", take_buffers),
     ("identity", take_identity),
     ("signals", set_signals),
     ("entry", find_entry),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import atexit
+import os
 import sys
 
 from warmfork._child import birth as birth_
 from warmfork._child import ending
-from warmfork._child.pickles import PickleBuffer, PicklingError, dumps, loads
-from warmfork._machine import fds
+from warmfork._child.pickles import PickleBuffer, Pickler, PicklingError, loads
 from warmfork._words import feed, messages, wire
+from warmfork._words.buffers import Pickled, run
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,10 +25,11 @@ def run_call(birth: Birth) -> int:
     if util is not None:
         atexit.register(util._exit_function)
     try:
-        function, args, kwargs = loads(birth.payload)
+        function, args, kwargs = loads(birth.payload, buffers=birth.buffers)
     except BaseException as error:
         birth_.fail(birth, error)
         return 1
+    birth.payload, birth.buffers = b"", []
     birth.finish_becoming()
     code = 0
     try:
@@ -45,15 +47,21 @@ def run_call(birth: Birth) -> int:
 
 def reply(birth: Birth, kind: type[messages.Returned | messages.Raised], value: object, text: str) -> None:
     """Send a value to the client, in the message or in a memfd. Raises where it can't be pickled."""
-    data = pickle(value)
-    spilled = len(data) > feed.INLINE
-    inline = b"" if spilled else data
-    message = kind(len(data), inline) if kind is messages.Returned else messages.Raised(len(data), inline, text)
-    if spilled:
-        memory = fds.make_memory("warmfork-result", data)
-        birth.announce(message, (memory,))
-    else:
+    pickled = pickle(value, "out_of_band" not in birth.spec.without)
+    size = sum(map(len, pickled.parts))
+    spilled = bool(pickled.buffers) or size > feed.INLINE
+    fields = size, len(pickled.buffers), b"" if spilled else b"".join(pickled.parts)
+    message = kind(*fields) if kind is messages.Returned else messages.Raised(*fields, text)
+    if not spilled:
         birth.announce(message)
+        return
+    from warmfork._child import room
+
+    memory = room.spill(pickled)
+    try:
+        birth.announce(message, (memory,))
+    finally:
+        os.close(memory)
 
 
 def report(birth: Birth, error: BaseException) -> None:
@@ -69,19 +77,18 @@ def report(birth: Birth, error: BaseException) -> None:
         reply(birth, messages.Raised, error, text)
     except Exception as refusal:
         note = f"{text}\n(the exception itself could not be sent: {type(refusal).__name__}: {refusal})"
-        birth.announce(messages.Raised(0, b"", note))
+        birth.announce(messages.Raised(0, 0, b"", note))
 
 
-def pickle(value: object) -> bytes:
+def pickle(value: object, out_of_band: bool) -> Pickled:
     """Pickle by reference, or by value (cloudpickle) where the client could not find it by name."""
     try:
-        data = dumps(value, 5)
-        if b"__main__" not in data and b"__mp_main__" not in data:
-            return data
+        pickled = run(Pickler, value, out_of_band)
+        if not any(b"__main__" in part or b"__mp_main__" in part for part in pickled.parts):
+            return pickled
     except (PicklingError, AttributeError, TypeError):
         if isinstance(value, PickleBuffer):
             raise
     import cloudpickle
 
-    pickled: bytes = cloudpickle.dumps(value, 5)
-    return pickled
+    return run(cloudpickle.Pickler, value, out_of_band)

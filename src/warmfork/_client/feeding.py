@@ -7,20 +7,48 @@ from _thread import allocate_lock
 
 from warmfork._machine import fds, state
 from warmfork._words import feed as feed_
-from warmfork._words.feed import HAS_CWD, HAS_DOOR, HAS_ERR, HAS_OUT
+from warmfork._words.feed import HAS_CWD, HAS_DOOR, HAS_ERR, HAS_OUT, INLINE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
 
+SPLIT_FROM = 1 << 19
+"""Bytes of a pickle that are worth a word from the child first; fewer are there sooner through a memfd."""
+
+
 class Payload:
-    """What the entry is given: bytes, fds that they refer to, and what must live until they are unpickled (row 68)."""
+    """What the entry is given: bytes, fds that they refer to, and what must live until they are unpickled (row 68).
 
-    __slots__ = ("data", "fds", "keep")
+    `parts` are the bytes, `buffers` what they refer to out of band. Where the bytes are many they are a buffer too,
+    the last of them: then `split` is true, and nothing of them goes into the feed's message.
+    """
 
-    def __init__(self, data: bytes | memoryview, passed: list[int], keep: object) -> None:
-        self.data, self.fds, self.keep = data, passed, keep
+    __slots__ = ("buffers", "data", "fds", "keep", "split")
+
+    def __init__(
+        self,
+        parts: list[Any],
+        passed: list[int],
+        keep: object,
+        buffers: Sequence[memoryview] = (),
+        out_of_band: bool = True,
+    ) -> None:
+        self.fds, self.keep = passed, keep
+        self.buffers: list[tuple[Any, ...]] = [(buffer,) for buffer in buffers]
+        self.split = out_of_band and sum(map(len, parts)) > (INLINE if self.buffers else SPLIT_FROM)
+        if self.split:
+            self.buffers.append(tuple(parts))
+            self.data: bytes | memoryview = b""
+        else:
+            self.data = parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def measure(buffer: tuple[Any, ...]) -> int:
+    """Give the bytes of a buffer. Each part is flat, so its length is its size."""
+    return sum(map(len, buffer))
 
 
 class Order:
@@ -69,6 +97,9 @@ def feed(
         folder = opened = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         layout = (HAS_DOOR if door >= 0 else 0) | (HAS_CWD if folder >= 0 else 0)
+        if payload.buffers:
+            said["buffers"] = tuple(map(measure, payload.buffers))
+            said["split"] = payload.split
         first = [get_own_pidfd(), *((door,) if door >= 0 else ())]
         last = [*((folder,) if folder >= 0 else ()), *payload.fds]
         try:

@@ -6,7 +6,7 @@ import os
 from _thread import RLock
 from time import monotonic
 
-from warmfork._client import launch
+from warmfork._client import launch, results
 from warmfork._machine import fds, pids
 from warmfork._words import messages, protocol, wire
 from warmfork._words.errors import ChildError
@@ -35,6 +35,7 @@ class Child:
         self.name = order.name
         self.usage: Usage | None = None
         self.fed_us = 0  # when it was handed its call (monotonic)
+        self._room: bytes | None = None
         self.keep: object = None
         self.births: set[Child] | None = None
         self.feed: fds.socket | None = feed
@@ -198,6 +199,15 @@ class Child:
         last = self._words[-1] if self._words else None
         return last if isinstance(last, messages.BirthFailed) else None
 
+    def read_room(self) -> bytes | None:
+        """Give where the child wants the large parts of its payload, once it has said so."""
+        self._read_feed()
+        return self._room
+
+    def is_birth_over(self) -> bool:
+        """Has the child said that it has become what was asked, or that it could not?"""
+        return self._feed_state != "open"
+
     def look(self) -> None:
         """Let go of what was kept for the child, if its birth is over."""
         self._read_feed()
@@ -226,6 +236,9 @@ class Child:
                     if not self._replies:
                         self.let_go()
                     return
+                if isinstance(message, messages.Room):
+                    self._room = message.addresses
+                    continue
                 if got.fds:
                     self._memory = got.fds.pop(0)
                     fds.close_all(got.fds)
@@ -238,7 +251,10 @@ class Child:
         """Unpickle what came along."""
         from pickle import loads
 
-        return loads(message.inline if self._memory < 0 else fds.read_all(self._memory, message.size))
+        if self._memory < 0:
+            return loads(message.inline)
+        data, buffers = results.map_result(self._memory, message.size, message.buffers)
+        return loads(data, buffers=buffers)
 
     def _rebuild(self, message: messages.Raised) -> BaseException:
         """Rebuild the child's exception, its traceback attached."""

@@ -2,11 +2,16 @@
 
 Plain pickle comes first. cloudpickle, 20 times dearer, is asked only where plain pickle refuses (lambdas, nested
 functions) or where a name of `__main__` would mean nothing in the child (REPL, notebook, -c, stdin).
+
+What is large is not copied here. Buffers (numpy's, Arrow's) stay where they are, out of band as pickle's protocol 5
+calls it, and large bytes are parts of the pickle by themselves: pickle hands them to write() as they are.
 """
 
 from __future__ import annotations
 
 from pickle import PicklingError
+
+from warmfork._words.buffers import SMALLEST, Pickled
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,6 +22,9 @@ REFUSALS = (PicklingError, AttributeError, TypeError)
 """What pickle raises for what it can't pickle. Other errors are raised by the objects themselves, and mean it."""
 
 DEEPEST = 12
+
+LARGEST_CHUNK = 4 * SMALLEST
+"""Bytes that a part can have in which pickle has put names; a larger one is somebody's own bytes or text."""
 
 
 def dump(value: object, plain: Callable[[object], Any], by_value: Callable[[object], Any], main_is_known: bool) -> Any:
@@ -36,7 +44,8 @@ def dump(value: object, plain: Callable[[object], Any], by_value: Callable[[obje
 
 def names_main(data: Any) -> bool:
     """Does this pickle refer to `__main__`?"""
-    return b"__main__" in bytes(data)
+    parts = data.parts if isinstance(data, Pickled) else (data,)
+    return any(b"__main__" in bytes(part) for part in parts if len(part) <= LARGEST_CHUNK or len(parts) == 1)
 
 
 def add_path(error: Exception, value: object, plain: Callable[[object], Any]) -> None:

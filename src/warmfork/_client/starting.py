@@ -61,10 +61,23 @@ class Start:
         except BaseException:
             child.cancel()
             raise
+        if payload.buffers:
+            self.fill(child, payload)
         child.keep = payload.keep
         child.births = self.client.in_birth
         child.births.add(child)
         return child
+
+    def fill(self, child: Child, payload: Payload) -> None:
+        """Bring a child the large parts of its payload. Raises StartError, the child ended."""
+        from warmfork._client import filling
+
+        try:
+            filling.fill(child, payload.buffers)
+        except BaseException:
+            child.kill()  # not only its feed closed: it may be stopped, and a fork may have a copy of the feed
+            child.cancel()
+            raise
 
     dead: Child | None = None
     """The last child that died before it was fed."""

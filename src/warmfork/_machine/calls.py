@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from sys import byteorder, maxsize
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +37,53 @@ def call(name: str, *arguments: Any) -> int:
     return result
 
 
+def call_or_raise(name: str, *arguments: Any) -> int:
+    """Call a libc function that returns a C long (an ssize_t). Raises OSError, with its errno, where it returns -1."""
+    import _ctypes
+
+    function = make_function(name, _ctypes.FUNCFLAG_CDECL | _ctypes.FUNCFLAG_USE_ERRNO, "l")
+    result: int = function(*arguments)
+    if result == -1:
+        from os import strerror
+
+        number = _ctypes.get_errno()
+        raise OSError(number, strerror(number), name)
+    return result
+
+
+def get_address(buffer: object) -> int:
+    """Give where the memory of a contiguous buffer begins. It stays there for as long as the buffer is held.
+
+    Raises TypeError for what is no buffer, BufferError where it is not contiguous.
+    """
+    import _ctypes
+
+    flags = _ctypes.FUNCFLAG_CDECL | _ctypes.FUNCFLAG_PYTHONAPI  # holds the GIL, and passes exceptions on
+    view = bytes(PY_BUFFER)  # ours alone: the interpreter shares only empty ones and single bytes
+    make_function("PyObject_GetBuffer", flags, "i")(make_simple("O")(buffer), view, 0)
+    address = int.from_bytes(view[:WORD], byteorder)
+    make_function("PyBuffer_Release", flags, "i")(view)
+    return address
+
+
+WORD = maxsize.bit_length() // 8 + 1
+PY_BUFFER = 128
+"""Bytes for a Py_buffer, which takes 80 (Include/pybuffer.h, stable since 3.11); it begins with the address."""
+
+_functions: dict[str, Any] = {}
+
+
+def make_function(name: str, flags: int, result: str) -> Any:
+    """Give a function of this process by its name: how it is called, and the type that it returns. Made once."""
+    import _ctypes
+
+    function = _functions.get(name)
+    if function is None:
+        members = {"_flags_": flags, "_restype_": make_simple(result)}
+        function = _functions[name] = type("Function", (_ctypes.CFuncPtr,), members)(find(name))
+    return function
+
+
 def prepare(name: str, *arguments: Any) -> Callable[[], int]:
     """Give a call that is ready to be made: it returns what the libc function returns, -1 included."""
     import _ctypes
@@ -45,12 +94,17 @@ def prepare(name: str, *arguments: Any) -> Callable[[], int]:
 
 def make_pointer(address: int) -> Any:
     """Give what `call` passes as a pointer: a plain int would be cut to 32 bits."""
-    global _Pointer
-    if _Pointer is None:
+    return make_simple("P")(address)
+
+
+def make_simple(letter: str) -> Any:
+    """Give a C type by its letter: "P" a pointer, "O" a Python object, "i" an int, "l" a long. Made once."""
+    made = _simple.get(letter)
+    if made is None:
         import _ctypes
 
-        _Pointer = type("Pointer", (_ctypes._SimpleCData,), {"_type_": "P"})
-    return _Pointer(address)
+        made = _simple[letter] = type("Simple", (_ctypes._SimpleCData,), {"_type_": letter})
+    return made
 
 
-_Pointer: Any = None
+_simple: dict[str, Any] = {}

@@ -64,7 +64,7 @@ def ask_for_credentials(receiver: socket) -> None:
     receiver.setsockopt(SOL_SOCKET, SO_PASSCRED, 1)
 
 
-def send(to: socket, data: bytes, fds: list[int] | tuple[int, ...] = ()) -> None:
+def send(to: socket, data: bytes | memoryview, fds: list[int] | tuple[int, ...] = ()) -> None:
     """Send one message, at once. Raises BlockingIOError where the receiver is behind, OSError where it is gone."""
     if fds:
         to.sendmsg((data,), ((SOL_SOCKET, SCM_RIGHTS, pack(f"={len(fds)}i", *fds)),), NEVER_BLOCK)
@@ -72,7 +72,9 @@ def send(to: socket, data: bytes, fds: list[int] | tuple[int, ...] = ()) -> None
         to.send(data, NEVER_BLOCK)
 
 
-def send_within(to: socket, data: bytes, fds: list[int] | tuple[int, ...] = (), timeout: float = 10.0) -> None:
+def send_within(
+    to: socket, data: bytes | memoryview, fds: list[int] | tuple[int, ...] = (), timeout: float = 10.0
+) -> None:
     """Send one message, waiting up to `timeout` seconds for room. Raises TimeoutError after that, or OSError."""
     deadline = -1.0
     while True:
@@ -132,10 +134,9 @@ def make_memory(name: str, content: bytes = b"") -> int:
     return fd
 
 
-def write_all(fd: int, content: bytes | memoryview) -> None:
-    """Write it all to a file at its start, leaving the position there."""
+def write_all(fd: int, content: bytes | memoryview, at: int = 0) -> None:
+    """Write it all to a file, at this offset, leaving its position at the start."""
     rest = memoryview(content)
-    at = 0
     while rest:
         written = os.pwrite(fd, rest, at)
         at += written

@@ -12,6 +12,7 @@ import sys
 from marshal import dumps
 
 from warmfork._child import birth as birth_
+from warmfork._child import room
 from warmfork._child.birth import Birth
 from warmfork._machine import fds, role
 from warmfork._words import feed
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 ROUNDS = 30
 """Runs after which CPython 3.11 to 3.15 has specialised what it will."""
 
-STEPS = ("feed", "stdio", "state", "identity", "signals", "entry")
+STEPS = ("feed", "stdio", "state", "buffers", "identity", "signals", "entry")
 """The steps that are rehearsed: all but the reseeding, which looks at whether it has been done."""
 
 
@@ -38,6 +39,7 @@ def rehearse(spec: Spec, board: Board, base: tuple[Any, ...]) -> Iterator[int]:
     if load_postponed is not None:
         for _ in load_postponed():
             yield -1
+    room.prepare()
     for number in range(ROUNDS):
         kept = role.kind, role.door, role.parent
         slot = board.take_slot()

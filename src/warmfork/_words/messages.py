@@ -279,10 +279,24 @@ class Became(Message, tag=41):
     """State applied, payload unpickled: what was pickled for me need not be kept alive any longer."""
 
 
+class Room(Message, tag=46):
+    """Here is the memory for the buffers of my payload: write to it. `addresses`: 8 bytes for each mapping of theirs."""
+
+    addresses: bytes
+
+
+class Filled(Message, tag=47):
+    """All is written. Or it is not, since the kernel forbids that: then the buffers follow, as `follows` bytes."""
+
+    follows: int
+
+
 class Returned(Message, tag=42):
-    """The function returned. The pickled value follows as `size` bytes: in this message, or in the memfd sent along."""
+    """The function returned. The pickled value follows as `size` bytes: in this message, or in the memfd sent along,
+    together with so many `buffers` that it refers to."""
 
     size: int
+    buffers: int
     inline: bytes
 
 
@@ -290,5 +304,6 @@ class Raised(Message, tag=43):
     """The function raised. As for Returned; `text` is the traceback where the exception itself could not be pickled."""
 
     size: int
+    buffers: int
     inline: bytes
     text: str

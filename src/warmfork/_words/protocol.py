@@ -59,6 +59,8 @@ TABLE: dict[tuple[str, str], dict[tuple[str, type[m.Message]], str]] = {
         (DOWN, m.Evidence): "served",
     },
     (FEED, "open"): {
+        (UP, m.Room): "open",
+        (DOWN, m.Filled): "open",
         (UP, m.Became): "running",
         (UP, m.BirthFailed): "ended",
     },

@@ -170,10 +170,10 @@ def unpickle_process(birth: Birth) -> Any:
     try:
         size = int.from_bytes(birth.payload[:4], "little")
         prepare(read_values(birth.payload[4 : 4 + size]), birth)
-        return loads(birth.payload[4 + size :])
+        return loads(birth.payload[4 + size :], buffers=birth.buffers)
     finally:
         del current._inheriting  # type: ignore[attr-defined]
-        birth.payload = b""
+        birth.payload, birth.buffers = b"", []
 
 
 AFTER_FORK = process.BaseProcess._after_fork  # type: ignore[attr-defined]

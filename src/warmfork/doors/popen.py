@@ -12,6 +12,7 @@ from warmfork._client import feeding, payload, starting
 from warmfork._client.client import get_client
 from warmfork._client.handle import Child
 from warmfork._machine import fds
+from warmfork._words.buffers import Pickled
 from warmfork._words.outcome import Exited, Lost, Signaled
 from warmfork.doors import pickling, prepared, resources
 from warmfork.doors.beginning import check_not_importing_main
@@ -67,9 +68,15 @@ class Popen:
         main = describe_main()
         # What was typed at a prompt is in no file that a child could import.
         main_is_known = bool(main[0]) and not hasattr(sys, "ps1")
+        out_of_band = "out_of_band" not in chosen.techniques[2]
         context.set_spawning_popen(self)  # type: ignore[arg-type]
         try:
-            data = payload.dump(process_obj, self._pickle, self._pickle_by_value, main_is_known)
+            pickled = payload.dump(
+                process_obj,
+                lambda value: self._pickle(value, out_of_band),
+                lambda value: self._pickle_by_value(value, out_of_band),
+                main_is_known,
+            )
         finally:
             context.set_spawning_popen(None)
         said = describe_parent(process_obj, chosen, main)
@@ -83,20 +90,23 @@ class Popen:
         # Its attributes and not itself: start() deletes target and arguments, and a Lock among them would be gone before
         # the child has found it (row 68).
         keep = dict(vars(process_obj))
-        return feeding.Payload(b"".join((len(values).to_bytes(4, "little"), values, data)), self._fds, keep)
+        parts = [len(values).to_bytes(4, "little"), values, *pickled.parts]
+        return feeding.Payload(parts, self._fds, keep, pickled.buffers, out_of_band)
 
-    def _pickle(self, value: object) -> bytes | memoryview:
+    def _pickle(self, value: object, out_of_band: bool) -> Pickled:
         self._fds.clear()
         current: Any = vars(context)["reduction"]
         if current is not reduction:  # the program has a reducer of its own
+            pickled = Pickled()
             buffer = io.BytesIO()
             current.dump(value, buffer)
-            return buffer.getbuffer()
-        return pickling.pickle(value)
+            pickled.parts.append(buffer.getbuffer())
+            return pickled
+        return pickling.pickle(value, out_of_band)
 
-    def _pickle_by_value(self, value: object) -> memoryview:
+    def _pickle_by_value(self, value: object, out_of_band: bool) -> Pickled:
         self._fds.clear()
-        return pickling.pickle_by_value(value)
+        return pickling.pickle_by_value(value, out_of_band)
 
     # -- its end
 

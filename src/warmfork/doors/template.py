@@ -10,6 +10,7 @@ from warmfork._client import feeding, payload, starting
 from warmfork._client.client import get_client, get_interpreter
 from warmfork._client.handle import Child
 from warmfork._machine import fds, platform, state
+from warmfork._words.buffers import Pickled, run
 from warmfork._words.errors import WarmforkError
 from warmfork._words.spec import Spec
 from warmfork.doors import startup
@@ -49,7 +50,8 @@ class Template:
             ones are forked faster; True: all of them before the first child; False; or "malloc": the template has
             glibc's allocator in place of Python's, on huge pages (for heaps of hundreds of MB: allocation-heavy code
             is 20 to 35 % slower in it, and in its children).
-        without: techniques to do without, of "spares", "helper", "pretouch", "rehearsal", "huge_pages", "freeze".
+        without: techniques to do without, of "spares", "helper", "pretouch", "rehearsal", "huge_pages", "freeze",
+            "out_of_band".
         start_timeout: seconds that preloading may take.
 
     `spares`, `huge_pages` and `without`, where they are not given, are taken from WARMFORK_SPARES, WARMFORK_HUGE_PAGES
@@ -78,6 +80,7 @@ class Template:
         self._policies = on_preload_error, audit
         self._techniques = read_techniques(spares, huge_pages, without)
         self._timeout = start_timeout
+        self._out_of_band = "out_of_band" not in self._techniques[2]
         self._spec: Spec | None = None
         self._children: list[Child] = []
         self._stopped = False
@@ -157,7 +160,7 @@ class Template:
                 get_client(),
                 self._get_spec(),
                 order,
-                lambda: feeding.Payload(payload.dump(call, dumps, dumps_by_value, False), [], call),
+                lambda: self._make_payload(call),
                 self._timeout,
             )
         except WarmforkError:
@@ -169,6 +172,21 @@ class Template:
         self._children = [known for known in self._children if known.is_running()]
         self._children.append(child)
         return child
+
+    def _make_payload(self, call: object) -> feeding.Payload:
+        """Pickle a call."""
+        pickled = payload.dump(call, self._pickle, self._pickle_by_value, False)
+        return feeding.Payload(pickled.parts, [], call, pickled.buffers, self._out_of_band)
+
+    def _pickle(self, value: object) -> Pickled:
+        from pickle import Pickler
+
+        return run(Pickler, value, self._out_of_band)
+
+    def _pickle_by_value(self, value: object) -> Pickled:
+        import cloudpickle
+
+        return run(cloudpickle.Pickler, value, self._out_of_band)
 
     def stop(self) -> None:
         """End the children that still run (SIGTERM, after a second SIGKILL) and the template. Waits until they have."""
@@ -243,21 +261,6 @@ class Template:
                 wanted=(),
             )
         return self._spec
-
-
-def dumps(value: object) -> bytes:
-    """Pickle by reference."""
-    from pickle import dumps
-
-    return dumps(value, 5)
-
-
-def dumps_by_value(value: object) -> bytes:
-    """Pickle by value."""
-    import cloudpickle
-
-    data: bytes = cloudpickle.dumps(value, 5)
-    return data
 
 
 def get_default_name() -> str:

@@ -1,0 +1,113 @@
+"""Filling a child's memory with the large parts of its payload, which no socket and no file need carry.
+
+The child says where it has made room (Room), the client writes there with process_vm_writev, and says so (Filled). 100
+MB take 12 ms so; over the feed, which is the way where the kernel forbids the other, 17 to 25; through a memfd 65.
+Two threads would take 7 on an idle machine, and are not worth a fork that finds this process with two.
+"""
+
+from __future__ import annotations
+
+from _struct import iter_unpack
+from time import monotonic
+
+from warmfork._client.feeding import measure
+from warmfork._machine import calls, fds, transfer
+from warmfork._words import buffers as buffers_
+from warmfork._words import messages, wire
+from warmfork._words.errors import StartError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
+    from warmfork._client.handle import Child
+
+    Buffer = tuple[Any, ...]
+    """One buffer, in the parts that it has here."""
+
+ROOM_TIMEOUT = 60.0
+"""Seconds for a child to make room. It takes a millisecond; a machine that swaps may need many."""
+
+GONE = (BrokenPipeError, ConnectionError, ProcessLookupError)
+"""What is raised where the child is dead. It is a child all the same: its outcome tells."""
+
+is_refused = False
+"""Does the kernel forbid writing to a child? Learnt at the first try, for good."""
+
+
+def fill(child: Child, buffers: list[Buffer]) -> None:
+    """Fill the memory of a child that was fed. Returns also where it died meanwhile. Raises StartError where it does not
+    make room in time."""
+    addresses = wait_room(child)
+    if addresses is None or child.feed is None:
+        return
+    _, places = buffers_.place(tuple(map(measure, buffers)))
+    follows = 0
+    try:
+        try:
+            if not is_refused:
+                transfer.write(child.pid, child.fileno(), list_stretches(buffers, places, addresses))
+        except ProcessLookupError:
+            return
+        except OSError as error:
+            refuse(error)
+        if is_refused:
+            follows = sum(map(measure, buffers))
+        fds.send_within(child.feed, wire.encode(messages.Filled(follows)), timeout=ROOM_TIMEOUT)
+        if follows:
+            send(child.feed, buffers)
+    except GONE:
+        return
+    except TimeoutError:
+        give_up()
+
+
+def wait_room(child: Child) -> list[int] | None:
+    """Wait until the child says where its room is. None where it has failed before that, or is dead."""
+    deadline = monotonic() + ROOM_TIMEOUT
+    while True:
+        dead = fds.wait_readable(child.fileno(), 0)
+        room = child.read_room()
+        if room is not None:
+            return [address for (address,) in iter_unpack("<q", room)]
+        if dead or child.feed is None or child.is_birth_over():
+            return None
+        if not fds.wait_any_readable((child.feed.fileno(), child.fileno()), deadline - monotonic()):
+            give_up()
+
+
+def give_up() -> NoReturn:
+    """Give up a child that takes nothing: stopped by somebody, or swapped out. Raises StartError."""
+    raise StartError("buffers", f"the child has taken nothing for {ROOM_TIMEOUT} s")
+
+
+def list_stretches(
+    buffers: list[Buffer], places: list[tuple[int, int]], addresses: list[int]
+) -> list[transfer.Stretch]:
+    """List what is to be copied: from where, to where, how many bytes."""
+    found = []
+    for buffer, (number, offset) in zip(buffers, places, strict=True):
+        there = addresses[number] + offset
+        for part in buffer:
+            if len(part):
+                found.append((calls.get_address(part), there, len(part)))
+                there += len(part)
+    return found
+
+
+def refuse(error: OSError) -> None:
+    """The kernel does not let us write to a child: never try again, and say so once."""
+    global is_refused
+    if not is_refused:
+        is_refused = True
+        from logging import getLogger
+
+        getLogger("warmfork").info("large arguments go to children over their feed, which is slower: %s", str(error))
+
+
+def send(feed: fds.socket, buffers: list[Buffer]) -> None:
+    """Send the buffers over the feed. Messages end where a buffer ends, and are as large as may be otherwise."""
+    for buffer in buffers:
+        whole = memoryview(buffer[0] if len(buffer) == 1 else b"".join(buffer))
+        for at in range(0, len(whole), buffers_.MESSAGE):
+            fds.send_within(feed, whole[at : at + buffers_.MESSAGE], timeout=ROOM_TIMEOUT)
