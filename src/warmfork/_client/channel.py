@@ -91,12 +91,24 @@ class Channel:
     def wait_answer(self, request: int, deadline: float | None) -> Answer | None:
         """Wait for the answer to a request. None where the template died, or the deadline passed, without one."""
         answers = self.children.answers
-        self.wait_until(lambda: request in answers, deadline)
+        try:
+            self.wait_until(lambda: request in answers, deadline)
+        except BaseException:
+            self.forget_request(request)
+            raise
         with self.lock:
             answer = answers.pop(request, None)
             if answer is None:
                 self.children.waiting.discard(request)
             return answer
+
+    def forget_request(self, request: int) -> None:
+        """Nobody waits for this answer any longer, be it here or still to come: its child is sent away."""
+        with self.lock:
+            self.children.waiting.discard(request)
+            answer = self.children.answers.pop(request, None)
+        if answer is not None:
+            fds.close_all(answer.fds)
 
     def wait_until(self, ready: Callable[[], bool], deadline: float | None) -> bool:
         """Read until that is so. False where the channel ended or the deadline passed first."""

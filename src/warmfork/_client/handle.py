@@ -274,8 +274,10 @@ class Child:
     # -- letting go
 
     def cancel(self) -> None:
-        """Send away a child that was not fed: it leaves when its feed ends. Waits until it has."""
+        """Send away a child that was not fed: it leaves when its feed ends. Waits until it has, and closes the handle."""
         self.let_go()
+        if self._pidfd < 0:
+            return
         fds.wait_readable(self._pidfd, None)
         self._settle()
         self.close()

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from warmfork._client.channel import Channel
     from warmfork._client.client import Client
     from warmfork._client.feeding import Order, Payload
-    from warmfork._words.children import Answer
     from warmfork._words.spec import Spec
 
 TRIES = 3
@@ -40,24 +39,23 @@ class Start:
         self.payload: Payload | None = None
         self.said: dict[str, Any] = {}
 
-    def prepare(self, channel: Channel) -> Payload:
+    def prepare(self, channel: Channel) -> None:
         """Pickle, and take the state. What the user's objects raise comes through."""
-        self.client.tidy()
         if self.payload is None:
             self.payload = self.make_payload()
         self.said = feeding.take_state(channel.born, self.order)
-        return self.payload
 
-    def feed(self, channel: Channel, answer: Answer, payload: Payload) -> Child | None:
-        """Feed a child. None where it is dead, and took nothing. Raises OSError, the child sent away."""
-        child = Child.from_answer(channel, answer, self.order)
+    def feed(self, channel: Channel, child: Child) -> bool:
+        """Feed a child what was prepared. False where it is dead, and took nothing. Raises OSError, the child sent away."""
+        payload = self.payload
+        if payload is None:
+            raise RuntimeError("a child is fed what prepare() has made")
         child.fed_us = monotonic_ns() // 1000
         try:
             feeding.feed(child.feed, channel.born, self.order, self.said, payload, self.client.get_door_fd())
         except GONE:
             child.let_go()
-            self.dead = child
-            return None
+            return False
         except BaseException:
             child.cancel()
             raise
@@ -66,7 +64,7 @@ class Start:
         child.keep = payload.keep
         child.births = self.client.in_birth
         child.births.add(child)
-        return child
+        return True
 
     def fill(self, child: Child, payload: Payload) -> None:
         """Bring a child the large parts of its payload. Raises StartError, the child ended."""
@@ -79,9 +77,6 @@ class Start:
             child.cancel()
             raise
 
-    dead: Child | None = None
-    """The last child that died before it was fed."""
-
 
 def start(
     client: Client, spec: Spec, order: Order, make_payload: Callable[[], Payload], timeout: float | None
@@ -91,14 +86,21 @@ def start(
     client.check_credentials()
     under_way = Start(client, order, make_payload)
     for _ in range(TRIES):
-        channel = client.get_channel(spec, timeout)
-        if not channel.is_ours():
-            channel.forget()
-            channel = client.get_channel(spec, timeout)
+        channel = get_own_channel(client, spec, timeout)
+        client.tidy()
         child = start_spare(under_way, channel) or start_fork(under_way, channel)
         if child is not None:
             return child
     raise StartError("template", "it died three times under this start")
+
+
+def get_own_channel(client: Client, spec: Spec, timeout: float | None) -> Channel:
+    """Give a channel whose fds still mean what they did (M9)."""
+    channel = client.get_channel(spec, timeout)
+    if not channel.is_ours():
+        channel.forget()
+        channel = client.get_channel(spec, timeout)
+    return channel
 
 
 def start_spare(under_way: Start, channel: Channel) -> Child | None:
@@ -107,13 +109,13 @@ def start_spare(under_way: Start, channel: Channel) -> Child | None:
     if spare is None:
         return None
     try:
-        payload = under_way.prepare(channel)
+        under_way.prepare(channel)
     except BaseException:
         channel.return_spare(spare)
         raise
     while spare is not None:
-        child = under_way.feed(channel, spare, payload)
-        if child is not None:
+        child = Child.from_answer(channel, spare, under_way.order)
+        if under_way.feed(channel, child):
             channel.tell_took(child.pid, under_way.order.kill, child.name)
             return child
         spare = channel.take_spare()  # it was leaving: the next one
@@ -130,17 +132,16 @@ def start_fork(under_way: Start, channel: Channel) -> Child | None:
             raise
         channel.end()
         return None
-    payload: Payload | None = None
     error: BaseException | None = None
     try:
-        payload = under_way.prepare(channel)
+        under_way.prepare(channel)
     except BaseException as caught:
         error = caught
     answer = channel.wait_answer(request, monotonic() + SPAWN_TIMEOUT)
-    if payload is None:
+    if error is not None:
         if answer is not None and answer.record is not None:
             Child.from_answer(channel, answer, under_way.order).cancel()
-        raise error or StartError("payload", "none was made")
+        raise error
     if answer is None:
         if channel.dead:
             return None
@@ -148,4 +149,6 @@ def start_fork(under_way: Start, channel: Channel) -> Child | None:
     if answer.failure is not None:
         raise StartError(answer.failure.step, os.strerror(answer.failure.errno))
     # One that died before it was fed is a child all the same: its outcome tells, and nothing of the user's has run.
-    return under_way.feed(channel, answer, payload) or under_way.dead
+    child = Child.from_answer(channel, answer, under_way.order)
+    under_way.feed(channel, child)
+    return child

@@ -21,6 +21,7 @@ from warmfork.doors.main_module import describe_main, is_main_typed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from multiprocessing.process import BaseProcess
     from typing import Any
 
@@ -34,12 +35,16 @@ class Popen:
     method = "forkserver"
     DupFd = InheritedFd
 
-    def __init__(self, process_obj: BaseProcess, chosen: prepared.Prepared | None = None) -> None:
+    child: Child
+
+    def __init__(
+        self, process_obj: BaseProcess, chosen: prepared.Prepared | None = None, launches: bool = True
+    ) -> None:
         self.returncode: int | None = None
         self.finalizer = None
         self._fds: list[int] = []
-        util._flush_std_streams()  # type: ignore[attr-defined]
-        self._launch(process_obj, chosen or get_installed())
+        if launches:
+            self._launch(process_obj, chosen or get_installed())
 
     def duplicate_for_child(self, fd: int) -> int:
         """Have this fd sent along. Gives its place."""
@@ -47,22 +52,23 @@ class Popen:
         return len(self._fds) - 1
 
     def _launch(self, process_obj: BaseProcess, chosen: prepared.Prepared) -> None:
-        check_not_importing_main()
-        fds.fill_standard_streams()
-        resources.take_over()
-        chosen.get_channel()
-        kill = bool(process_obj.daemon)
+        make_ready(chosen)
+        order, make_payload = self.make_order(process_obj, chosen)
+        self.adopt(starting.start(get_client(), chosen.get_spec(), order, make_payload, chosen.start_timeout))
+
+    def make_order(
+        self, process_obj: BaseProcess, chosen: prepared.Prepared
+    ) -> tuple[feeding.Order, Callable[[], feeding.Payload]]:
+        """Give what is to be started, and what makes its payload."""
         here = process.ORIGINAL_DIR or ""  # type: ignore[attr-defined]
-        order = feeding.Order(prepared.ENTRY, process_obj.name, kill, here=here)
-        self.child: Child = starting.start(
-            get_client(),
-            chosen.get_spec(),
-            order,
-            lambda: self._make_payload(process_obj, chosen),
-            chosen.start_timeout,
-        )
-        self.pid = self.child.pid
-        self.sentinel = self.child.fileno()
+        order = feeding.Order(prepared.ENTRY, process_obj.name, bool(process_obj.daemon), here=here)
+        return order, lambda: self._make_payload(process_obj, chosen)
+
+    def adopt(self, child: Child) -> None:
+        """Have this child."""
+        self.child = child
+        self.pid = child.pid
+        self.sentinel = child.fileno()
 
     def _make_payload(self, process_obj: BaseProcess, chosen: prepared.Prepared) -> feeding.Payload:
         main = describe_main()
@@ -161,6 +167,32 @@ def get_child(process_obj: BaseProcess) -> Child:
     if not isinstance(started, Popen):
         raise TypeError(f"{process_obj!r} was started by multiprocessing's {started.method!r}, not by warmfork")
     return started.child
+
+
+def make_ready(chosen: prepared.Prepared) -> None:
+    """Do what comes before every start."""
+    util._flush_std_streams()  # type: ignore[attr-defined]
+    check_not_importing_main()
+    fds.fill_standard_streams()
+    resources.take_over()
+    chosen.get_channel()
+
+
+def start_many(processes: list[BaseProcess], chosen: prepared.Prepared) -> list[Popen]:
+    """Start these, all or none."""
+    from warmfork._client.many import start_many
+
+    make_ready(chosen)
+    client = get_client()
+    made = [Popen(process_obj, chosen, launches=False) for process_obj in processes]
+    starts = [
+        starting.Start(client, *one.make_order(process_obj, chosen))
+        for one, process_obj in zip(made, processes, strict=True)
+    ]
+    children = start_many(client, chosen.get_spec(), starts, chosen.start_timeout)
+    for one, child in zip(made, children, strict=True):
+        one.adopt(child)
+    return made
 
 
 def read_returncode(outcome: Exited | Signaled | Lost) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 from itertools import count
 
 from warmfork._client import feeding, payload, starting
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 ENTRY = "warmfork._child.call:run_call"
 GRACE = 1.0
+LOOKS = 8
 
 _serials = count(1)
 
@@ -83,6 +85,7 @@ class Template:
         self._out_of_band = "out_of_band" not in self._techniques[2]
         self._spec: Spec | None = None
         self._children: list[Child] = []
+        self._looked_at = 0
         self._stopped = False
         self._serial = next(_serials)
         self._names = count(1)
@@ -135,43 +138,79 @@ class Template:
         Raises PreloadError, AuditError, StartError; what pickle raises, naming the part that can't be pickled; and
         OSError for a `cwd` that is no folder. In each case nothing is left running.
         """
+        return self._start_all(fn, [(tuple(args), dict(kwargs) if kwargs else {})], [name], env, cwd)[0]
+
+    def start_many(
+        self,
+        fn: Callable[..., object],
+        arguments: Iterable[Iterable[Any]],
+        *,
+        name: str | None = None,
+        env: Mapping[str, str] | None = None,
+        cwd: str | os.PathLike[str] | None = None,
+    ) -> list[Child]:
+        """Start a child for each item of `arguments`, which calls `fn(*item)`, in one round trip to the template.
+
+        All of them are started, or none: `fn` does not run in any before all exist, up to 200 at a time, and where one
+        can't be had, or can't be pickled, those that were begun are ended and what start() raises is raised. The rest
+        is as for start(); `name` is that of all, with a number behind it.
+        """
+        calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = [(tuple(item), {}) for item in arguments]
+        names = [f"{name}-{number}" if name else None for number in range(1, len(calls) + 1)]
+        return self._start_all(fn, calls, names, env, cwd)
+
+    def _start_all(
+        self,
+        fn: Callable[..., object],
+        calls: list[tuple[tuple[Any, ...], dict[str, Any]]],
+        names: list[str | None],
+        env: Mapping[str, str] | None,
+        cwd: str | os.PathLike[str] | None,
+    ) -> list[Child]:
         if self._stopped:
             raise ValueError(f"{self!r} was stopped")
         if not callable(fn):
             raise TypeError(f"fn must be callable, not {fn!r}")
-        call = (fn, tuple(args), dict(kwargs) if kwargs else {})
         fds.fill_standard_streams()
-        environment = None
-        if env is not None:
-            environment = encode_environment(env)
+        environment = encode_environment(env) if env is not None else None
         folder = os.open(cwd, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) if cwd is not None else -1
         try:
-            order = feeding.Order(
-                entry=ENTRY,
-                name=name or f"{getattr(fn, '__name__', 'call')}-{next(self._names)}",
-                kill=True,
-                replies=True,
-                environment=environment,
-                cwd=folder,
-                here=get_here(),
-            )
+            here = get_here()
+            wanted = []
+            for (args, kwargs), name in zip(calls, names, strict=True):
+                title = name or f"{getattr(fn, '__name__', 'call')}-{next(self._names)}"
+                order = feeding.Order(ENTRY, title, True, True, environment, folder, here)
+                wanted.append((order, partial(self._make_payload, (fn, args, kwargs))))
             flush_streams()
-            child = starting.start(
-                get_client(),
-                self._get_spec(),
-                order,
-                lambda: self._make_payload(call),
-                self._timeout,
-            )
+            if len(wanted) == 1:
+                children = [starting.start(get_client(), self._get_spec(), *wanted[0], self._timeout)]
+            else:
+                from warmfork._client.many import start_many
+
+                client = get_client()
+                starts = [starting.Start(client, *one) for one in wanted]
+                children = start_many(client, self._get_spec(), starts, self._timeout)
         except WarmforkError:
             self._forget_spec()
             raise
         finally:
             if folder >= 0:
                 os.close(folder)
-        self._children = [known for known in self._children if known.is_running()]
-        self._children.append(child)
-        return child
+        self._keep(children)
+        return children
+
+    def _keep(self, children: list[Child]) -> None:
+        """Remember children, to end them in stop(), and let go of those that are dead: looks at a few in turn, since to
+        look at all would take a start 3 ms where 2,000 live."""
+        known = self._children
+        for _ in range(min(len(known), LOOKS)):
+            self._looked_at = (self._looked_at + 1) % len(known)
+            if not known[self._looked_at].is_running():
+                known[self._looked_at] = known[-1]
+                known.pop()
+                if not known:
+                    break
+        known += children
 
     def _make_payload(self, call: object) -> feeding.Payload:
         """Pickle a call."""

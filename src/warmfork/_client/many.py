@@ -1,0 +1,131 @@
+"""Many starts at once: all are asked for before any answer is waited for, and it is all of them or none.
+
+They are asked for by a Spawn each and not in one message: the template takes requests one at a time, and in turns with
+those of others, so nobody waits for a hundred forks because somebody else wants them. Nothing is fed, and so nothing of
+the user's runs, before a whole wave of them exists.
+"""
+
+from __future__ import annotations
+
+import os
+from resource import RLIMIT_NOFILE, getrlimit
+from time import monotonic
+
+from warmfork._client.handle import Child
+from warmfork._client.starting import GONE, SPAWN_TIMEOUT, TRIES, Start, get_own_channel
+from warmfork._words.errors import StartError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from warmfork._client.channel import Channel
+    from warmfork._client.client import Client
+    from warmfork._words.children import Answer
+    from warmfork._words.spec import Spec
+
+WAVE = 200
+"""Starts that are under way together: each takes two fds of this process until it is fed."""
+
+
+def start_many(client: Client, spec: Spec, starts: list[Start], timeout: float | None) -> list[Child]:
+    """Start all of them, and give their handles in the same order.
+
+    Raises what starting.start() raises. Then none is left running: one that could not be had ends those that were
+    started in earlier waves (SIGKILL), and of its own wave none has run anything.
+    """
+    client.check_credentials()
+    started: list[Child] = []
+    size = max(1, min(WAVE, getrlimit(RLIMIT_NOFILE)[0] // 4))
+    try:
+        for at in range(0, len(starts), size):
+            client.tidy()
+            started += start_wave(client, spec, starts[at : at + size], timeout)
+    except BaseException:
+        end_all(started)
+        raise
+    return started
+
+
+def start_wave(client: Client, spec: Spec, starts: list[Start], timeout: float | None) -> list[Child]:
+    """Start these, once all of them exist."""
+    for _ in range(TRIES):
+        channel = get_own_channel(client, spec, timeout)
+        requests: list[int] = []
+        waiting: list[Child] = []
+        try:
+            try:
+                requests += [channel.request(start.order.kill, start.order.name) for start in starts]
+            except OSError as refusal:
+                if not channel.dead and not isinstance(refusal, GONE):
+                    raise
+                channel.end()
+            error: Exception | None = None
+            try:
+                for start in starts:
+                    start.prepare(channel)
+            except Exception as caught:
+                error = caught
+            waiting = wait_all(channel, requests, starts)
+            if error is not None:
+                raise error
+            if len(waiting) == len(starts):
+                return feed_all(channel, starts, waiting)
+            send_away(waiting)  # the template died: what it has forked leaves, and another one is asked
+        except BaseException:
+            for request in requests:
+                channel.forget_request(request)
+            send_away(waiting)
+            raise
+    raise StartError("template", "it died three times under this start")
+
+
+def wait_all(channel: Channel, requests: list[int], starts: list[Start]) -> list[Child]:
+    """Wait for the children, and give those that came: fewer than were asked for where the template died. Raises
+    StartError where one of them could not be had, the others sent away."""
+    deadline = monotonic() + SPAWN_TIMEOUT
+    found: list[Child] = []
+    error: StartError | None = None
+    try:
+        for request, start in zip(requests, starts, strict=False):
+            answer: Answer | None = channel.wait_answer(request, deadline)
+            if answer is None:
+                if not channel.dead:
+                    error = StartError("template", f"it has not answered for {SPAWN_TIMEOUT} s")
+                    break
+            elif answer.failure is not None:
+                error = error or StartError(answer.failure.step, os.strerror(answer.failure.errno))
+            else:
+                found.append(Child.from_answer(channel, answer, start.order))
+        if error is not None:
+            raise error
+    except BaseException:
+        send_away(found)
+        raise
+    return found
+
+
+def feed_all(channel: Channel, starts: list[Start], waiting: list[Child]) -> list[Child]:
+    """Feed them all. One that died before it was fed is a child all the same: its outcome tells."""
+    try:
+        for start, child in zip(starts, waiting, strict=True):
+            start.feed(channel, child)
+    except BaseException:
+        end_all(waiting)
+        raise
+    return waiting
+
+
+def send_away(children: list[Child]) -> None:
+    """Let go of children that were not fed, and wait until they have left."""
+    for child in children:
+        child.let_go()
+    for child in children:
+        child.cancel()
+    children.clear()
+
+
+def end_all(children: list[Child]) -> None:
+    """End children, fed or not, and wait until they are dead."""
+    for child in children:
+        if child.is_running():
+            child.kill()
+    send_away(children)
