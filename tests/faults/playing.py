@@ -304,7 +304,7 @@ def list_spares(template: int) -> list[int]:
 
 def play(cell: Cell, engine: str = "warmfork") -> list[str]:
     """Play one cell. Gives what is wrong; nothing is left of it in any case."""
-    with Stage(engine, 2 if cell.who == cells.SPARE else 0) as stage:
+    with Stage("program", engine, "2" if cell.who == cells.SPARE else "0") as stage:
         acted = Play(cell, stage)
         try:
             acted.set_stage()

@@ -38,7 +38,7 @@ class Fault(Exception):
 class Stage:
     """One cell's program and what is known of it. To be used in a `with` block."""
 
-    def __init__(self, engine: str, spares: int = 0, variables: dict[str, str] | None = None) -> None:
+    def __init__(self, program: str, *arguments: str, **variables: str) -> None:
         self.faults: list[str] = []
         self.events: list[dict[str, Any]] = []
         self.watched: dict[int, int] = {}  # pid: pidfd
@@ -61,11 +61,11 @@ class Stage:
             "PYTHONDONTWRITEBYTECODE": "1",
             "FAULTS_FOLDER": str(self.folder),
             "TMPDIR": str(self.temporary),
-            **(variables or {}),
+            **variables,
         }
         self.stderr = open(self.folder / "stderr", "w+b")  # noqa: SIM115
         self.program = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.program", engine, str(spares)],
+            [sys.executable, "-m", f"tests.faults.{program}", *arguments],
             stdin=subprocess.PIPE,
             stdout=self.stderr,
             stderr=self.stderr,

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import threading
@@ -255,3 +256,25 @@ def test_a_socket_that_was_passed_on_is_a_socket_again(pair):
     assert fds.receive(other).data == b"x"
     with pytest.raises(OSError):
         fds.adopt_socket(1_000_000)
+
+
+@pytest.mark.parametrize("number", [errno.ENOMEM, errno.ENOBUFS, errno.ETOOMANYREFS])
+def test_a_send_waits_until_the_kernel_has_what_it_takes_again(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, number: int
+):
+    """M10: fds on their way are counted per user, and others of that user may have sent them."""
+    send, left = fds.send, [3]
+
+    def send_or_fail(*given: object) -> None:
+        if left[0]:
+            left[0] -= 1
+            raise OSError(number, os.strerror(number))
+        send(*given)
+
+    monkeypatch.setattr(fds, "send", send_or_fail)
+    fds.send_within(pair[0], b"x")
+    assert fds.receive(pair[1]).data == b"x"
+    left[0] = 1_000_000
+    with pytest.raises(OSError) as caught:
+        fds.send_within(pair[0], b"x", timeout=0.02)
+    assert caught.value.errno == number

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
@@ -60,3 +61,12 @@ def test_a_python_without_the_call_is_refused_too(monkeypatch, name):
     monkeypatch.delattr(os, name)
     with pytest.raises(warmfork.UnsupportedPlatform, match=name):
         platform.check()
+
+
+@pytest.mark.parametrize("call", ["pidfd_open", "memfd_create"])
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
+def test_a_program_that_is_out_of_files_is_not_told_that_its_kernel_is_too_old(monkeypatch, call, number):
+    monkeypatch.setattr(os, call, refuse(OSError(number, os.strerror(number))))
+    with pytest.raises(OSError) as caught:
+        platform.check()
+    assert caught.value.errno == number and not platform._checked

@@ -71,6 +71,7 @@ def receive_feed(birth: Birth) -> None:
     got = fds.receive(birth.socket, fds.ANCILLARY, fds.RECEIVE_BLOCKING)
     if not got.data:
         ending.leave(0)
+    check_whole(got)
     if birth.client:
         drop_signals(birth.client)
     state_size, payload_size, count, spilled = feed.split(got.data)
@@ -79,8 +80,7 @@ def receive_feed(birth: Birth) -> None:
         more = fds.receive(birth.socket, fds.ANCILLARY, fds.RECEIVE_BLOCKING)
         if not more.data:
             os._exit(0)
-        if not more.fds:
-            raise OSError(f"{count} fds were sent, {len(passed)} arrived: is this process out of fds?")
+        check_whole(more)
         passed += more.fds
     start = feed.HEADER.size
     content = memoryview(got.data)[start:]
@@ -91,6 +91,16 @@ def receive_feed(birth: Birth) -> None:
     birth.state = feed.read_state(content[:state_size].tobytes())
     birth.payload = content[state_size : state_size + payload_size]
     birth.fds = passed
+
+
+def check_whole(got: fds.Received) -> None:
+    """Raise OSError where fds of this message did not arrive: nobody sends them again, and waiting would be for ever."""
+    if got.cut:
+        fds.close_all(got.fds)
+        raise OSError(EMFILE, "fds that were sent did not arrive: raise the limit of open files (ulimit -n)")
+
+
+EMFILE = 24
 
 
 def drop_signals(client: int) -> None:

@@ -210,7 +210,10 @@ class Channel:
     def greet(self, message: messages.Message, passed: list[int]) -> None:
         """Take the first message: a Welcome, or why there is none."""
         self.last = message
-        if isinstance(message, messages.Welcome) and passed:
+        if isinstance(message, messages.Welcome) and not passed:
+            self.last = messages.Refused("what it sent did not arrive: raise the limit of open files (ulimit -n)")
+            self.end()
+        elif isinstance(message, messages.Welcome):
             self.template = state.move_high(passed.pop(0))
             self.poller.register(self.template, POLLIN)
             self.pid, self.generation = message.pid, message.generation
@@ -218,6 +221,14 @@ class Channel:
             self.born.environment = environment
             self.born.cwd = message.cwd_device, message.cwd_inode
         fds.close_all(passed)
+
+    def dup_template(self) -> int:
+        """Give a pidfd on the template that outlives this channel, for its end to be waited for. -1 where none is to be
+        had: then nobody waits."""
+        try:
+            return os.dup(self.template) if self.template >= 0 else -1
+        except OSError:
+            return -1
 
     def end(self) -> None:
         """The conversation is over."""

@@ -57,21 +57,21 @@ def launch_tracker(executable: str, flags: tuple[str, ...], environment: tuple[s
 def say_hello(door: fds.socket, spec: Spec, failed: bool) -> fds.socket:
     """Ask the tracker for a channel to the template of this spec. Raises OSError where the tracker is gone."""
     channel, theirs = fds.make_pair()
-    spec_fd = fds.make_memory("warmfork-spec", wire.encode(spec, largest=1 << 30))
-    me = os.pidfd_open(os.getpid())
+    given: list[int] = []
     streams = [number for number in (1, 2) if fds.is_open(number)]
     # An allocator is chosen by variables, which an interpreter reads when it starts.
     by_exec = 4 if spec.huge_pages == "malloc" else 0
     message = messages.Hello(os.getpid(), int(failed), sum(streams) | by_exec)
     try:
-        fds.send_within(door, wire.encode(message), [theirs.fileno(), me, spec_fd, door.fileno(), *streams])
+        given.append(os.pidfd_open(os.getpid()))
+        given.append(fds.make_memory("warmfork-spec", wire.encode(spec, largest=1 << 30)))
+        fds.send_within(door, wire.encode(message), [theirs.fileno(), *given, door.fileno(), *streams])
     except BaseException:
         channel.close()
         raise
     finally:
         theirs.close()
-        os.close(spec_fd)
-        os.close(me)
+        fds.close_all(given)
     return fds.adopt_socket(state.move_high(channel.detach()))
 
 

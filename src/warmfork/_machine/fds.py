@@ -72,6 +72,11 @@ def send(to: socket, data: bytes | memoryview, fds: list[int] | tuple[int, ...] 
         to.send(data, NEVER_BLOCK)
 
 
+PASSING = (12, 105, 109)
+"""ENOMEM, ENOBUFS, ETOOMANYREFS (too many fds of this user on their way, and not received yet): they say nothing of the
+receiver, and pass."""
+
+
 def send_within(
     to: socket, data: bytes | memoryview, fds: list[int] | tuple[int, ...] = (), timeout: float = 10.0
 ) -> None:
@@ -80,13 +85,20 @@ def send_within(
     while True:
         try:
             return send(to, data, fds)
-        except BlockingIOError:
-            # O_NONBLOCK is never set on a socket that others share (a child's would appear in the parent): wait by
-            # poll, and again where one of those others was quicker.
+        except OSError as error:
+            if error.errno not in PASSING and not isinstance(error, BlockingIOError):
+                raise
             now = monotonic()
             if deadline < 0:
                 deadline = now + timeout
             room = poll()
+            if error.errno in PASSING:
+                if now >= deadline:
+                    raise
+                room.poll(1)
+                continue
+            # O_NONBLOCK is never set on a socket that others share (a child's would appear in the parent): wait by
+            # poll, and again where one of those others was quicker.
             room.register(to.fileno(), POLLOUT)
             if not room.poll(max(0.0, deadline - now) * 1000):
                 raise TimeoutError(f"the receiver has read nothing for {timeout} s") from None

@@ -11,7 +11,7 @@ _checked = False
 
 
 def check() -> None:
-    """Raise UnsupportedPlatform, with what is missing, where warmfork can't work."""
+    """Raise UnsupportedPlatform, with what is missing, where warmfork can't work; OSError where that can't be told."""
     global _checked
     if _checked:
         return
@@ -22,10 +22,21 @@ def check() -> None:
     try:
         os.close(os.pidfd_open(os.getpid()))
     except (AttributeError, OSError) as error:
+        raise_if_passing(error)
         # EPERM from an old container runtime's filter means the same as ENOSYS (M24).
         raise UnsupportedPlatform(f"this kernel gives no pidfds (5.3 has them): {error}") from error
     try:
         os.close(os.memfd_create("warmfork-probe"))
     except (AttributeError, OSError) as error:
+        raise_if_passing(error)
         raise UnsupportedPlatform(f"this kernel gives no memfds: {error}") from error
     _checked = True
+
+
+def raise_if_passing(error: Exception) -> None:
+    """Raise this error if it says nothing of the kernel, but that there are too many files or too little memory now."""
+    if isinstance(error, OSError) and error.errno in (EMFILE, ENFILE, ENOMEM):
+        raise error
+
+
+EMFILE, ENFILE, ENOMEM = 24, 23, 12

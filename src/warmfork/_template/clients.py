@@ -41,11 +41,13 @@ class Client:
             return
         try:
             fds.send(self.channel, data, passed)
-        except BlockingIOError:
-            self.outbox.append((data, passed))
-            self.poller.modify(self.channel.fileno(), EPOLLIN | EPOLLOUT)
-            return
         except OSError as error:
+            spawned = isinstance(message, messages.Spawned)
+            if isinstance(error, BlockingIOError) or (error.errno in fds.PASSING and not spawned):
+                # A death that is not told would be waited for for ever.
+                self.outbox.append((data, passed))
+                self.poller.modify(self.channel.fileno(), EPOLLIN | EPOLLOUT)
+                return
             fds.close_all(passed)
             if isinstance(message, messages.Spawned) and message.request:
                 # ETOOMANYREFS: too many fds in flight for this user. The child leaves: its feed is closed.
@@ -59,10 +61,8 @@ class Client:
             data, passed = self.outbox[0]
             try:
                 fds.send(self.channel, data, passed)
-            except BlockingIOError:
-                return True
-            except OSError:
-                return False
+            except OSError as error:
+                return isinstance(error, BlockingIOError) or error.errno in fds.PASSING
             self.outbox.popleft()
             fds.close_all(passed)
         if self.channel is not None:

@@ -96,7 +96,11 @@ class Idle:
         """Make the next births faster: a round of rehearsal, and after the last one what needs it."""
         if self.rounds is None:
             self.rounds = self.begin_warming()
-        if next(self.rounds, None) is None:
+        try:
+            over = next(self.rounds, None) is None
+        except OSError:
+            over = True  # out of files or memory at this moment: births are slower without, and that is all
+        if over:
             self.rounds = None
             self.warmed = True
             self.server.titled = -1  # rehearsal wrote another: the loop shows ours again before it waits

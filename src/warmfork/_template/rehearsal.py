@@ -63,7 +63,6 @@ def rehearse_fork() -> None:
 
 def rehearse_once(spec: Spec, board: Board, base: tuple[Any, ...], slot: int) -> None:
     """Be fed, and become, once."""
-    ours, theirs = fds.make_pair()
     module = sys.modules.get(spec.entry.partition(":")[0])
     rehearse_entry = getattr(module, "rehearse", None)
     payload = rehearse_entry(None) if rehearse_entry is not None else b""
@@ -74,12 +73,14 @@ def rehearse_once(spec: Spec, board: Board, base: tuple[Any, ...], slot: int) ->
         "fds": feed.HAS_DOOR | feed.HAS_OUT | feed.HAS_ERR,
     }
     state = dumps(said)
-    me = os.pidfd_open(os.getpid())
-    passed = (me, me, 1, 2)
-    header = feed.HEADER.pack(feed.MAGIC, len(state), len(payload), len(passed), 0)
-    fds.send(theirs, b"".join((header, state, payload)), passed)
+    ours, theirs = fds.make_pair()
     birth = Birth(ours, board, slot, base, spec)
+    me = -1
     try:
+        me = os.pidfd_open(os.getpid())
+        passed = (me, me, 1, 2)
+        header = feed.HEADER.pack(feed.MAGIC, len(state), len(payload), len(passed), 0)
+        fds.send(theirs, b"".join((header, state, payload)), passed)
         for name, step in birth_.STEPS:
             if name in STEPS:
                 birth.step = name
@@ -89,4 +90,4 @@ def rehearse_once(spec: Spec, board: Board, base: tuple[Any, ...], slot: int) ->
     finally:
         theirs.close()
         ours.close()
-        fds.close_all((me, birth.parent, birth.door))
+        fds.close_all([fd for fd in (me, birth.parent, birth.door) if fd >= 0])

@@ -147,12 +147,27 @@ class Server:
             fds.close_all(got.fds)
 
     def adopt(self, channel: fds.socket, pid: int, pidfd: int) -> None:
-        """Take a client on and welcome it."""
+        """Take a client on and welcome it. Where that takes a file too many, it is told so."""
+        try:
+            me = os.dup(self.me)
+        except OSError as error:
+            self.turn_away(channel, pidfd, error)
+            return
         client = Client(channel, pid, pidfd, Traffic(self.policy), self.poller)
         self.clients.add(client)
         self.watch(channel.fileno(), lambda events: self.read_channel(client, events))
         self.watch(pidfd, lambda events: self.bury_client(client))
-        client.tell(self.welcome(), (os.dup(self.me),))
+        client.tell(self.welcome(), (me,))
+
+    def turn_away(self, channel: fds.socket, pidfd: int, error: OSError) -> None:
+        """Tell a client why it can't be served. Where not even that can be sent, the end of its channel says it."""
+        try:
+            fds.send(channel, wire.encode(messages.Refused(f"it can't take another client: {error.strerror}")))
+        except OSError:
+            return
+        finally:
+            channel.close()
+            os.close(pidfd)
 
     def welcome(self) -> messages.Message:
         """Say what a client has to know of this template; leave out what is too large to say."""

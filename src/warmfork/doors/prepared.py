@@ -180,7 +180,7 @@ class Prepared:
         if self.spec is None:
             return
         channel = get_client().channels.get(identify(self.spec))
-        pidfd = os.dup(channel.template) if channel is not None and channel.template >= 0 else -1
+        pidfd = channel.dup_template() if channel is not None else -1
         self.epoch += 1
         self.renew()
         get_client().forget_retired()

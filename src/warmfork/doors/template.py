@@ -247,7 +247,7 @@ class Template:
         if self._spec is not None:
             client = get_client()
             channel = client.channels.get(self._key())
-            template = os.dup(channel.template) if channel is not None and channel.template >= 0 else -1
+            template = channel.dup_template() if channel is not None else -1
             client.retire(self._spec)
             if template >= 0:
                 fds.wait_readable(template, GRACE)

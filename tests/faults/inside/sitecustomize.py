@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 if os.environ.get("FAULTS_FOLDER"):
-    from tests.faults import stops
+    from tests.faults import injection, stops
 
     stops.install()
+    injection.install()

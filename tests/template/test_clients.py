@@ -1,0 +1,43 @@
+"""What a template has to tell a client, and can't tell it now (M16)."""
+
+from __future__ import annotations
+
+import errno
+import os
+from select import EPOLLIN, epoll
+
+import pytest
+
+from warmfork._machine import fds
+from warmfork._template.clients import Client
+from warmfork._template.spares import Traffic
+from warmfork._words import messages, wire
+
+
+@pytest.mark.parametrize("number", [errno.ENOMEM, errno.ENOBUFS, errno.ETOOMANYREFS, errno.EAGAIN])
+def test_a_death_that_cannot_be_told_now_is_told_later(monkeypatch: pytest.MonkeyPatch, number: int):
+    """It used to be dropped, where the kernel had no memory for it, and whoever waited for that child waited on."""
+    ours, theirs = fds.make_pair()
+    with epoll() as poller:
+        client = Client(ours, os.getpid(), -1, Traffic(0), poller)
+        poller.register(ours.fileno(), EPOLLIN)
+        send, left = fds.send, [2]
+
+        def send_or_fail(*given: object) -> None:
+            if left[0]:
+                left[0] -= 1
+                raise OSError(number, os.strerror(number))
+            send(*given)
+
+        monkeypatch.setattr(fds, "send", send_or_fail)
+        first, second = messages.SpawnFailed(1, 0, "first"), messages.SpawnFailed(2, 0, "second")
+        client.tell(first)
+        client.tell(second)
+        with pytest.raises(BlockingIOError):
+            fds.receive(theirs)
+        assert poller.poll(5), "the loop is woken to try again"
+        assert client.flush(), "it is still there"
+        assert client.flush()
+        assert [wire.decode(fds.receive(theirs).data) for _ in range(2)] == [first, second], "in this order"
+        client.drop()
+    theirs.close()
