@@ -96,21 +96,21 @@ def make_blocks(result: int, count: int, monkeypatch: pytest.MonkeyPatch) -> col
     return collapse.Blocks(list(range(count)), 2 << 20)
 
 
-def test_a_kernel_that_collapses_nothing_is_not_asked_for_each_block(monkeypatch):
-    blocks = make_blocks(-1, 100, monkeypatch)
+def test_a_block_that_can_not_be_collapsed_is_tried_twice_and_costs_the_others_nothing(monkeypatch):
+    """A child that is dying at that moment still counts as a user of the block: a moment later it does not."""
+    tried: list[int] = []
+
+    def prepare(name, address, size, advice):  # type: ignore[no-untyped-def]
+        tried.append(address)
+        return lambda: -1 if address in (2, 3) and tried.count(address) < (2 if address == 2 else 9) else 0
+
+    monkeypatch.setattr(calls, "prepare", prepare)
+    monkeypatch.setattr(calls, "make_pointer", lambda address: address)
+    blocks = collapse.Blocks([1, 2, 3, 4], 2 << 20)
     while blocks:
         blocks.collapse_one()
-    assert (blocks.collapsed, blocks.failed) == (0, collapse.TRIALS)
-
-
-def test_a_block_that_can_not_be_collapsed_costs_the_others_nothing(monkeypatch):
-    blocks = make_blocks(0, 2, monkeypatch)
-    blocks.collapse_one()
-    monkeypatch.setattr(calls, "prepare", lambda *arguments: lambda: -1)
-    blocks.addresses = list(range(10))
-    while blocks:
-        blocks.collapse_one()
-    assert (blocks.collapsed, blocks.failed) == (1, 10)
+    assert (blocks.collapsed, blocks.failed) == (3, 3)
+    assert sorted(tried) == [1, 2, 2, 3, 3, 4] and tried[:4] == [4, 3, 2, 1]
 
 
 @pytest.mark.parametrize("missing", ["size", "pagemap"])
@@ -141,6 +141,7 @@ def refuse_collapse() -> None:
         return (lambda: -1) if arguments[-1] == collapse.COLLAPSE else original(name, *arguments)
 
     calls.prepare = prepare
+    collapse.SHARE = 100.0  # have some blocks tried at the seal, however slow this machine is
 
 
 def test_an_old_kernel_is_logged_and_children_start_all_the_same(heavy, caplog):
@@ -232,7 +233,7 @@ def test_where_python_ignores_its_variables_the_user_is_told(tmp_path):
         env={"PYTHONPATH": None},
     )
     assert done.stdout == "3\n"
-    assert done.stderr.count("without malloc") == 1
+    assert done.stderr.count('huge_pages="malloc" is not heeded') == 1
 
 
 def test_a_context_with_malloc_works_as_any_other():

@@ -21,7 +21,7 @@ def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return lambda *_: (seen.append(what), given)[1]
 
     monkeypatch.setattr(rehearsal, "rehearse", note("rehearsal", iter([0])))
-    monkeypatch.setattr(pretouch, "learn", note("pretouch", []))
+    monkeypatch.setattr(pretouch, "learn", note("pretouch", pretouch.Learnt()))
     monkeypatch.setattr(ending, "prepare_helper", note("helper"))
     for name in ("collect", "freeze", "unfreeze"):
         monkeypatch.setattr(gc, name, note(name))

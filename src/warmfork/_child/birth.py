@@ -29,8 +29,8 @@ class Birth:
     """A child on its way: what it was forked with, and what it was fed."""
 
     __slots__ = (
-        "base", "board", "buffers", "client", "door", "fds", "keep", "life", "parent", "payload", "slot", "socket",
-        "spec", "state", "step",
+        "base", "board", "buffers", "client", "door", "fds", "keep", "leave", "life", "parent", "payload", "slot",
+        "socket", "spec", "state", "step",
     )  # fmt: skip
 
     def __init__(self, socket: fds.socket, board: Board, slot: int, base: tuple[Any, ...], spec: Spec) -> None:
@@ -47,6 +47,7 @@ class Birth:
         self.parent = -1
         self.door = -1
         self.client = 0  # of a spare: the pid of its client
+        self.leave = -1  # of a spare: an fd that tells it to leave
         self.life: float | None = None  # of a spare: seconds after which it leaves if nobody takes it
         self.keep: object = None  # the server: its sockets were closed by number, their destructors must never run
 
@@ -65,9 +66,8 @@ class Birth:
 
 def receive_feed(birth: Birth) -> None:
     """Wait for state, fds and payload from the client. Its end of the feed closed before that: nobody wants us."""
-    if birth.life is not None and not fds.wait_readable(birth.socket.fileno(), birth.life):
-        # Whoever takes us from here on is told so by its send; whoever was quicker is served all the same.
-        birth.socket.shutdown(fds.SHUT_RD)
+    if birth.leave >= 0:
+        wait_as_spare(birth)
     got = fds.receive(birth.socket, fds.ANCILLARY, fds.RECEIVE_BLOCKING)
     if not got.data:
         ending.leave(0)
@@ -101,6 +101,16 @@ def check_whole(got: fds.Received) -> None:
 
 
 EMFILE = 24
+
+
+def wait_as_spare(birth: Birth) -> None:
+    """Wait until somebody takes this spare, or its life is over, or memory is short."""
+    number = birth.socket.fileno()
+    ready = fds.list_readable((number, birth.leave), birth.life)
+    os.close(birth.leave)
+    if number not in ready:
+        # Whoever takes us from here on is told so by its send; whoever was quicker is served all the same.
+        birth.socket.shutdown(fds.SHUT_RD)
 
 
 def drop_signals(client: int) -> None:

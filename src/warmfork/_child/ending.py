@@ -59,6 +59,17 @@ def prepare_helper() -> None:
         _make_helper = None  # no _ctypes, or a libc without clone: children leave plainly
 
 
+def forget_helper() -> None:
+    """Do without: the system does not let one be made (a filter that refuses clone with these flags)."""
+    global _make_helper
+    _make_helper = None
+
+
+def try_helper() -> bool | None:
+    """Make one, which ends by itself, and tell whether that is possible. None: there is none to be made."""
+    return _make_helper() > 0 if _make_helper is not None else None
+
+
 def leave(code: int) -> NoReturn:
     """End this process, and have its death known before its memory is torn down.
 

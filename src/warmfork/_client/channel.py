@@ -200,7 +200,10 @@ class Channel:
                 fds.close_all(got.fds)
                 self.end()
                 raise
-            if self.state == "served" and not isinstance(message, messages.Welcome):
+            if isinstance(message, messages.Noted):
+                fds.close_all(got.fds)
+                log_note(self.generation, message.text)
+            elif self.state == "served" and not isinstance(message, messages.Welcome):
                 with self.lock:
                     unwanted = self.children.take(message, got.fds)
                 fds.close_all(unwanted)
@@ -265,3 +268,11 @@ class Channel:
         if self.template >= 0:
             os.close(self.template)
             self.template = -1
+
+
+def log_note(generation: int, note: str) -> None:
+    """Log what a template says of itself: a warning, or where it only does without something, for whoever asks."""
+    from logging import INFO, WARNING, getLogger
+
+    level = INFO if note.startswith("without ") else WARNING
+    getLogger("warmfork").log(level, "template gen=%d: %s", generation, note)

@@ -9,7 +9,7 @@ from time import monotonic
 
 from warmfork._client import launch
 from warmfork._client.ahead import get_flags
-from warmfork._client.channel import Channel
+from warmfork._client.channel import Channel, log_note
 from warmfork._machine import fds, role, state
 from warmfork._words import messages
 from warmfork._words.errors import AuditError, PreloadError, StartError
@@ -250,11 +250,8 @@ def get_interpreter() -> tuple[str, tuple[str, ...]]:
 
 def log_notes(welcome: messages.Welcome) -> None:
     """Log what the template's preload and audit found and policy let pass."""
-    if welcome.notes:
-        from logging import getLogger
-
-        for note in welcome.notes:
-            getLogger("warmfork").warning("template gen=%d: %s", welcome.generation, note)
+    for note in welcome.notes:
+        log_note(welcome.generation, note)
 
 
 _client: Client | None = None

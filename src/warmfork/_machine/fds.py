@@ -135,6 +135,14 @@ def wait_any_readable(these: tuple[int, ...], timeout: float | None) -> bool:
     return bool(ready.poll(None if timeout is None else max(0.0, timeout) * 1000))
 
 
+def list_readable(these: tuple[int, ...], timeout: float | None) -> list[int]:
+    """Wait as wait_any_readable() does, and give those that are."""
+    ready = poll()
+    for fd in these:
+        ready.register(fd, POLLIN)
+    return [fd for fd, _ in ready.poll(None if timeout is None else max(0.0, timeout) * 1000)]
+
+
 def make_memory(name: str, content: bytes = b"") -> int:
     """Make a memfd that holds `content`, positioned at its start."""
     fd = os.memfd_create(name, os.MFD_CLOEXEC)

@@ -32,11 +32,11 @@ LARGEST_SIZE = 32 << 20
 DENSE = 0.5
 """Share of a block's pages that must be there: collapsing fills the others with zeros."""
 
-SHARE = 0.05
+SHARE = 0.1
 """Of the time that the preload took, the part that may be spent at the seal."""
 
 TRIALS = 3
-"""Blocks that may fail until it is given up: then the kernel has no such call, or huge pages are forbidden here."""
+"""Blocks that must have failed, and none succeeded, until it is said that huge pages can't be had."""
 
 NOT_PRESENT = bytes(range(128))
 """Highest bytes of those pagemap entries whose page is not there (bit 63)."""
@@ -47,22 +47,25 @@ class Blocks:
 
     def __init__(self, addresses: list[int], size: int) -> None:
         self.addresses = addresses
+        self.again: list[int] = []  # those that failed once: a child that dies at that moment still counts as a user
         self.size = size
         self.collapsed = 0
         self.failed = 0
 
     def __bool__(self) -> bool:
-        return bool(self.addresses)
+        return bool(self.addresses or self.again)
 
     def collapse_one(self) -> None:
-        """Collapse one block. One that can't be (no free huge page, memory that is pinned or gone) stays as it is."""
-        address = self.addresses.pop()
+        """Collapse one block. One that can't be (no free huge page, memory that is pinned or gone) is tried once more
+        after the others, and then stays as it is."""
+        first = bool(self.addresses)
+        address = (self.addresses or self.again).pop()
         if calls.prepare("madvise", calls.make_pointer(address), calls.make_pointer(self.size), COLLAPSE)() == 0:
             self.collapsed += 1
-        else:
-            self.failed += 1
-            if self.failed >= TRIALS and not self.collapsed:
-                self.addresses = []
+            return
+        self.failed += 1
+        if first:
+            self.again.append(address)
 
 
 def begin(spec: Spec, notes: Notes) -> Blocks | None:
@@ -76,8 +79,9 @@ def begin(spec: Spec, notes: Notes) -> Blocks | None:
         # no _ctypes, no transparent huge pages in this kernel, no pagemap
         notes.notes.append(f"without huge pages: {error}")
         return None
-    if blocks.failed and not blocks.collapsed:
+    if blocks.failed >= TRIALS and not blocks.collapsed:
         notes.notes.append("without huge pages: madvise(MADV_COLLAPSE) fails (Linux 6.1 has it; a limit may forbid it)")
+        return None
     return blocks or None
 
 

@@ -6,10 +6,13 @@ One thing at a time, and a little of it: a request or a death comes first, and w
 from __future__ import annotations
 
 import gc
+import os
+from select import EPOLLPRI
 from time import monotonic
 
 from warmfork._child import ending
 from warmfork._template import spares
+from warmfork._words import messages
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,6 +37,9 @@ class Idle:
         self.rounds: Iterator[int] | None = None
         self.blocks: Blocks | None = None  # of the heaps, still to be collapsed to huge pages
         self.touches: list[Callable[[], int]] = []  # give a spare the pages that a birth touches
+        self.limits: list[tuple[str, str]] | None = None  # cgroups whose memory is limited
+        self.trigger = -1
+        self.leave = -1  # an eventfd: what tells spares to leave
 
     def get_due(self) -> float | None:
         """Give the time, by monotonic(), from which there is something to do, or None."""
@@ -87,10 +93,42 @@ class Idle:
         client = self.find_lacking()
         if client is None:
             return
-        if spares.is_memory_scarce():
+        if self.is_memory_scarce():
+            self.let_spares_go()
             client.traffic.target = 0
             return
         server.fork_spare(client)
+
+    def is_memory_scarce(self) -> bool:
+        """Is memory short? From the first time on, the kernel tells of that too, where it can."""
+        from warmfork._template import pressure
+
+        if self.limits is None:
+            self.limits = pressure.find_limits()
+            self.trigger = pressure.open_trigger()
+            if self.trigger >= 0:
+                self.server.watch(self.trigger, lambda events: self.let_spares_go(), EPOLLPRI)
+        return pressure.is_scarce(self.limits)
+
+    def get_leave(self) -> int:
+        """Give the fd by which spares are told to leave."""
+        if self.leave < 0:
+            self.leave = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        return self.leave
+
+    def let_spares_go(self) -> None:
+        """Have the spares leave that nobody takes at this moment; no others before the next start."""
+        if self.leave >= 0:
+            os.eventfd_write(self.leave, 1)
+            os.close(self.leave)
+            self.leave = -1
+        for client in self.server.clients:
+            client.traffic.target = 0
+
+    def tell(self, note: str) -> None:
+        """Have the clients log something."""
+        for client in self.server.clients:
+            client.tell(messages.Noted(note))
 
     def warm(self) -> None:
         """Make the next births faster: a round of rehearsal, and after the last one what needs it."""
@@ -119,7 +157,12 @@ class Idle:
         if "pretouch" not in self.without and server.policy != spares.NONE:
             from warmfork._template import pretouch
 
-            self.touches = pretouch.learn(lambda: next(self.rehearse()))
+            learnt = pretouch.learn(lambda: next(self.rehearse()))
+            self.touches = learnt.touches
+            if learnt.helper is False:
+                ending.forget_helper()
+            for note in learnt.notes:
+                self.tell(note)
         if "freeze" not in self.without:
             gc.freeze()
 

@@ -113,6 +113,8 @@ def prepare(
     stacks.enable(board.file)
     made = server.Server(spec, board, generation, control, kept)
     made.idle.blocks = blocks
+    if made.policy != spec.spares:
+        notes.notes.append("without spares: vm.overcommit_memory=2 charges each for the whole address space")
     made.notes = tuple(note[:2000] for note in notes.notes)
     if client is not None:
         made.adopt(fds.adopt_socket(client[0]), client[1], client[2])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from mmap import PAGESIZE
 
+from warmfork._child import ending
 from warmfork._machine import calls, fds
 
 TYPE_CHECKING = False
@@ -17,10 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 POPULATE_READ, POPULATE_WRITE = 22, 23
-PRESENT, FILE_OR_SHARED, EXCLUSIVE = 1 << 63, 1 << 61, 1 << 56
-"""Bits of /proc/PID/pagemap (Documentation/admin-guide/mm/pagemap.rst); they are shown without privilege."""
+PRESENT, FILE_OR_SHARED, EXCLUSIVE = 0x80, 0x20, 0x01
+"""Bits 63, 61 and 56 of an entry of /proc/PID/pagemap (Documentation/admin-guide/mm/pagemap.rst), in its highest byte; they
+are shown without privilege."""
 
-LARGEST = 256 << 20
+LARGEST = 2 << 30
 """Bytes of mappings that are looked at: reading the map of more takes longer than it is worth."""
 
 DEADLINE = 5.0
@@ -29,22 +31,40 @@ Range = tuple[int, int, int]
 """Address, bytes, advice."""
 
 
-def learn(rehearse: Callable[[], object]) -> list[Callable[[], int]]:
-    """Give the calls that give a spare the pages of a birth. Where that can't be had, spares do without."""
+class Learnt:
+    """What a throw-away child found out."""
+
+    __slots__ = ("helper", "notes", "touches")
+
+    def __init__(self) -> None:
+        self.touches: list[Callable[[], int]] = []  # each gives a process a few of the pages of a birth
+        self.helper: bool | None = None  # could it make the helper that takes over a dead child's memory?
+        self.notes: list[str] = []  # what can't be had here, for the log
+
+
+def learn(rehearse: Callable[[], object]) -> Learnt:
+    """Learn which pages a birth touches, and whether a child can leave as it should. What can't be had costs speed only."""
+    learnt = Learnt()
     try:
-        return prepare(record(rehearse))
-    except (OSError, ImportError, AttributeError, ValueError):
-        return []  # no pagemap, no _ctypes, no process to be had
+        ranges, learnt.helper, trouble = record(rehearse)
+        learnt.touches = prepare(ranges)
+    except (OSError, ImportError, AttributeError, ValueError) as error:
+        trouble = str(error)  # no _ctypes, no process to be had
+    if not learnt.touches:
+        learnt.notes.append(f"without pretouch: {trouble or 'nothing was found'}")
+    if learnt.helper is False:
+        learnt.notes.append("without helper: clone() is refused, so a death is known when the memory is torn down")
+    return learnt
 
 
-def record(rehearse: Callable[[], object]) -> list[Range]:
-    """Have a throw-away child rehearse a birth, and give what it touched. Nothing where the kernel does not tell."""
+def record(rehearse: Callable[[], object]) -> tuple[list[Range], bool | None, str]:
+    """Have a throw-away child rehearse a birth. Gives what it touched, whether it could make a helper, and what kept it
+    from telling."""
     reader, writer = os.pipe2(os.O_CLOEXEC)
     pid = os.fork()
     if pid == 0:
         try:
-            rehearse()
-            os.write(writer, b"\n".join(b"%d %d %d" % touched for touched in list_touched())[:60_000])
+            os.write(writer, report(rehearse))
         finally:
             os._exit(0)
     os.close(writer)
@@ -55,7 +75,29 @@ def record(rehearse: Callable[[], object]) -> list[Range]:
     finally:
         os.close(reader)
         os.waitpid(pid, 0)
-    return [(a, b, c) for a, b, c in (map(int, line.split()) for line in data.splitlines() if line.count(b" ") == 2)]
+    helper, _, rest = data.partition(b"\n")
+    trouble, _, rest = rest.partition(b"\n")
+    # The last line may have been cut short.
+    ranges = [(a, b, c) for a, b, c in (map(int, line.split()) for line in rest.split(b"\n")[:-1])]
+    return ranges, WORDS.get(helper), os.fsdecode(trouble)
+
+
+WORDS = {b"True": True, b"False": False}
+
+
+def report(rehearse: Callable[[], object]) -> bytes:
+    """In the throw-away child: rehearse, and say what was found."""
+    rehearse()
+    helper, trouble, touched = ending.try_helper(), "", []
+    try:
+        touched = list_touched()
+        written = [each for each in touched if each[2] == POPULATE_WRITE]
+        if written and prepare(written[:1])[0]() != 0:
+            trouble, touched = "madvise(MADV_POPULATE_WRITE) fails (Linux 5.14 has it)", []
+    except (OSError, ImportError, AttributeError, ValueError) as error:
+        trouble = " ".join(str(error).split())
+    lines = [b"%d %d %d\n" % each for each in touched]
+    return (f"{helper}\n{trouble}\n".encode(errors="replace") + b"".join(lines))[:60_000]
 
 
 def list_touched() -> list[Range]:
@@ -81,19 +123,17 @@ def list_touched() -> list[Range]:
 
 def list_ranges(pagemap: int, start: int, end: int, bit: int, advice: int) -> list[Range]:
     """List the runs of pages that are present and have this bit."""
-    entries = memoryview(os.pread(pagemap, (end - start) // PAGESIZE * 8, start // PAGESIZE * 8)).cast("Q")
+    entries = os.pread(pagemap, (end - start) // PAGESIZE * 8, start // PAGESIZE * 8)[7::8]
     wanted = PRESENT | bit
+    # One byte a page, 1 where it is wanted: the search for the ends of runs is C's.
+    marks = entries.translate(bytes(entry & wanted == wanted for entry in range(256)))
     found: list[Range] = []
-    begun = -1
-    for number, entry in enumerate(entries):
-        if entry & wanted == wanted:
-            if begun < 0:
-                begun = number
-        elif begun >= 0:
-            found.append((start + begun * PAGESIZE, (number - begun) * PAGESIZE, advice))
-            begun = -1
-    if begun >= 0:
-        found.append((start + begun * PAGESIZE, (len(entries) - begun) * PAGESIZE, advice))
+    begun = marks.find(1)
+    while begun >= 0:
+        ended = marks.find(0, begun)
+        ended = ended if ended >= 0 else len(marks)
+        found.append((start + begun * PAGESIZE, (ended - begun) * PAGESIZE, advice))
+        begun = marks.find(1, ended)
     return found
 
 

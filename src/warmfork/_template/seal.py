@@ -56,7 +56,7 @@ def collapse(spec: Spec, notes: preload.Notes) -> Blocks | None:
     from warmfork._template.collapse import begin
 
     if spec.huge_pages == "malloc" and sys.getallocatedblocks():  # counts the blocks of Python's own allocator
-        notes.notes.append("without malloc: PYTHON* variables are ignored here (-E, -I), so Python's allocator is used")
+        notes.notes.append('huge_pages="malloc" is not heeded: under -E and -I Python takes no PYTHONMALLOC')
     return begin(spec, notes)
 
 

@@ -267,7 +267,8 @@ class Server:
             slot, client.pid, wanted.kill, monotonic_ns(), wanted.name.encode("utf-8", "replace")[:87]
         )
         try:
-            pid, ours, theirs = fork_child(self.kept)
+            leave = self.idle.get_leave() if wanted is SPARE else -1
+            pid, ours, theirs = fork_child(self.kept if leave < 0 else (*self.kept, leave))
         except OSError as error:
             self.board.free_slot(slot)
             self.refuse(client, wanted, error.errno or 0, str(error.filename))
@@ -277,7 +278,7 @@ class Server:
             self.born = Birth(ours, self.board, slot, self.base, self.spec)
             self.born.keep = self
             if wanted is SPARE:
-                self.born.client = client.pid
+                self.born.client, self.born.leave = client.pid, leave
                 titles.set_title(f"warmfork: spare {self.spec.name}")
                 for touch in self.idle.touches:
                     touch()

@@ -28,9 +28,6 @@ LIFE = 5.0
 MOST = 16
 """Spares that are learnt at most: each takes 1.5 to 2.5 MB."""
 
-SCARCE = 10
-"""Per cent of memory: with less available, no spares."""
-
 
 class Traffic:
     """What one client does, and the spares that are its."""
@@ -69,22 +66,6 @@ class Traffic:
 def count_processors() -> int:
     """Count the processors that this process may use: one spare for each keeps all of them busy."""
     return len(os.sched_getaffinity(0))
-
-
-def is_memory_scarce() -> bool:
-    """Is the machine short of memory? Spares are the first to do without (they never push it into swap)."""
-    try:
-        fd = os.open("/proc/meminfo", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        lines = os.read(fd, 4096).splitlines()
-    finally:
-        os.close(fd)
-    found = {
-        line.split()[0]: int(line.split()[1]) for line in lines if line.startswith((b"MemTotal:", b"MemAvailable:"))
-    }
-    return found.get(b"MemAvailable:", 1) * 100 < found.get(b"MemTotal:", 1) * SCARCE
 
 
 def is_commit_strict() -> bool:

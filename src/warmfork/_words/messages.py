@@ -245,6 +245,12 @@ class SpawnFailed(Message, tag=34):
     step: str
 
 
+class Noted(Message, tag=50):
+    """For your log: something that this template does without, found out after the Welcome. It costs speed only."""
+
+    text: str
+
+
 class Exited(Message, tag=35):
     """A child of yours is dead and reaped."""
 

@@ -56,6 +56,7 @@ TABLE: dict[tuple[str, str], dict[tuple[str, type[m.Message]], str]] = {
         (DOWN, m.Spawned): "served",
         (DOWN, m.SpawnFailed): "served",
         (DOWN, m.Exited): "served",
+        (DOWN, m.Noted): "served",
         (DOWN, m.Evidence): "served",
     },
     (FEED, "open"): {
