@@ -104,15 +104,11 @@ def test_the_list_of_what_a_template_needs_has_nothing_that_it_does_not(seen):
 
 
 def test_a_template_that_has_rehearsed_a_birth_has_what_its_children_need_and_no_more(seen):
-<<<<<<< HEAD
-=======
-    idle = {"warmfork._template.rehearsal", "warmfork._template.pretouch", "warmfork._template.pressure"}
-    idle.add("warmfork._machine.evidence")
->>>>>>> 2a2b20e (Spares go first when memory is short; what a system does not have is found out, and logged once)
     # These are loaded when it has nothing else to do.
     idle = {
         "warmfork._template.rehearsal",
         "warmfork._template.pretouch",
+        "warmfork._template.pressure",
         "warmfork._machine.evidence",
         "warmfork._child.room",
     }

@@ -62,7 +62,7 @@ def be_strict() -> None:
         (refuse_pagemap, ["without pretouch: [Errno 1] Operation not permitted: '/proc/self/pagemap'"]),
         (refuse_populate, ["without pretouch: madvise(MADV_POPULATE_WRITE) fails (Linux 5.14 has it)"]),
         (refuse_clone, ["without helper: clone() is refused, so a death is known when the memory is torn down"]),
-        (refuse_ctypes, ["without pretouch: No module named '_ctypes'"]),
+        (refuse_ctypes, ["without warm-up: ImportError: No module named '_ctypes'"]),
         (be_strict, ["without spares: vm.overcommit_memory=2 charges each for the whole address space"]),
     ],
 )

@@ -21,6 +21,7 @@ def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return lambda *_: (seen.append(what), given)[1]
 
     monkeypatch.setattr(rehearsal, "rehearse", note("rehearsal", iter([0])))
+    monkeypatch.setattr(rehearsal, "load_postponed", note("postponed", iter([-1])))
     monkeypatch.setattr(pretouch, "learn", note("pretouch", pretouch.Learnt()))
     monkeypatch.setattr(ending, "prepare_helper", note("helper"))
     for name in ("collect", "freeze", "unfreeze"):
@@ -40,12 +41,12 @@ def warm(idle: Idle) -> None:
 
 def test_a_bare_template_collects_rehearses_learns_and_freezes(done):
     warm(make_idle())
-    assert done == ["unfreeze", "collect", "helper", "rehearsal", "pretouch", "freeze"]
+    assert done == ["unfreeze", "collect", "helper", "postponed", "rehearsal", "pretouch", "freeze"]
 
 
 def test_a_template_with_a_preload_was_collected_at_the_seal(done):
     warm(make_idle(preload=("numpy",)))
-    assert done == ["rehearsal", "pretouch", "freeze"]
+    assert done == ["postponed", "rehearsal", "pretouch", "freeze"]
 
 
 def test_a_template_without_spares_learns_nothing_for_them(done):
@@ -56,6 +57,17 @@ def test_a_template_without_spares_learns_nothing_for_them(done):
 @pytest.mark.parametrize("name", ["helper", "rehearsal", "pretouch", "freeze"])
 def test_what_is_switched_off_is_not_done_and_all_else_is(name, done):
     warm(make_idle(without=(name,)))
-    assert done == [
-        what for what in ("unfreeze", "collect", "helper", "rehearsal", "pretouch", "freeze") if what != name
-    ]
+    everything = ("unfreeze", "collect", "helper", "postponed", "rehearsal", "pretouch", "freeze")
+    assert done == [what for what in everything if what != name]
+
+
+def test_what_goes_wrong_in_warming_up_costs_the_template_nothing_and_is_told(done, monkeypatch):
+    def fail(*_: object) -> None:
+        raise RuntimeError("of no use")
+
+    monkeypatch.setattr(rehearsal, "rehearse", fail)
+    idle = make_idle()
+    told: list[str] = []
+    monkeypatch.setattr(idle, "tell", told.append)
+    warm(idle)
+    assert told == ["without warm-up: RuntimeError: of no use"]

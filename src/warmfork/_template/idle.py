@@ -131,14 +131,16 @@ class Idle:
             client.tell(messages.Noted(note))
 
     def warm(self) -> None:
-        """Make the next births faster: a round of rehearsal, and after the last one what needs it."""
+        """Make the next births faster: a round of rehearsal, and after the last one what needs it. Whatever goes wrong
+        with that must not cost the template."""
         if self.rounds is None:
             self.rounds = self.begin_warming()
         try:
-            over = next(self.rounds, None) is None
-        except OSError:
-            over = True  # out of files or memory at this moment: births are slower without, and that is all
-        if over:
+            more = next(self.rounds, None) is not None
+        except Exception as error:
+            more = False
+            self.tell(f"without warm-up: {type(error).__name__}: {error}")
+        if not more:
             self.rounds = None
             self.warmed = True
             self.server.titled = -1  # rehearsal wrote another: the loop shows ours again before it waits
@@ -152,6 +154,9 @@ class Idle:
             gc.collect()
             if "helper" not in self.without:
                 ending.prepare_helper()
+        from warmfork._template.rehearsal import load_postponed
+
+        yield from load_postponed(server.spec)
         if "rehearsal" not in self.without:
             yield from self.rehearse()
         if "pretouch" not in self.without and server.policy != spares.NONE:

@@ -32,13 +32,16 @@ STEPS = ("feed", "stdio", "state", "buffers", "identity", "signals", "entry")
 """The steps that are rehearsed: all but the reseeding, which looks at whether it has been done."""
 
 
-def rehearse(spec: Spec, board: Board, base: tuple[Any, ...]) -> Iterator[int]:
-    """Take the steps of birth in this process, one round for each item that is asked for; before that, load what the
-    entry has put off."""
-    load_postponed = getattr(sys.modules.get(spec.entry.partition(":")[0]), "load_postponed", None)
-    if load_postponed is not None:
-        for _ in load_postponed():
+def load_postponed(spec: Spec) -> Iterator[int]:
+    """Load what the entry has put off, a module for each item that is asked for."""
+    load = getattr(sys.modules.get(spec.entry.partition(":")[0]), "load_postponed", None)
+    if load is not None:
+        for _ in load():
             yield -1
+
+
+def rehearse(spec: Spec, board: Board, base: tuple[Any, ...]) -> Iterator[int]:
+    """Take the steps of birth in this process, one round for each item that is asked for."""
     room.prepare()
     for number in range(ROUNDS):
         kept = role.kind, role.door, role.parent
