@@ -23,7 +23,7 @@ from report import make_console, make_goal_sheet, make_markdown_sheet, print_she
 from results import Result, merge
 from rounds import HERE, find_missing
 
-BENCHES = ("start", "line", "pace", "rate", "memory")
+BENCHES = ("start", "line", "pace", "rate", "memory", "payload", "alive")
 FOLDER = HERE.parent / "docs" / "benchmarks"
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 

@@ -160,6 +160,8 @@ def list_other_goals() -> list[Goal]:
     pace = "p99 over median of start()+join() at a steady pace"
     rate = "starts a second, numpy+pandas"
     share = "each of 20 children, numpy+pandas+sklearn, after groupby and gc.collect()"
+    read = "start() to the first read of an array that is an argument"
+    alive = "start()+join() with 10 and with 2,000 processes alive"
     goals = [
         Goal(f"first line, {name}", compare_line(line, name), 0.8, "x the bare floor", bench="line")
         for name in WITH_SPARES
@@ -178,6 +180,25 @@ def list_other_goals() -> list[Goal]:
             1.0,
             "%",
             bench="memory",
+        ),
+        Goal(
+            "100 MB array to its first read vs forkserver",
+            compare_figures(read, "100 MB", "forkserver", OWN),
+            12.0,
+            "x faster",
+            at_least=True,
+            bench="payload",
+        ),
+        Goal("a start with 2,000 alive", read_figure(alive, "ratio"), 1.3, "x with 10 alive", bench="alive"),
+        *(
+            Goal(
+                f"fds of each child in the {what}",
+                read_figure(alive, f"fds of each in the {what}"),
+                most,
+                "",
+                bench="alive",
+            )
+            for what, most in (("client", 1.0), ("template", 0.0))
         ),
     ]
 

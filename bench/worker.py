@@ -15,6 +15,9 @@ import sys
 import time
 
 WARM_UP = 20
+SWITCHES = {"no spares": "spares", "in band": "out_of_band"}
+"""Words in a competitor's name, and the technique that it does without."""
+
 PROOF = 77  # the exit code by which a child says that it has all the modules
 
 
@@ -50,7 +53,8 @@ def get_context(competitor: str, modules: list[str]):  # type: ignore[no-untyped
     if competitor.startswith("warmfork"):
         import warmfork
 
-        return warmfork.get_context(preload=modules, spares=0 if "no spares" in competitor else "auto"), "warmfork"
+        without = [name for word, name in SWITCHES.items() if word in competitor]
+        return warmfork.get_context(preload=modules, without=without), "warmfork"
     if competitor == "billiard":
         import billiard
 
