@@ -5,7 +5,7 @@ import os
 import resource
 import threading
 import time
-from _socket import SOCK_SEQPACKET
+from _socket import AF_UNIX, SOCK_DGRAM, SOCK_SEQPACKET, SOCK_STREAM, socketpair
 from collections.abc import Iterator
 
 import pytest
@@ -278,3 +278,21 @@ def test_a_send_waits_until_the_kernel_has_what_it_takes_again(
     with pytest.raises(OSError) as caught:
         fds.send_within(pair[0], b"x", timeout=0.02)
     assert caught.value.errno == number
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "pipe", "stream", "datagram"])
+def test_what_somebody_sent_and_is_no_socket_of_ours_is_refused_and_closed(kind: str):
+    """Any process of a tree may send any fd through its door: it costs nobody but the sender."""
+    if kind in ("stream", "datagram"):
+        one, other = socketpair(AF_UNIX, SOCK_STREAM if kind == "stream" else SOCK_DGRAM)
+        fd = one.detach()
+        other.close()
+    elif kind == "pipe":
+        fd, writer = os.pipe()
+        os.close(writer)
+    else:
+        fd = os.open("/", os.O_PATH) if kind == "folder" else os.open(os.devnull, os.O_RDWR)
+    with pytest.raises(fds.NoSocket) as caught:
+        fds.adopt_socket(fd)
+    assert caught.value.errno
+    assert not fds.is_open(fd)

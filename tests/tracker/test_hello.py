@@ -96,3 +96,12 @@ def test_a_template_that_dies_right_after_its_fork_has_a_board_that_can_be_read(
     ours.close()
     theirs.close()
     fds.close_all((started.board, started.log))
+
+
+def test_a_spec_that_says_that_it_is_a_terabyte_is_refused(client, me):
+    """Reading it was the tracker's death."""
+    fd = os.memfd_create("vast")
+    os.ftruncate(fd, 1 << 40)
+    answer = say_hello(client, fd, me)
+    assert b"no spec" in answer
+    os.close(fd)

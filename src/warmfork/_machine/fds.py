@@ -13,6 +13,7 @@ from _socket import (
     MSG_TRUNC,
     SCM_RIGHTS,
     SO_PASSCRED,
+    SO_TYPE,
     SOCK_CLOEXEC,
     SOCK_SEQPACKET,
     SOL_SOCKET,
@@ -54,9 +55,30 @@ def make_pair() -> tuple[socket, socket]:
     return socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)
 
 
+class NoSocket(OSError):
+    """An fd that somebody sent is not what it should be."""
+
+
 def adopt_socket(fd: int) -> socket:
-    """Make a socket object of a SEQPACKET socket's fd."""
-    return socket(AF_UNIX, SOCK_SEQPACKET, 0, fd)
+    """Make a socket object of a SEQPACKET socket's fd. Raises NoSocket, the fd closed, where that is something else: it
+    may have been sent by anybody."""
+    try:
+        made = socket(AF_UNIX, SOCK_SEQPACKET, 0, fd)
+    except OSError as error:
+        os.close(fd)
+        raise NoSocket(error.errno, error.strerror) from error
+    try:
+        kind = made.getsockopt(SOL_SOCKET, SO_TYPE)
+    except OSError as error:
+        made.close()
+        raise NoSocket(error.errno, error.strerror) from error
+    if kind != SOCK_SEQPACKET:
+        made.close()
+        raise NoSocket(EPROTOTYPE, "Protocol wrong type for socket")
+    return made
+
+
+EPROTOTYPE = 91
 
 
 def ask_for_credentials(receiver: socket) -> None:

@@ -101,8 +101,8 @@ class Server:
 
     def watch(self, fd: int, handler: Callable[[int], None], events: int = EPOLLIN) -> None:
         """Call this handler when something happens on this fd."""
-        self.handlers[fd] = handler
         self.poller.register(fd, events)
+        self.handlers[fd] = handler
 
     def forget(self, fd: int) -> None:
         """Stop watching. Always before the fd is closed: a fork may hold its file open, and epoll would then report
@@ -142,21 +142,26 @@ class Server:
             fds.close_all(got.fds)
             return
         if isinstance(message, messages.Adopt) and len(got.fds) == 2:
-            self.adopt(fds.adopt_socket(got.fds[0]), message.pid, got.fds[1])
+            try:
+                channel = fds.adopt_socket(got.fds[0])
+            except fds.NoSocket:
+                os.close(got.fds[1])
+            else:
+                self.adopt(channel, message.pid, got.fds[1])
         else:
             fds.close_all(got.fds)
 
     def adopt(self, channel: fds.socket, pid: int, pidfd: int) -> None:
         """Take a client on and welcome it. Where that takes a file too many, it is told so."""
+        client = Client(channel, pid, pidfd, Traffic(self.policy), self.poller)
         try:
+            self.watch(channel.fileno(), lambda events: self.read_channel(client, events))
+            self.watch(pidfd, lambda events: self.bury_client(client))
             me = os.dup(self.me)
         except OSError as error:
             self.turn_away(channel, pidfd, error)
             return
-        client = Client(channel, pid, pidfd, Traffic(self.policy), self.poller)
         self.clients.add(client)
-        self.watch(channel.fileno(), lambda events: self.read_channel(client, events))
-        self.watch(pidfd, lambda events: self.bury_client(client))
         client.tell(self.welcome(), (me,))
 
     def turn_away(self, channel: fds.socket, pidfd: int, error: OSError) -> None:
@@ -166,6 +171,9 @@ class Server:
         except OSError:
             return
         finally:
+            for fd in (channel.fileno(), pidfd):
+                if fd in self.handlers:
+                    self.forget(fd)
             channel.close()
             os.close(pidfd)
 

@@ -140,7 +140,10 @@ class Server:
                 if not self.root_dead and self.root_stack and memory.read_start_stack(self.root.pid) != self.root_stack:
                     self.bury_root(0)  # it has become another program (M1)
             return
-        self.serve_message(got)
+        try:
+            self.serve_message(got)
+        except fds.NoSocket:
+            fds.close_all(got.fds)
 
     def serve_message(self, got: fds.Received) -> None:
         """Do what the message asks. Nonsense, or fds that did not all arrive, cost the sender its message."""

@@ -46,8 +46,14 @@ class Template:
         return messages.Died(self.generation, self.status, str(preloading), self.tail[-4000:])
 
 
+LARGEST_SPEC = 64 << 20
+"""Bytes. An environment may be 6 MB (a quarter of the largest stack); a file may say that it is a terabyte."""
+
+
 def read_spec(fd: int) -> Spec:
-    """Read a spec from its memfd. Raises ValueError."""
+    """Read a spec from its memfd. Raises ValueError, or OSError."""
+    if os.fstat(fd).st_size > LARGEST_SPEC:
+        raise ValueError(f"over {LARGEST_SPEC} bytes are no spec")
     spec = wire.decode(fds.read_all(fd))
     if not isinstance(spec, Spec):
         raise ValueError(f"a {type(spec).__name__} is no spec")
