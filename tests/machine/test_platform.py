@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import sys
 
@@ -8,7 +9,7 @@ import pytest
 
 import warmfork
 from warmfork import Template, get_context
-from warmfork._machine import platform
+from warmfork._machine import fds, platform
 
 
 @pytest.fixture(autouse=True)
@@ -46,20 +47,49 @@ def test_a_free_threaded_interpreter_is_refused(monkeypatch):
         platform.check()
 
 
-@pytest.mark.parametrize("error", [PermissionError(1, "filtered"), OSError(38, "not implemented")])
-@pytest.mark.parametrize(("name", "what"), [("pidfd_open", "no pidfds"), ("memfd_create", "no memfds")])
-def test_a_kernel_or_a_filter_that_refuses_a_call_is_named(monkeypatch, name, what, error):
+REFUSALS = [PermissionError(1, "filtered"), OSError(38, "not implemented")]
+
+
+@pytest.mark.parametrize("error", REFUSALS)
+def test_a_kernel_or_a_filter_that_refuses_pidfds_is_named(monkeypatch, error):
     """M24: EPERM from an old container runtime's filter means the same as ENOSYS."""
-    monkeypatch.setattr(os, name, refuse(error))
-    with pytest.raises(warmfork.UnsupportedPlatform, match=what):
+    monkeypatch.setattr(os, "pidfd_open", refuse(error))
+    with pytest.raises(warmfork.UnsupportedPlatform, match="no pidfds"):
         platform.check()
     assert not platform._checked, "what was refused is asked again"
 
 
-@pytest.mark.parametrize("name", ["pidfd_open", "memfd_create"])
-def test_a_python_without_the_call_is_refused_too(monkeypatch, name):
-    monkeypatch.delattr(os, name)
-    with pytest.raises(warmfork.UnsupportedPlatform, match=name):
+def test_a_python_without_pidfds_is_refused_too(monkeypatch):
+    monkeypatch.delattr(os, "pidfd_open")
+    with pytest.raises(warmfork.UnsupportedPlatform, match="pidfd_open"):
+        platform.check()
+
+
+@pytest.mark.parametrize("error", [*REFUSALS, None], ids=["EPERM", "ENOSYS", "a Python without"])
+def test_without_memfds_files_do_and_that_is_logged(monkeypatch, caplog, error):
+    monkeypatch.setattr(fds, "no_memfds", False)
+    if error is None:
+        monkeypatch.delattr(os, "memfd_create")
+    else:
+        monkeypatch.setattr(os, "memfd_create", refuse(error))
+    with caplog.at_level(logging.INFO, logger="warmfork"):
+        platform.check()
+        platform.check()
+    assert ["no memfds" in record.getMessage() for record in caplog.records] == [True]
+    fd = fds.make_memory("warmfork-test", b"content", size=10_000)
+    try:
+        assert os.fstat(fd).st_size == 10_000 and os.fstat(fd).st_blocks * 512 >= 10_000, "none of it is a hole"
+        assert os.fstat(fd).st_nlink == 0 and fds.read_all(fd, 7) == b"content"
+        assert "/warmfork-test-" in os.readlink(f"/proc/self/fd/{fd}")
+    finally:
+        os.close(fd)
+
+
+def test_without_memfds_and_without_a_folder_it_says_so(monkeypatch):
+    monkeypatch.setattr(fds, "no_memfds", False)
+    monkeypatch.setattr(os, "memfd_create", refuse(REFUSALS[0]))
+    monkeypatch.setattr(os, "open", refuse(OSError(30, "Read-only file system")))
+    with pytest.raises(warmfork.UnsupportedPlatform, match="no memfds, and no folder takes a file"):
         platform.check()
 
 

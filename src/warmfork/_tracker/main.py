@@ -95,8 +95,8 @@ def fork_template(door: fds.socket, hello: fds.Received) -> Started:
     control, theirs = fds.make_pair()
     from warmfork._words import board as board_
 
-    board = fds.make_memory("warmfork-board")
-    os.ftruncate(board, board_.SIZE)  # before the fork: whoever dies right after it has a board that can be read
+    # Its size before the fork: whoever dies right after it has a board that can be read.
+    board = fds.make_memory("warmfork-board", size=board_.SIZE)
     log = make_log()
     channel, pidfd, spec, its_door = hello.fds[:4]
     pid = os.fork()
@@ -123,7 +123,7 @@ def make_log() -> int:
     """Make the memfd that is a template's stdout and stderr after the seal: bounded, for nobody reads it in time."""
     from fcntl import F_ADD_SEALS, F_SEAL_GROW, F_SEAL_SHRINK, fcntl
 
-    log = os.memfd_create("warmfork-log", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    os.ftruncate(log, LOG_SIZE)
-    fcntl(log, F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK)
+    log = fds.make_memory("warmfork-log", size=LOG_SIZE, sealable=True)
+    if not fds.no_memfds:  # a file can't be sealed
+        fcntl(log, F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK)
     return log

@@ -63,8 +63,7 @@ def read_spec(fd: int) -> Spec:
 def exec_template(key: tuple[object, ...], spec: Spec, generation: int, stdio: int, streams: list[int]) -> Template:
     """Start a fresh interpreter as a template. Raises OSError where there is no such executable."""
     control, theirs = fds.make_pair()
-    board = fds.make_memory("warmfork-board")
-    os.ftruncate(board, board_.SIZE)
+    board = fds.make_memory("warmfork-board", size=board_.SIZE)
     log = make_log()
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     try:

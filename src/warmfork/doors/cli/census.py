@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
     from warmfork._words.board import Board, Row
 
-BOARD = "/memfd:warmfork-board (deleted)"
+BOARD = re.compile(r"/memfd:warmfork-board \(deleted\)|/.*/warmfork-board-[0-9a-f]+ \(deleted\)")
+"""What a board's fd is open on: a memfd, or a file in its place."""
+
 TITLE = re.compile(r"warmfork: (?P<role>tracker|template) (?P<name>.*?)(?: gen=(?P<generation>\d+) \[.*\])?")
 BARE = re.compile(r"\S.*/warmfork/(_tracker|_template)/start\.py")
 """What the titles are where setproctitle is missing; a tracker's children inherit its."""
@@ -91,7 +93,7 @@ class Census:
         found: dict[tuple[int, int], Held] = {}
         for pid, files in self.files.items():
             for fd, target in (files or {}).items():
-                mapped = proc.map_file(pid, fd, board_.SIZE) if target == BOARD else None
+                mapped = proc.map_file(pid, fd, board_.SIZE) if BOARD.fullmatch(target) else None
                 if mapped is None:
                     continue
                 identity, memory = mapped

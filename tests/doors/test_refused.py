@@ -1,0 +1,87 @@
+"""Bad days: calls that a filter refuses are done without. It is noticed, logged once, and costs speed only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.filters import can_refuse
+from tests.running import ROOT
+from tests.support import run_program
+
+pytestmark = pytest.mark.skipif(
+    not can_refuse(), reason="the numbers of this machine's system calls are not known here"
+)
+
+PROGRAM = """
+import logging, sys
+from tests import crowd, filters, large, targets
+from warmfork._machine import fds
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    filters.refuse(*sys.argv[1:])
+    import warmfork
+    data = bytes(range(256)) * 8000
+    with warmfork.Template(preload=["tests.large"]) as template:
+        for _ in range(3):
+            assert template.start(large.digest, (data,)).result(30) == large.digest(data)
+            assert template.start(targets.give, (data,)).result(30) == data
+        assert template.start(targets.give, (data[:40_000],)).result(30) == data[:40_000]
+    context = warmfork.get_context(preload=["tests.large"])
+    for _ in range(3):
+        process = context.Process(target=large.check, args=(data, large.digest(data)))
+        process.start()
+        process.join(30)
+        assert process.exitcode == 0, process.exitcode
+    queue = context.Queue()
+    processes = [context.Process(target=queue.put, args=(n,)) for n in range(4)]
+    context.start_many(processes)
+    assert sorted(queue.get(timeout=30) for _ in range(4)) == [0, 1, 2, 3]
+    for process in processes:
+        process.join()
+    print("all is well")
+"""
+
+MEMFDS = "this kernel, or a filter, gives no memfds: files without names are used instead"
+WRITES = "large arguments go to children over their feed, which is slower: [Errno 1] Operation not permitted"
+
+
+@pytest.mark.parametrize(
+    ("refused", "said"),
+    [
+        (["process_vm_writev"], [WRITES]),
+        (["memfd_create"], [MEMFDS]),
+        (["madvise"], []),
+        (["process_vm_writev", "memfd_create", "madvise"], [MEMFDS, WRITES]),
+    ],
+    ids=["writing", "memfds", "huge pages", "all of them"],
+)
+def test_a_call_that_a_filter_refuses_is_done_without(tmp_path: Path, refused: list[str], said: list[str]):
+    """M24: EPERM is what old container runtimes say for a call that they do not know."""
+    before = set(Path("/dev/shm").iterdir())
+    done = run_program(PROGRAM, tmp_path, *refused, env={"PYTHONPATH": ROOT})
+    assert done.stdout == "all is well\n"
+    lines = done.stderr.splitlines()
+    assert [sum(line.startswith(text) for line in lines) for text in said] == [1] * len(said), done.stderr
+    assert "Traceback" not in done.stderr
+    if "madvise" not in refused:  # that has others speak as well
+        assert len(lines) == len(said), done.stderr
+    assert set(Path("/dev/shm").iterdir()) <= before
+
+
+def test_ps_sees_a_tree_whose_boards_are_files(tmp_path: Path):
+    code = """
+    import json, subprocess, sys
+    from tests import filters
+    if __name__ == "__main__":
+        filters.refuse("memfd_create")
+        import warmfork
+        with warmfork.Template(name="filtered") as template:
+            template.wait_ready()
+            said = subprocess.run([sys.executable, "-m", "warmfork", "ps", "--json"], capture_output=True, check=True)
+            print(template.pid, said.stdout.decode())
+    """
+    pid, _, said = run_program(code, tmp_path, env={"PYTHONPATH": ROOT}).stdout.partition(" ")
+    assert f'"pid": {pid}' in said and '"generation": 1' in said
