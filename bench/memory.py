@@ -48,7 +48,7 @@ def measure_share(result: Result, tick: Tick) -> None:
 
 
 def measure_long(result: Result, n: int, tick: Tick) -> None:
-    for name in ("warmfork", "warmfork, no spares"):
+    for name in ("warmfork",):
         with open_workers(result, LONG, [name], TEMPLATES[BARE], tick) as workers:
             for worker in workers:
                 tick(f"{n} starts of {name}")

@@ -15,7 +15,7 @@ from results import BARE, NUMPY_PANDAS, TEMPLATES, Figure, Gap, Result, summaris
 from rounds import PACE_NS, Worker, WorkerFailed, find_missing, open_workers
 
 SHEET = "p99 over median of start()+join() at a steady pace"
-COMPETITORS = ("floor", "warmfork", "fork", "forkserver")
+COMPETITORS = ("floor", "warmfork", "fork")
 STRETCH = 100
 """Starts in a row: a pace is no pace where others have their turn every tenth time."""
 

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from warmfork._words.spec import TECHNIQUES
+
 from .interpreters import ENVIRONMENTS, INSIDE, ROOT, Interpreter, find_interpreters, has_module, prepare_environment
 from .suites import SUITES, Suite, choose_suites
 from .table import format_table
@@ -32,6 +34,14 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("-k", action="append", default=[], dest="patterns", metavar="PATTERN", help="only these tests")
     parser.add_argument("--engine", choices=("warmfork", "stdlib"), default="warmfork", help="who is to be tested")
+    parser.add_argument(
+        "--without",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        choices=TECHNIQUES,
+        help="techniques of warmfork to do without (docs/switches.md): %(choices)s",
+    )
     parser.add_argument("--repeat", type=int, default=1, metavar="N", help="the whole thing N times in a row")
     parser.add_argument("--jobs", type=int, choices=(1, 2), help="suites side by side (default: 1; with --quick 2)")
     parser.add_argument("--limit", type=float, default=900, metavar="SECONDS", help="time limit for each suite")
@@ -70,7 +80,7 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _make_environment(engine: str, work: Path) -> dict[str, str]:
+def _make_environment(engine: str, work: Path, without: Sequence[str]) -> dict[str, str]:
     """Give the suite's environment: ours, less what would steer Python or warmfork."""
     keep = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "WARMFORK_"))}
     keep.pop("VIRTUAL_ENV", None)
@@ -81,6 +91,8 @@ def _make_environment(engine: str, work: Path) -> dict[str, str]:
     }
     if engine == "warmfork":
         keep["WARMFORK_RUN"] = "1"
+        if without:
+            keep["WARMFORK_WITHOUT"] = ",".join(without)
     return keep
 
 
@@ -97,7 +109,7 @@ def _run_suite(interpreter: Interpreter, python: str, suite: Suite, module: str,
         request = {
             "command": [python, str(INSIDE), "--module", module, "--events", str(work / "events")]
             + [part for pattern in patterns for part in ("-k", pattern)],
-            "env": _make_environment(options.engine, work),
+            "env": _make_environment(options.engine, work, options.without),
             "cwd": str(work / "cwd"),
             "watch": [str(work / "tmp"), str(work / "cwd")],
             "log": str(log),

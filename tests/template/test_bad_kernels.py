@@ -75,7 +75,8 @@ def test_what_a_system_does_not_have_is_logged_once_and_children_start_all_the_s
         return [record.getMessage().partition(": ")[2] for record in caplog.records if record.name == "warmfork"]
 
     with caplog.at_level(logging.INFO, "warmfork"):
-        with warmfork.Template(preload=[f"{__name__}:{what.__name__}"]) as template:
+        preload = [f"{__name__}:{what.__name__}"]
+        with warmfork.Template(preload, spares="auto", without=()) as template:
             wait_until(start, 20.0, "word of it")
             for _ in range(10):
                 start()

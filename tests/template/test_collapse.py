@@ -63,7 +63,7 @@ def test_a_heap_is_on_huge_pages_before_the_first_child_where_that_is_asked_for(
 
 @needs_collapse
 def test_a_heap_is_on_huge_pages_when_its_template_has_been_idle(heavy):
-    with warmfork.Template(preload=[heavy]) as template:
+    with warmfork.Template(preload=[heavy], huge_pages="auto") as template:
         for _ in range(3):
             template.start(os.getpid).result(20)
         wait_until(lambda: get_huge(template.pid) > 40, 20.0, "huge pages")
@@ -146,7 +146,7 @@ def refuse_collapse() -> None:
 
 def test_an_old_kernel_is_logged_and_children_start_all_the_same(heavy, caplog):
     with caplog.at_level(logging.INFO, "warmfork"):
-        with warmfork.Template(preload=[heavy, f"{__name__}:refuse_collapse"], spares=1) as template:
+        with warmfork.Template(preload=[heavy, f"{__name__}:refuse_collapse"], spares=1, huge_pages="auto") as template:
             for number in range(3):
                 assert template.start(sum, ([number],)).result(20) == number
     assert [record.message for record in caplog.records if "huge pages" in record.message]

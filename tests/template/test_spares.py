@@ -112,7 +112,7 @@ def test_a_killed_spare_costs_no_start():
 
 
 def test_a_spare_that_was_learnt_leaves_when_nobody_needs_it():
-    with warmfork.Template(preload=["tests.warm:shorten_lives"]) as template:
+    with warmfork.Template(preload=["tests.warm:shorten_lives"], spares="auto") as template:
         spare = have_a_spare(template)
         wait_until(lambda: not list_spares(template), 20.0, "its end")
         assert not psutil.pid_exists(spare.pid) or spare.status() == psutil.STATUS_ZOMBIE
@@ -121,7 +121,7 @@ def test_a_spare_that_was_learnt_leaves_when_nobody_needs_it():
 
 def test_a_start_that_meets_a_leaving_spare_is_served_all_the_same():
     """M25: who takes a spare at the moment it leaves gets that one or another, and loses nothing."""
-    with warmfork.Template(preload=["tests.warm:shorten_lives"]) as template:
+    with warmfork.Template(preload=["tests.warm:shorten_lives"], spares="auto") as template:
         for _ in range(3):
             have_a_spare(template)
             for pause in (0.185, 0.195, 0.2, 0.205, 0.215):
