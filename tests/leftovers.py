@@ -3,7 +3,8 @@
 What is left has DEADLINE seconds to go: a process that is ending is no leftover. What stays on purpose, and is none:
 
 - this program's tracker, which lives as long as its program, and the stdlib's resource tracker where a test needed it;
-- the fds that a client keeps for good: the door, a pidfd on its tracker, one on itself, its oom_score_adj;
+- the fds that a client keeps for good: the door's two ends, the ledger, a pidfd on its tracker, one on itself, its
+  oom_score_adj;
 - multiprocessing's own temporary folder and arenas, one for each program.
 
 A template that was started in this program is let go of first (a context has no end of its own). Fixtures of a wider
@@ -21,6 +22,8 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+
+from warmfork._machine import memory
 
 DEADLINE = 3.0
 
@@ -76,7 +79,9 @@ def list_children(parent: int) -> list[int]:
 def list_kept_processes() -> set[int]:
     """The pids of the trackers that live as long as this program."""
     client = get_client()
-    kept = {client.tree.tracker} if client is not None and client.tree is not None else set()
+    kept = set()
+    if client is not None and client.tree is not None:
+        kept = {client.tree.tracker, memory.read_lock_holder(client.tree.ledger)}  # or the successor of the first
     stdlib = sys.modules.get("multiprocessing.resource_tracker")
     if stdlib is not None:
         kept.add(stdlib._resource_tracker._pid)
@@ -163,7 +168,7 @@ def list_kept_fds() -> set[int]:
         if client.door is not None:
             kept.add(client.door.fileno())
         if client.tree is not None:
-            kept.add(client.tree.pidfd)
+            kept.update((client.tree.pidfd, client.tree.receiver, client.tree.ledger))
     for module, name in (("warmfork._client.feeding", "_own"), ("warmfork._machine.state", "_oom_fd")):
         if module in sys.modules:
             kept.add(getattr(sys.modules[module], name)[1])

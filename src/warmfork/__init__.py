@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from warmfork._words.errors import ChildError as ChildError
     from warmfork._words.errors import PreloadError as PreloadError
     from warmfork._words.errors import StartError as StartError
+    from warmfork._words.errors import TemplateDied as TemplateDied
     from warmfork._words.errors import UnsupportedPlatform as UnsupportedPlatform
     from warmfork._words.errors import WarmforkError as WarmforkError
     from warmfork._words.outcome import Exited as Exited
@@ -37,6 +38,7 @@ _PLACES = {
     "Signaled": "warmfork._words.outcome",
     "StartError": "warmfork._words.errors",
     "Template": "warmfork.doors.template",
+    "TemplateDied": "warmfork._words.errors",
     "UnsupportedPlatform": "warmfork._words.errors",
     "Usage": "warmfork._words.outcome",
     "WarmforkError": "warmfork._words.errors",

@@ -11,7 +11,7 @@ from itertools import groupby
 
 from tests.architecture.sources import ROOT
 from warmfork._words.messages import BY_TAG, Message
-from warmfork._words.protocol import ANSWER, CHANNEL, CONTROL, DOOR, FEED, TABLE, UP
+from warmfork._words.protocol import ANSWER, CHANNEL, CONTROL, DOOR, FEED, LEDGER, TABLE, UP
 from warmfork._words.spec import Spec
 
 PAGE = ROOT / "docs" / "protocol.md"
@@ -22,6 +22,7 @@ ENDS = {
     CONTROL: ("the template", "the tracker"),
     CHANNEL: ("the client", "the template"),
     FEED: ("the child", "its client"),
+    LEDGER: ("whoever reads it", "the tracker"),
 }
 """A link, and who is at its lower and its upper end: what is said up is said to the second."""
 

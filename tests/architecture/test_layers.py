@@ -61,7 +61,7 @@ DOORS: dict[str, set[str]] = {
 
 KNOTS = {
     # Started is made before the loop's modules are imported, in the fork's parent.
-    frozenset({"_tracker.main", "_tracker.server", "_tracker.templates"}),
+    frozenset({"_tracker.generations", "_tracker.main", "_tracker.server", "_tracker.templates"}),
     # What multiprocessing's swap needs of each other; all but one of these edges are taken at the first use.
     frozenset(
         f"doors.{name}"

@@ -181,18 +181,20 @@ PROGRAM = """
 """
 
 
-def test_without_its_tracker_a_template_is_still_found(tmp_path):
+def test_after_its_tracker_a_template_has_the_successor_above_it(tmp_path):
     with make_sign(tmp_path) as sign, run_meanwhile(PROGRAM, tmp_path, sign.path) as program:
         child = int(sign.wait()[0])
         (tracker,) = select(list_tree(program.pid), role="tracker")
         os.kill(tracker["pid"], signal.SIGKILL)
         wait_until(lambda: not Path(f"/proc/{tracker['pid']}/fd/3").exists())
-        found = json.loads(run_ps("--json").stdout)
-        (orphan,) = select(found, pid=child)
-        (template,) = select(found, pid=orphan["template"])
+        wait_until(lambda: select(list_tree(program.pid), role="tracker"))
+        found = list_tree(program.pid)
+        (successor,) = select(found, role="tracker")
+        (kept,) = select(found, pid=child)
+        (template,) = select(found, pid=kept["template"])
         assert (template["name"], template["role"], template["state"]) == ("own", "template", "serving")
-        assert (template["parent"], orphan["parent"]) == (None, program.pid)
-        assert select(found, pid=tracker["pid"]) == []
+        assert (template["parent"], kept["parent"]) == (successor["pid"], program.pid)
+        assert successor["pid"] != tracker["pid"]
         program.communicate(timeout=20)
         assert program.returncode == 0
 
@@ -201,7 +203,7 @@ def test_a_child_that_lost_its_template_and_tracker_is_still_found(tmp_path):
     with make_sign(tmp_path) as sign, run_meanwhile(PROGRAM, tmp_path, sign.path) as program:
         child = int(sign.wait()[0])
         found = list_tree(program.pid)
-        for role in ("tracker", "template"):
+        for role in ("template", "tracker"):  # the other way round, it would start a successor
             (entry,) = select(found, role=role)
             os.kill(entry["pid"], signal.SIGKILL)
             wait_until(lambda pid=entry["pid"]: not Path(f"/proc/{pid}/fd/3").exists())

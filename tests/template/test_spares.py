@@ -34,7 +34,9 @@ def have_a_spare(template: warmfork.Template) -> psutil.Process:
     def look() -> list[psutil.Process]:
         if not list_spares(template):
             template.start(os.getpid).result(10)
-        return list_spares(template)
+        channel = template._get_channel(20)
+        channel.catch_up()  # its title is there before we have heard of it
+        return list_spares(template) if channel.children.spares else []
 
     spare = wait_until(look, 20.0, "a spare")[0]
     channel = template._get_channel(20.0)

@@ -273,7 +273,8 @@ def test_a_living_program_keeps_its_names_when_children_and_template_die(tmp_pat
                 each.unlink()
     """
     done = run_program(code, tmp_path, env=ENV)
-    assert (done.stdout, done.stderr) == ("0 True\n", "")
+    assert done.stdout == "0 True\n"
+    assert [line[:24] for line in done.stderr.splitlines()] == ["template program gen=1 ("], "its death is logged"
 
 
 def test_an_over_long_name_is_refused_at_the_call(tmp_path: Path):

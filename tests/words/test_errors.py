@@ -12,6 +12,7 @@ CASES = [
     (errors.PreloadError("app.models", "ImportError: no", "Traceback ..."), ("module", "cause", "traceback")),
     (errors.AuditError(('"torch" left 3 thread(s) running', "open GPU devices")), ("findings",)),
     (errors.StartError("fork", "Resource temporarily unavailable"), ("step", "cause")),
+    (errors.TemplateDied(5, 60, Signaled(9)), ("deaths", "seconds", "outcome")),
     (errors.ChildError("sum-1", Signaled(9), "Traceback ..."), ("name", "outcome", "detail")),
     (errors.UnsupportedPlatform("warmfork runs on Linux, and this is win32"), ("what",)),
 ]

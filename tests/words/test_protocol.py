@@ -5,11 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.words.examples import KINDS, MESSAGES, make
-from warmfork._words.protocol import ANSWER, CHANNEL, CONTROL, DOOR, DOWN, FEED, TABLE, UP, ProtocolError, step
+from warmfork._words.protocol import ANSWER, CHANNEL, CONTROL, DOOR, DOWN, FEED, LEDGER, TABLE, UP, ProtocolError, step
 from warmfork._words.spec import Spec
 
-LINKS = (DOOR, CONTROL, CHANNEL, FEED, ANSWER)
-BEGINNINGS = {DOOR: "new", CONTROL: "open", CHANNEL: "open", FEED: "open", ANSWER: "open"}
+LINKS = (DOOR, CONTROL, CHANNEL, FEED, ANSWER, LEDGER)
+BEGINNINGS = {DOOR: "new", CONTROL: "open", CHANNEL: "open", FEED: "open", ANSWER: "open", LEDGER: "new"}
 STATES = {(link, state) for link, state in TABLE} | {
     (link, after) for (link, _), row in TABLE.items() for after in row.values()
 }

@@ -15,6 +15,7 @@ from time import monotonic_ns
 from warmfork._child import ending, reseeding
 from warmfork._machine import fds, role, signals, state, titles
 from warmfork._words import feed, messages, wire
+from warmfork._words.board import encode_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class Birth:
 
     __slots__ = (
         "base", "board", "buffers", "client", "door", "fds", "keep", "leave", "life", "parent", "payload", "slot",
-        "socket", "spec", "state", "step",
+        "socket", "spec", "state", "step", "watch",
     )  # fmt: skip
 
     def __init__(self, socket: fds.socket, board: Board, slot: int, base: tuple[Any, ...], spec: Spec) -> None:
@@ -48,6 +49,7 @@ class Birth:
         self.door = -1
         self.client = 0  # of a spare: the pid of its client
         self.leave = -1  # of a spare: an fd that tells it to leave
+        self.watch = -1  # of a spare: a pidfd on its client
         self.life: float | None = None  # of a spare: seconds after which it leaves if nobody takes it
         self.keep: object = None  # the server: its sockets were closed by number, their destructors must never run
 
@@ -61,12 +63,12 @@ class Birth:
     def finish_becoming(self) -> None:
         """Tell the client that the payload is unpickled; from here on it is the user's function that runs."""
         self.announce(messages.Became())
-        self.board.write_step(self.slot, len(STEPS), monotonic_ns())
+        self.board.write_step(self.slot, RUNNING, monotonic_ns())
 
 
 def receive_feed(birth: Birth) -> None:
     """Wait for state, fds and payload from the client. Its end of the feed closed before that: nobody wants us."""
-    if birth.leave >= 0:
+    if birth.client:
         wait_as_spare(birth)
     got = fds.receive(birth.socket, fds.ANCILLARY, fds.RECEIVE_BLOCKING)
     if not got.data:
@@ -91,6 +93,18 @@ def receive_feed(birth: Birth) -> None:
     birth.state = feed.read_state(content[:state_size].tobytes())
     birth.payload = content[state_size : state_size + payload_size]
     birth.fds = passed
+    if birth.client:
+        take_policy(birth)
+
+
+def take_policy(birth: Birth) -> None:
+    """Write on the board what this spare is now: the template may never hear of it, for it or the client may die before.
+    First the board, then a look at the client: so either we see its death, or who acts on that sees our policy."""
+    kill = int(birth.state["kill"])
+    birth.board.write_child(birth.slot, kill, encode_name(birth.state["name"]))
+    if kill and fds.wait_readable(birth.watch, 0):
+        ending.leave(0)
+    os.close(birth.watch)
 
 
 def check_whole(got: fds.Received) -> None:
@@ -104,9 +118,10 @@ EMFILE = 24
 
 
 def wait_as_spare(birth: Birth) -> None:
-    """Wait until somebody takes this spare, or its life is over, or memory is short."""
+    """Wait until somebody takes this spare, or its life is over, or memory is short, or its client is dead: the end of
+    its feed is no sign of that, for a fork of the client may hold it open (M1)."""
     number = birth.socket.fileno()
-    ready = fds.list_readable((number, birth.leave), birth.life)
+    ready = fds.list_readable((number, birth.leave, birth.watch), birth.life)
     os.close(birth.leave)
     if number not in ready:
         # Whoever takes us from here on is told so by its send; whoever was quicker is served all the same.
@@ -234,6 +249,14 @@ STEPS: tuple[tuple[str, Callable[[Birth], Any]], ...] = (
 )
 """Before them the template forked and closed; after them the entry unpickles the payload and runs the function."""
 
+PAYLOAD, RUNNING = len(STEPS), len(STEPS) + 1
+"""What the board shows after the last step: the payload, which may import all of the user's program, and the function."""
+
+
+def name_step(number: int) -> str:
+    """Give the name of a step, as the board has it in numbers."""
+    return ("fork", *(name for name, _ in STEPS), "payload", "running")[number + 1]
+
 
 def become(birth: Birth) -> int:
     """Take the steps, then run the entry. Gives the exit code."""
@@ -249,6 +272,7 @@ def become(birth: Birth) -> int:
         sys.excepthook(*sys.exc_info())
         return 1
     birth.step = "payload"
+    birth.board.write_step(birth.slot, PAYLOAD, monotonic_ns())
     if entry is None:
         raise RuntimeError("the last step of birth gives the entry")
     return entry(birth)

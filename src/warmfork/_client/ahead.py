@@ -16,32 +16,44 @@ START = __file__.replace("_client/ahead.py", "_tracker/start.py")
 
 
 class Interpreter:
-    """An interpreter that becomes a tracker: our end of its door, and its pid."""
+    """An interpreter that becomes a tracker: both ends of its door, the ledger that it will write, and its pid."""
 
     def __init__(self, executable: str, flags: tuple[str, ...], environment: dict[bytes, bytes]) -> None:
         self.made_of = executable, flags, environment
         self.owner = os.getpid()
         self.pid = -1
-        self.door, theirs = fds.make_pair()
+        self.door, self.receiver = fds.make_pair()
+        self.ledger = -1
         try:
-            fds.ask_for_credentials(theirs)
-            self.pid = spawn(executable, flags, environment, theirs.fileno())
+            fds.ask_for_credentials(self.receiver)
+            self.ledger = fds.make_memory("warmfork-ledger")
+            self.pid = spawn(executable, flags, environment, self.receiver.fileno(), self.ledger)
         except OSError:
-            self.door.close()
+            self.close()
             raise
-        finally:
-            theirs.close()
+
+    def close(self) -> None:
+        """Close what we hold of it."""
+        self.door.close()
+        self.receiver.close()
+        if self.ledger >= 0:
+            os.close(self.ledger)
 
     def discard(self) -> None:
         """It is not wanted after all. In a forked copy of its owner: let go of it."""
-        self.door.close()
+        self.close()
         if self.owner == os.getpid():
             os.kill(self.pid, 9)
             os.waitpid(self.pid, 0)
 
 
-def spawn(executable: str, flags: tuple[str, ...], environment: dict[bytes, bytes], door: int) -> int:
-    """Start an interpreter as tracker. Gives its pid. Raises OSError."""
+def spawn(
+    executable: str, flags: tuple[str, ...], environment: dict[bytes, bytes], receiver: int, ledger: int
+) -> int:
+    """Start an interpreter as tracker, with the receiving end of the door, and the ledger. Gives its pid. Raises
+    OSError."""
+    # Where fd numbers are low, one of the two may have the number that the other is to get.
+    receiver, ledger = make_high(receiver), make_high(ledger)
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     try:
         return os.posix_spawn(
@@ -53,14 +65,22 @@ def spawn(executable: str, flags: tuple[str, ...], environment: dict[bytes, byte
                 # Onto themselves: what fill_standard_streams() put there is not inherited otherwise.
                 (os.POSIX_SPAWN_DUP2, 1, 1),
                 (os.POSIX_SPAWN_DUP2, 2, 2),
-                (os.POSIX_SPAWN_DUP2, door, 3),
+                (os.POSIX_SPAWN_DUP2, receiver, 3),
+                (os.POSIX_SPAWN_DUP2, ledger, 4),
             ],
             # Blocked from before its first instruction: ^C may come before it could ignore it.
             setsigmask=signals.HELPERS_BLOCK,
             setsigdef=(signals.CHILD_DIED,),
         )
     finally:
-        os.close(null)
+        fds.close_all((null, receiver, ledger))
+
+
+def make_high(fd: int) -> int:
+    """Give a copy of this fd that is neither 3 nor 4."""
+    from fcntl import F_DUPFD_CLOEXEC, fcntl
+
+    return fcntl(fd, F_DUPFD_CLOEXEC, 5)
 
 
 _begun: list[Interpreter] = []

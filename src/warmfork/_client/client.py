@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 from _thread import RLock
+from select import POLLIN
 from time import monotonic
 
 from warmfork._client import launch
@@ -12,7 +14,7 @@ from warmfork._client.ahead import get_flags
 from warmfork._client.channel import Channel, log_note
 from warmfork._machine import fds, role, state
 from warmfork._words import messages
-from warmfork._words.errors import AuditError, PreloadError, StartError
+from warmfork._words.errors import AuditError, PreloadError, StartError, TemplateDied
 from warmfork._words.outcome import read_status
 from warmfork._words.spec import Spec, identify
 
@@ -56,14 +58,30 @@ class Client:
                 self.door.detach()
                 self.door = None
                 self.tree = None
+            if self.tree is not None and not self.tree.is_ours():
+                self.drop_door()
             fds.fill_standard_streams()
             if self.door is None:
                 executable, flags = (spec.executable, spec.flags) if spec else get_interpreter()
                 environment = spec.environment if spec else state.join_environment(state.get_environment())
+                atexit.register(self.log_reports)
                 self.tree = launch.launch_tracker(executable, flags, environment, role.prefix)
                 self.door = self.tree.door
                 self.door_identity = fds.identify(self.door.fileno())
+            elif self.tree is not None:
+                self.see_to_tracker(self.tree)
             return self.door
+
+    def see_to_tracker(self, tree: launch.Tree) -> None:
+        """Log what the tracker has reported, and start a successor where it is dead and no template has (M21)."""
+        self.log_reports()
+        if not tree.has_tracker():
+            try:
+                tree.start_successor()
+            except OSError as error:
+                raise StartError(
+                    "launch", f"the tracker is dead, and no successor could be started: {error}"
+                ) from error
 
     def is_door_ours(self) -> bool:
         """Does the door's fd still mean the door?"""
@@ -72,29 +90,41 @@ class Client:
         except OSError:
             return False
 
-    def drop_door(self) -> None:
-        """The tracker is gone: the next call starts another."""
+    def log_reports(self) -> None:
+        """Log what the tracker has reported since the last time."""
+        tree = self.tree
+        if tree is None or self.pid != os.getpid() or not tree.is_ours():
+            return
         with self.lock:
-            if self.tree is not None:
-                try:
-                    os.waitpid(self.tree.tracker, os.WNOHANG)
-                except ChildProcessError:  # somebody else reaped it (row 35)
-                    self.tree = None
+            reports = tree.take_reports()
+        if reports:
+            from logging import getLogger
+
+            for report in reports:
+                getLogger("warmfork.tracker").log(report.level, "%s", report.text)
+
+    def drop_door(self) -> None:
+        """Nobody can hear us at this door: the next call makes another tree."""
+        with self.lock:
             if self.door is not None and self.is_door_ours():
                 self.door.close()
+            if self.tree is not None:
+                self.tree.close()
             self.door, self.tree = None, None
 
-    def tell(self, message: messages.Message) -> None:
+    def tell(self, message: messages.Message, passed: tuple[int, ...] = ()) -> None:
         """Send the tracker a message: one lock-free send, safe from the garbage collector once the door exists."""
         from warmfork._words import wire
 
         data = wire.encode(message)
-        door = self.door if self.door is not None and self.is_door_ours() else self.ensure_door()
+        door, tree = self.door, self.tree
+        if door is None or not self.is_door_ours() or (tree is not None and not tree.has_tracker()):
+            door = self.ensure_door()
         try:
-            fds.send_within(door, data)
+            fds.send_within(door, data, passed)
         except (BrokenPipeError, ConnectionError):
             self.drop_door()
-            fds.send_within(self.ensure_door(), data)
+            fds.send_within(self.ensure_door(), data, passed)
 
     # -- channels
 
@@ -152,13 +182,9 @@ class Client:
             except (BrokenPipeError, ConnectionError):
                 self.drop_door()
                 continue
-            if self.tree is not None:
-                channel.poller.register(self.tree.pidfd, 1)
             try:
-                channel.wait_until(lambda channel=channel: channel.last is not None, deadline)  # type: ignore[misc]
+                self.wait_welcome(channel, deadline)
             finally:
-                if self.tree is not None:
-                    channel.poller.unregister(self.tree.pidfd)
                 if not isinstance(channel.last, messages.Welcome):
                     channel.close()
             if isinstance(channel.last, messages.Welcome):
@@ -170,6 +196,23 @@ class Client:
             failed = True
         raise StartError("template", "it died three times before it could serve")
 
+    def wait_welcome(self, channel: Channel, deadline: float | None) -> None:
+        """Wait until it is said, or why there is none. A tracker that dies meanwhile is succeeded, and reads our hello,
+        or has handed it on; or has died over it, and then the channel ends."""
+        while not is_answered(channel) and (deadline is None or monotonic() < deadline):
+            tree = self.tree
+            if tree is None or fds.wait_readable(tree.pidfd, 0):
+                channel.wait_until(lambda: is_answered(channel), deadline)
+                continue
+            pidfd = tree.pidfd
+            channel.poller.register(pidfd, POLLIN)
+            try:
+                channel.wait_until(lambda: is_answered(channel) or fds.wait_readable(pidfd, 0), deadline)  # noqa: B023
+            finally:
+                channel.poller.unregister(pidfd)
+            if not is_answered(channel):
+                self.see_to_tracker(tree)
+
     def explain(self, spec: Spec, last: messages.Message | None, timeout: float | None, deadline: float | None) -> None:
         """Raise for what was answered in place of a welcome. Returns where it is worth asking again."""
         if isinstance(last, messages.PreloadFailed):
@@ -178,6 +221,8 @@ class Client:
             raise AuditError(last.findings)
         if isinstance(last, messages.Refused):
             raise StartError("template", last.why)
+        if isinstance(last, messages.Broken):
+            raise TemplateDied(last.deaths, last.seconds, read_status(last.status) if last.status >= 0 else None)
         if isinstance(last, messages.Died):
             how = f"the template ended while preloading: {read_status(last.status)}"
             if last.preloading:
@@ -236,6 +281,11 @@ class Client:
                 child.look()
         if self.retired:
             self.close_retired()
+
+
+def is_answered(channel: Channel) -> bool:
+    """Was the hello answered, or will it never be?"""
+    return channel.last is not None or channel.dead
 
 
 def get_credentials() -> tuple[int, int]:

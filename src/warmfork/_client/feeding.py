@@ -82,6 +82,7 @@ def take_state(born: state.Born, order: Order) -> dict[str, Any]:
         said["environment"] = order.environment
     said["entry"] = order.entry
     said["name"] = order.name
+    said["kill"] = order.kill
     return said
 
 

@@ -6,7 +6,8 @@ import os
 import sys
 
 from warmfork._client import ahead
-from warmfork._machine import fds, state
+from warmfork._machine import fds, memory, pids, state
+from warmfork._words import ledger as ledger_
 from warmfork._words import messages, wire
 from warmfork._words.errors import StartError
 
@@ -16,12 +17,65 @@ if TYPE_CHECKING:
 
 
 class Tree:
-    """What the root of a tree holds: the door's sending end, and its tracker."""
+    """What the root of a tree holds: both ends of the door, the ledger, and its tracker. So whatever is said at the door
+    or written in the ledger outlives the tracker."""
 
-    def __init__(self, door: fds.socket, tracker: int, pidfd: int) -> None:
-        self.door = door
-        self.tracker = tracker
-        self.pidfd = pidfd
+    def __init__(self, interpreter: ahead.Interpreter) -> None:
+        self.pidfd = state.move_high(os.pidfd_open(interpreter.pid))
+        self.tracker = interpreter.pid
+        self.made_of = interpreter.made_of
+        self.door = fds.adopt_socket(state.move_high(interpreter.door.detach()))
+        self.receiver = state.move_high(interpreter.receiver.detach())
+        self.ledger = state.move_high(interpreter.ledger)
+        self.identities = fds.identify(self.receiver), fds.identify(self.ledger)
+        self.read = 0  # how far the ledger's reports were read
+        self.size = 0  # how long it was then
+
+    def is_ours(self) -> bool:
+        """Do these fds still mean what they did? The program may have closed all, and reused the numbers (M9)."""
+        return fds.is_still(self.receiver, self.identities[0]) and fds.is_still(self.ledger, self.identities[1])
+
+    def has_tracker(self) -> bool:
+        """Does the tracker that we started live, or a successor that a template has started?"""
+        return not fds.wait_readable(self.pidfd, 0) or memory.read_lock_holder(self.ledger) != 0
+
+    def reap(self) -> None:
+        """Reap the tracker that we started, if it is dead: a template may have started its successor."""
+        if self.tracker:
+            try:
+                if os.waitpid(self.tracker, os.WNOHANG)[0]:
+                    self.tracker = 0
+            except ChildProcessError:  # somebody else reaped it (row 35)
+                self.tracker = 0
+
+    def start_successor(self) -> None:
+        """Start a successor of the dead tracker; it finds what that knew in the ledger. Raises OSError."""
+        self.reap()
+        os.close(self.pidfd)
+        self.tracker = ahead.spawn(*self.made_of, self.receiver, self.ledger)
+        self.pidfd = state.move_high(os.pidfd_open(self.tracker))
+
+    def take_reports(self) -> list[messages.Reported]:
+        """Give what the tracker has reported since the last time."""
+        size = os.fstat(self.ledger).st_size
+        if size == self.size:
+            return []
+        self.size = size
+        start = max(int.from_bytes(os.pread(self.ledger, 8, 0), "little") or ledger_.START, self.read)
+        data = os.pread(self.ledger, max(0, size - start), start)
+        found = []
+        self.read = start
+        for end, record in ledger_.read_records(data):
+            self.read = start + end
+            if isinstance(record, messages.Reported):
+                found.append(record)
+        return found
+
+    def close(self) -> None:
+        """Let go of all of it, where it is still ours."""
+        if self.is_ours():
+            os.close(self.receiver)
+            os.close(self.ledger)
 
 
 def get_program_name() -> str:
@@ -38,20 +92,17 @@ def launch_tracker(executable: str, flags: tuple[str, ...], environment: tuple[s
     """Start a tracker. Raises StartError, with nothing left behind."""
     if not executable:
         raise StartError("launch", "sys.executable is not set: this program must say which interpreter to start")
-    me = os.pidfd_open(os.getpid())
     try:
         interpreter = ahead.get_interpreter(executable, flags, state.split_environment(environment))
         try:
-            fds.send(interpreter.door, wire.encode(messages.Root(os.getpid(), get_program_name(), prefix)), (me,))
-            pidfd = state.move_high(os.pidfd_open(interpreter.pid))
+            me = os.getpid()
+            fds.send(interpreter.door, wire.encode(messages.Root(me, pids.read_since(me), get_program_name(), prefix)))
+            return Tree(interpreter)
         except BaseException:
             interpreter.discard()
             raise
     except OSError as error:
         raise StartError("launch", f"{executable}: {error.strerror}") from error
-    finally:
-        os.close(me)
-    return Tree(fds.adopt_socket(state.move_high(interpreter.door.detach())), interpreter.pid, pidfd)
 
 
 def say_hello(door: fds.socket, spec: Spec, failed: bool) -> fds.socket:

@@ -1,8 +1,9 @@
-"""Memory: what this process takes, mappings that are shared, where the stack of a process begins."""
+"""Memory: what this process takes, files that are shared, where the stack of a process begins."""
 
 from __future__ import annotations
 
 import os
+from _struct import Struct
 from mmap import MAP_ANONYMOUS, MAP_PRIVATE, MAP_SHARED, PAGESIZE, PROT_READ, PROT_WRITE, mmap
 
 from warmfork._machine import calls
@@ -61,6 +62,32 @@ def read_start_stack(pid: int) -> int:
         return 0
     finally:
         os.close(fd)
+
+
+FLOCK = Struct("hhqqi4x")
+"""struct flock of fcntl(2) with 64-bit offsets: type, whence, start, length, pid."""
+F_WRLCK, F_UNLCK = 1, 2  # asm-generic/fcntl.h
+
+
+def lock(fd: int) -> bool:
+    """Lock this file for this process, or give False: another has it. The kernel takes the lock back when its holder
+    dies, or closes any fd on the file; a fork does not inherit it (fcntl(2), F_SETLK)."""
+    from fcntl import F_SETLK, fcntl
+
+    try:
+        fcntl(fd, F_SETLK, FLOCK.pack(F_WRLCK, os.SEEK_SET, 0, 0, 0))
+    except OSError:
+        return False
+    return True
+
+
+def read_lock_holder(fd: int) -> int:
+    """Give the pid of the process that holds the record lock on this file; 0 where nobody does, -1 where the holder is
+    in another pid namespace."""
+    from fcntl import F_GETLK, fcntl
+
+    kind, _, _, _, pid = FLOCK.unpack(fcntl(fd, F_GETLK, FLOCK.pack(F_WRLCK, os.SEEK_SET, 0, 0, 0)))
+    return 0 if kind == F_UNLCK else pid or -1
 
 
 PUNCH_HOLE, KEEP_SIZE = 2, 1

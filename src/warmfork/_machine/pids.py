@@ -87,3 +87,48 @@ def read_zombie_status(pid: int) -> int | None:
 def become_subreaper() -> None:
     """Become the parent of all orphaned descendants (prctl PR_SET_CHILD_SUBREAPER, Linux 3.4)."""
     calls.call("prctl", 36, 1, 0, 0, 0)
+
+
+TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+
+
+def read_since(pid: int) -> int:
+    """Read when a process was started, in ns since boot (in steps of 10 ms): with its pid, that names it for ever. 0
+    where there is no such process."""
+    try:
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return 0
+    try:
+        fields = os.read(fd, 4096).rpartition(b")")[2].split()
+    except OSError:
+        return 0
+    finally:
+        os.close(fd)
+    return int(fields[19]) * TICK_NS
+
+
+def is_stopped(pid: int) -> bool:
+    """Is this process stopped, or held by a debugger? It may be slow then, and hangs in nothing."""
+    try:
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return os.read(fd, 4096).rpartition(b")")[2].split()[:1] in ([b"T"], [b"t"])
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+
+
+def open_same(pid: int, since: int) -> int:
+    """Open a pidfd on the process of this pid that was started then, or give -1: it is dead, and reaped."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except OSError:
+        return -1
+    if read_since(pid) == since:
+        return pidfd
+    os.close(pidfd)
+    return -1

@@ -11,6 +11,7 @@ from warmfork._child import ending
 from warmfork._child.birth import become
 from warmfork._machine import fds, memory, signals, stacks, state, titles
 from warmfork._template import forking, server
+from warmfork._template.succession import Given
 from warmfork._words import board as board_
 from warmfork._words import messages, wire
 
@@ -23,28 +24,27 @@ if TYPE_CHECKING:
 
 def main(
     control: fds.socket,
-    launched: tuple[int, int, int, int, int] | None = None,
+    launched: tuple[int, ...] | None = None,
     client: tuple[int, int, int] | None = None,
 ) -> NoReturn:
     """Be a template, for the tracker at the other end of this socket.
 
-    `launched` is generation, spec, board, log and door where the tracker forked us; else a Launch brings them.
+    `launched` is what a Launch brings, where the tracker forked us.
     `client` is the channel, pid and pidfd of the first client; others come by Adopt.
     """
     # Before any preload can register its own: child handlers run in the order of registration.
     os.register_at_fork(after_in_child=forking.close_in_child)
     gc.disable()
     signals.set_mask(signals.HELPERS_BLOCK)
-    generation, spec_fd, board_fd, log, door = launched or receive_launch(control)
-    spec = read_spec(spec_fd)
-    os.close(spec_fd)
-    os.ftruncate(board_fd, board_.SIZE)
-    board_fd = state.move_high(board_fd)  # which children have too: see _machine/stacks.py
-    board = board_.Board(memory.map_shared(board_fd, board_.SIZE), board_fd)
-    board.begin(generation, os.getpid(), monotonic_ns())
+    given = Given(*(launched or receive_launch(control)))
+    spec = read_spec(given.spec)
+    os.ftruncate(given.board, board_.SIZE)
+    given.board = state.move_high(given.board)  # which children have too: see _machine/stacks.py
+    board = board_.Board(memory.map_shared(given.board, board_.SIZE), given.board)
+    board.begin(given.generation, os.getpid(), monotonic_ns())
     titles.load()
-    titles.set_title(f"warmfork: template {spec.name} gen={generation} [preloading]")
-    made = prepare(spec, board, control, log, door, generation, client)
+    titles.set_title(f"warmfork: template {spec.name} gen={given.generation} [preloading]")
+    made = prepare(spec, board, control, given, client)
     code = 1
     try:
         birth = made.serve()
@@ -60,13 +60,13 @@ def main(
         ending.leave(code)
 
 
-def receive_launch(control: fds.socket) -> tuple[int, int, int, int, int]:
-    """Receive generation, spec, board, log and door."""
+def receive_launch(control: fds.socket) -> tuple[int, ...]:
+    """Receive what the tracker gives: see Given."""
     got = fds.receive(control, flags=fds.RECEIVE_BLOCKING)
     message = wire.decode(got.data)
-    if not isinstance(message, messages.Launch) or len(got.fds) != 4:
-        raise RuntimeError(f"a template starts with a Launch and 4 fds, not {message!r} and {len(got.fds)}")
-    return message.generation, *got.fds  # type: ignore[return-value]
+    if not isinstance(message, messages.Launch) or len(got.fds) != 7:
+        raise RuntimeError(f"a template starts with a Launch and 7 fds, not {message!r} and {len(got.fds)}")
+    return message.generation, *got.fds
 
 
 def read_spec(fd: int) -> Spec:
@@ -83,16 +83,14 @@ def prepare(
     spec: Spec,
     board: board_.Board,
     control: fds.socket,
-    log: int,
-    door: int,
-    generation: int,
+    given: Given,
     client: tuple[int, int, int] | None,
 ) -> server.Server:
     """Preload and seal; where that fails, tell the clients that wait, and leave."""
     from warmfork._machine import role
     from warmfork._template import preload, seal
 
-    role.become_template(door, spec)
+    role.become_template(given.door, spec)
     sys.argv = list(spec.argv)
     sys.path = list(spec.sys_path)
     if spec.huge_pages == "malloc":
@@ -102,30 +100,37 @@ def prepare(
     try:
         notes = preload.load_all(spec, board)
         kept = tuple(fd for fd in fds.list_fds() if fd not in own)
-        seal.seal(spec, notes, folder, log)
+        seal.seal(spec, notes, folder, given.log)
         blocks = seal.collapse(spec, notes)
     except preload.Failure as failure:
         refuse(control, client, messages.PreloadFailed(failure.module, failure.cause[:4000], failure.traceback))
     except seal.Unsafe as unsafe:
         refuse(control, client, messages.Unsafe(tuple(finding[:1000] for finding in unsafe.findings[:20])))
-    os.close(log)
     os.close(folder)
     stacks.enable(board.file)
-    made = server.Server(spec, board, generation, control, kept)
+    made = server.Server(spec, board, given, control, kept)
     made.idle.blocks = blocks
     if made.policy != spec.spares:
         notes.notes.append("without spares: vm.overcommit_memory=2 charges each for the whole address space")
     made.notes = tuple(note[:2000] for note in notes.notes)
     if client is not None:
         made.adopt(fds.adopt_socket(client[0]), client[1], client[2])
-    fds.send(control, wire.encode(messages.Sealed(generation)))
+    say(control, messages.Sealed(given.generation))
     return made
+
+
+def say(control: fds.socket, message: messages.Message) -> None:
+    """Tell the tracker. Where that is dead, its successor will be told when it is there."""
+    try:
+        fds.send(control, wire.encode(message))
+    except (BrokenPipeError, ConnectionError):
+        return
 
 
 def refuse(control: fds.socket, client: tuple[int, int, int] | None, answer: messages.Message) -> NoReturn:
     """Give this answer to every client that waits, and end."""
     data = wire.encode(answer)
-    fds.send(control, data)  # first to the tracker: a client that asks again is to get another template
+    say(control, answer)  # first to the tracker: a client that asks again is to get another template
     if client is not None:
         channel = fds.adopt_socket(client[0])
         fds.send(channel, data)

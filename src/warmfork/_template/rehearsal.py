@@ -72,6 +72,7 @@ def rehearse_once(spec: Spec, board: Board, base: tuple[Any, ...], slot: int) ->
     said = {
         "small": base,
         "entry": spec.entry,
+        "kill": False,
         "name": "template",  # becomes our own title for a moment: let it still say what we are
         "fds": feed.HAS_DOOR | feed.HAS_OUT | feed.HAS_ERR,
     }

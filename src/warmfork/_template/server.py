@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, epoll
-from time import monotonic, monotonic_ns
+from time import clock_gettime_ns, monotonic, monotonic_ns
 
 from warmfork._child.birth import Birth
 from warmfork._machine import fds, signals, state, titles
-from warmfork._template import seal, spares
+from warmfork._machine.condemned import Condemned
+from warmfork._template import seal, spares, succession
 from warmfork._template.clients import Client
 from warmfork._template.deaths import Deaths
 from warmfork._template.forking import fork_child
@@ -25,23 +26,26 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from warmfork._template.succession import Given
     from warmfork._words.board import Board
     from warmfork._words.spec import Spec
 
 EAGAIN = 11
-SPARE = messages.Spawn(0, 1, "spare")  # what the template asks of itself
+BOOTTIME = 7
+"""CLOCK_BOOTTIME, in which the kernel tells when a process was started."""
 
-GRACE = 1.0
-"""Seconds between SIGTERM and SIGKILL for the children of a client that died."""
+SPARE = messages.Spawn(0, 0, "spare")
+"""What the template asks of itself."""
 
 
 class Server:
     """What a sealed template knows."""
 
-    def __init__(self, spec: Spec, board: Board, generation: int, control: fds.socket, kept: tuple[int, ...]) -> None:
+    def __init__(self, spec: Spec, board: Board, given: Given, control: fds.socket, kept: tuple[int, ...]) -> None:
         self.spec = spec
         self.board = board
-        self.generation = generation
+        self.given = given
+        self.generation = given.generation
         self.control = control
         self.kept = *kept, board.file  # what the preload opened: children have it, as they would under fork
         self.deaths = Deaths(board.file)
@@ -52,7 +56,7 @@ class Server:
         self.environment: tuple[str, ...] = spec.environment
         self.me = os.pidfd_open(os.getpid())
         self.children: dict[int, tuple[int, Client, int]] = {}  # pid: slot, client, kill
-        self.condemned: dict[int, float] = {}  # pid: when SIGKILL is due
+        self.condemned = Condemned()
         self.clients: set[Client] = set()
         self.starts = 0
         self.policy = spares.NONE if spares.is_commit_strict() else spec.spares
@@ -63,6 +67,7 @@ class Server:
         self.born: Birth | None = None
         self.poller = epoll()
         self.handlers: dict[int, Callable[[int], None]] = {}
+        self.tracker = succession.Tracker(self)
         self.watch(control.fileno(), self.read_control)
         self.awake = self.listen_to_deaths()
 
@@ -70,8 +75,9 @@ class Server:
 
     def serve(self) -> Birth | None:
         """Serve until no client is left (None), or, in a child, give its birth."""
-        self.board.write_phase(board_.SERVING)
+        self.board.write_phase(board_.SERVING, monotonic_ns())
         self.show_title()
+        self.tracker.attend()
         adopted = bool(self.clients)  # the first may have come, and may have gone by now
         while True:
             events = self.poller.poll(self.plan())
@@ -86,7 +92,7 @@ class Server:
                 if self.born is not None:
                     return self.born
             if self.condemned:
-                self.execute()
+                self.condemned.execute()
             adopted = adopted or bool(self.clients)
             if (adopted or self.control.fileno() < 0) and not self.clients and not self.condemned:
                 return None  # nobody is left, or nobody can come any more
@@ -95,7 +101,7 @@ class Server:
         """Give the seconds until there is something to do that nobody asks for, or None."""
         due = self.idle.get_due()
         if self.condemned:
-            kill = min(self.condemned.values())
+            kill = self.condemned.get_due()
             due = kill if due is None else min(due, kill)
         return None if due is None else max(0.0, due - monotonic())
 
@@ -124,7 +130,7 @@ class Server:
     # -- clients
 
     def read_control(self, _events: int) -> None:
-        """Adopt a client that the tracker sends. Its end means the tracker is dead, and we serve on."""
+        """Adopt a client that the tracker sends."""
         try:
             got = fds.receive(self.control)
         except BlockingIOError:
@@ -248,20 +254,11 @@ class Server:
     def bury_client(self, client: Client) -> None:
         """The client is dead: end those of its children whose policy says so, let the others live."""
         for pid in client.children:
-            if self.children[pid][2]:
-                os.kill(pid, 15)  # not reaped yet, so the pid can't be another's
-                os.kill(pid, 18)  # a stopped process takes SIGTERM only after SIGCONT
-                self.condemned[pid] = monotonic() + GRACE
+            # The board, which a child that was a spare writes itself: the client may have died before it told us.
+            if self.board.read_row(self.children[pid][0]).kill:
+                self.condemned.end(pid)
         client.children = set()
         self.detach(client)
-
-    def execute(self) -> None:
-        """Kill the condemned whose grace is over."""
-        now = monotonic()
-        for pid, due in list(self.condemned.items()):
-            if due <= now:
-                os.kill(pid, 9)
-                self.condemned[pid] = now + 3600.0  # it dies now; reaping takes it off the list
 
     # -- children
 
@@ -271,13 +268,15 @@ class Server:
         if slot < 0:
             self.refuse(client, wanted, EAGAIN, "board")
             return
-        self.board.write_slot(
-            slot, client.pid, wanted.kill, monotonic_ns(), wanted.name.encode("utf-8", "replace")[:87]
-        )
+        now = monotonic_ns()
+        name = board_.encode_name(wanted.name)
+        self.board.write_slot(slot, client.pid, wanted.kill, now, clock_gettime_ns(BOOTTIME), name)
+        self.board.write_phase(board_.FORKING, now)
         try:
             leave = self.idle.get_leave() if wanted is SPARE else -1
-            pid, ours, theirs = fork_child(self.kept if leave < 0 else (*self.kept, leave))
+            pid, ours, theirs = fork_child(self.kept if leave < 0 else (*self.kept, leave, client.pidfd))
         except OSError as error:
+            self.board.write_phase(board_.SERVING, now)
             self.board.free_slot(slot)
             self.refuse(client, wanted, error.errno or 0, str(error.filename))
             return
@@ -286,13 +285,14 @@ class Server:
             self.born = Birth(ours, self.board, slot, self.base, self.spec)
             self.born.keep = self
             if wanted is SPARE:
-                self.born.client, self.born.leave = client.pid, leave
+                self.born.client, self.born.leave, self.born.watch = client.pid, leave, client.pidfd
                 titles.set_title(f"warmfork: spare {self.spec.name}")
                 for touch in self.idle.touches:
                     touch()
                 if self.policy == spares.AUTO:
                     self.born.life = spares.LIFE
             return
+        self.board.write_phase(board_.SERVING, now)
         self.board.write_pid(slot, pid)
         self.children[pid] = slot, client, wanted.kill
         client.children.add(pid)
@@ -330,7 +330,7 @@ class Server:
         client.traffic.spares.discard(took.pid)
         slot = self.children[took.pid][0]
         self.children[took.pid] = slot, client, took.kill
-        self.board.write_child(slot, took.kill, took.name.encode("utf-8", "replace")[:87])
+        self.board.write_child(slot, took.kill, board_.encode_name(took.name))
         self.note_started(took.pid)
 
     def listen_to_deaths(self) -> int:
@@ -356,7 +356,7 @@ class Server:
             if pid == 0:
                 return
             known = self.children.pop(pid, None)
-            self.condemned.pop(pid, None)
+            self.condemned.forget(pid)
             if known is None:
                 continue  # a helper that took over a child's memory, or a process that a preload started
             slot, client, _ = known

@@ -6,37 +6,49 @@ import gc
 import os
 import sys
 
-from warmfork._machine import fds, signals
+from warmfork._machine import fds, memory, signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
-DOOR = 3
+DOOR, LEDGER = 3, 4
 
 
 def main() -> NoReturn:
-    """Be the tracker of the process that holds the other end of fd 3."""
-    fds.close_all_but((DOOR,))
+    """Be the tracker of the tree whose processes hold the other end of fd 3, or find that another process is.
+
+    Fd 4 is the tree's ledger: empty for the first tracker, whom the door's first message tells whose tree it is; a
+    successor finds all in the ledger.
+    """
+    fds.close_all_but((DOOR, LEDGER))
     signals.set_mask(signals.HELPERS_BLOCK)
+    if not memory.lock(LEDGER):
+        os._exit(0)  # two of those who saw the tracker's death were as quick as each other
     door = fds.adopt_socket(DOOR)
     os.set_inheritable(DOOR, False)
-    root = fds.receive(door, flags=fds.RECEIVE_BLOCKING)
-    if not root.data:
-        os._exit(0)  # the program has let go of us before it said anything
-    fds.wait_readable(DOOR, PATIENCE)  # what we are wanted for follows at once: a Hello, or a name
-    first = try_receive(door)
-    started = None
+    os.set_inheritable(LEDGER, False)
+    root = first = started = None
+    if os.fstat(LEDGER).st_size == 0:
+        root = fds.receive(door, flags=fds.RECEIVE_BLOCKING)
+        if not root.data:
+            os._exit(0)  # the program has let go of us before it said anything
+        fds.wait_readable(DOOR, PATIENCE)  # what we are wanted for follows at once: a Hello, or a name
+        first = try_receive(door)
     if first is not None and len(first.fds) >= 4 and may_fork(first.data) and is_bare():
         # A second interpreter would take 8 ms more. This one has the program's flags, environment and site, and has
         # imported nothing yet that a template does not need.
         started = fork_template(door, first)
-    from warmfork._machine import memory, pids
+    from warmfork._machine import pids
+    from warmfork._tracker.book import Book
 
     # Now, for the first template may die while we keep out of its way, and its children would go past us (M4).
     pids.become_subreaper()
+    book = Book(LEDGER)
+    if root is not None:
+        book.begin(root.data)
     # While the program waits for its template: later it may have become another program (M1).
-    stack = memory.read_start_stack(os.getppid())
+    stack = memory.read_start_stack(book.get_root().pid)
     if started is not None:
         # The program waits for the template and for nothing else: leave it the processor, and come after.
         fds.wait_readable(started.control.fileno(), PATIENCE)
@@ -47,7 +59,7 @@ def main() -> NoReturn:
 
     code = 1
     try:
-        server = Server(door, root, stack)
+        server = Server(door, book, stack)
         if first is not None:
             server.serve_first(first, started)
         code = server.serve()
@@ -99,20 +111,23 @@ def fork_template(door: fds.socket, hello: fds.Received) -> Started:
     board = fds.make_memory("warmfork-board", size=board_.SIZE)
     log = make_log()
     channel, pidfd, spec, its_door = hello.fds[:4]
+    errors = os.dup(2)
     pid = os.fork()
     if pid == 0:
-        fds.close_all_but(tuple(sorted((theirs.fileno(), board, log, channel, pidfd, spec, its_door))))
+        kept = (theirs.fileno(), board, log, channel, pidfd, spec, its_door, DOOR, LEDGER, errors)
+        fds.close_all_but(tuple(sorted(kept)))
         for socket in (control, door):
             socket.detach()
         from warmfork._template.main import main as be_template
 
         try:
-            be_template(theirs, (1, spec, board, log, its_door), (channel, hello.pid, pidfd))
+            be_template(theirs, (1, spec, board, log, its_door, DOOR, LEDGER, errors), (channel, hello.pid, pidfd))
         except BaseException:
             sys.excepthook(*sys.exc_info())
         finally:
             os._exit(70)
     theirs.close()
+    os.close(errors)
     return Started(pid, control, board, log)
 
 

@@ -9,7 +9,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from warmfork._words.ledger import Entry, Ledger
+    from warmfork._words.ledger import Entry
 
 
 def read_title(pid: int) -> str:
@@ -36,18 +36,36 @@ def get_remover(kind: str) -> Callable[[str], None] | None:
         from _posixshmem import shm_unlink  # type: ignore[import-not-found]
 
         return shm_unlink  # type: ignore[no-any-return]
+    if kind == "file":
+        return os.unlink
+    if kind == "folder":
+        from shutil import rmtree
+
+        return rmtree
     return None
 
 
-def sweep(ledger: Ledger, mixed: bool) -> int:
-    """Remove all names that are left, and say so on the program's stderr. Gives how many there were.
+FILES = ("file", "folder")
+
+
+def remove(entry: Entry, complain: Callable[[str], None]) -> None:
+    """Remove what this name names."""
+    remover = get_remover(entry.kind)
+    if remover is not None:
+        try:
+            remover(entry.name)
+        except OSError as error:
+            complain(f"resource_tracker: {entry.name!r}: {error}")
+
+
+def sweep(entries: list[Entry], mixed: bool) -> int:
+    """Remove these names, all that are left, and say so on the program's stderr. Gives how many there were.
 
     The first line is the stdlib's to the letter, since programs and CPython's tests look for it.
     """
-    left = ledger.take_all()
-    if mixed:
-        # The stdlib's own tracker runs beside us and removes the names that it heard of: those are nobody's loss.
-        left = [entry for entry in left if still_exists(entry)]
+    # Where the stdlib's own tracker runs beside us, it removes the names that it heard of: those are nobody's loss. Nor
+    # are files that somebody has removed without a word.
+    left = [entry for entry in entries if still_exists(entry) or not (mixed or entry.kind in FILES)]
     for kind in dict.fromkeys(entry.kind for entry in left):
         entries = [entry for entry in left if entry.kind == kind]
         names = ", ".join(sorted(repr(entry.name) for entry in entries))
@@ -55,13 +73,8 @@ def sweep(ledger: Ledger, mixed: bool) -> int:
             f"resource_tracker: There appear to be {len(entries)} leaked {kind} objects to clean up at shutdown: "
             f"{{{names}}}"
         )
-        remove = get_remover(kind)
         for entry in entries:
-            if remove is not None:
-                try:
-                    remove(entry.name)
-                except OSError as error:
-                    say(f"resource_tracker: {entry.name!r}: {error}")
+            remove(entry, say)
         for maker in dict.fromkeys((entry.maker, entry.title) for entry in entries):
             count = sum((entry.maker, entry.title) == maker for entry in entries)
             say(f"warmfork: tracker: {count} of them made by pid {maker[0]} ({maker[1] or 'unknown'})")
@@ -75,6 +88,8 @@ def still_exists(entry: Entry) -> bool:
         return os.path.exists(f"/dev/shm/sem.{name}")
     if entry.kind == "shared_memory":
         return os.path.exists(f"/dev/shm/{name}")
+    if entry.kind in FILES:
+        return os.path.lexists(entry.name)
     return True
 
 

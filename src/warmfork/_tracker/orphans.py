@@ -1,37 +1,112 @@
-"""The children that a dead template left: they are the tracker's now, and its board says whose they were."""
+"""The children that dead templates left: they are the tracker's now. It tells how they end, and ends them where their
+policy says so: the template's board says whose they were."""
 
 from __future__ import annotations
 
 import os
+from time import monotonic_ns
 
-from warmfork._machine import memory
+from warmfork._machine import evidence, fds, memory, pids
+from warmfork._machine.condemned import Condemned
+from warmfork._tracker.answers import say_to
 from warmfork._words import board as board_
+from warmfork._words import messages
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from resource import struct_rusage
 
+    from warmfork._tracker.loop import Loop
     from warmfork._tracker.templates import Template
+
+FATES = 4096
+"""Statuses of orphans that are kept for whoever asks."""
+
+NEAR_NS = 1_000_000_000
+"""Nanoseconds between a fork, as its template noted it, and the start of the process, as the kernel did, at most."""
+
+
+class Orphans:
+    """What the tracker knows of them."""
+
+    def __init__(self, loop: Loop) -> None:
+        self.loop = loop
+        self.fates: dict[int, messages.Fate] = {}
+        self.asked: dict[int, list[fds.socket]] = {}
+        self.condemned = Condemned()
+        self.witness = evidence.Witness()
+        self.left: list[Template] = []  # dead templates that left children
+        self.clients: dict[int, int] = {}  # pidfds on those whose death is the end of some of them
+
+    # -- policy
+
+    def inherit(self, template: Template) -> None:
+        """A template is dead. Watch the clients of those of its children that are to end with them."""
+        rows = [row for row in list_live(template) if row.kill]
+        if not rows:
+            return
+        self.left.append(template)
+        for client in {row.client for row in rows}:
+            if client in self.clients:
+                continue
+            pidfd = pids.open_same(client, template.askers.get(client, 0))
+            if pidfd < 0:
+                self.bury_client(client)
+                continue
+            self.clients[client] = pidfd
+            self.loop.watch(pidfd, lambda _events, client=client: self.bury_client(client))  # type: ignore[misc]
+
+    def bury_client(self, client: int) -> None:
+        """A client is dead: its orphans go with it, where their policy says so. Spares go with their feed."""
+        pidfd = self.clients.pop(client, -1)
+        if pidfd >= 0:
+            self.loop.forget(pidfd)
+            os.close(pidfd)
+        for template in self.left:
+            for row in list_live(template):
+                if row.kill and row.client == client:
+                    self.condemned.end(row.pid, -1 if is_child(row.pid) else os.pidfd_open(row.pid))
+        self.left = [template for template in self.left if any(row.kill for row in list_live(template))]
+
+    # -- fates
+
+    def keep_fate(self, pid: int, status: int, usage: struct_rusage, boards: list[int]) -> None:
+        """An orphan is dead: tell who asked, keep it for who will. In the back of one of these boards is its stack."""
+        self.condemned.forget(pid)
+        stack = why = ""
+        if status & 0x7F:
+            for board in boards or [-1]:
+                stack, why = self.witness.ask(status, pid, board)
+                if stack or why:
+                    break
+        user, system = int(usage.ru_utime * 1e6), int(usage.ru_stime * 1e6)
+        now = monotonic_ns() // 1000
+        fate = messages.Fate(pid, 1, status, user, system, usage.ru_maxrss, now, stack, why)
+        for answer in self.asked.pop(pid, ()):
+            say_to(answer, fate)
+        self.fates[pid] = fate
+        if len(self.fates) > FATES:
+            del self.fates[next(iter(self.fates))]
+
+    def serve_ask(self, pid: int, answer: fds.socket) -> None:
+        """Say what became of a process, now or when it is dead."""
+        fate = self.fates.get(pid)
+        if fate is not None:
+            say_to(answer, fate)
+        elif is_child(pid):
+            self.asked.setdefault(pid, []).append(answer)
+        else:
+            say_to(answer, messages.Fate(pid, 0, 0, 0, 0, 0, 0, "", ""))
 
 
 def list_live(template: Template) -> Iterator[board_.Row]:
     """List the children of a dead template that live."""
     if template.board >= 0:
         for row in board_.Board(memory.map_shared(template.board, board_.SIZE)).rows():
-            if is_child(row.pid):
+            # Nobody strikes the dead off a dead template's board, and their pids go to others.
+            if is_child(row.pid) or is_its_process(row):
                 yield row
-
-
-def any_live(template: Template) -> bool:
-    """Does a child of this dead template live?"""
-    return next(list_live(template), None) is not None
-
-
-def end(template: Template, client: int) -> None:
-    """End this client's children that a dead template left, where their policy says so."""
-    for row in list_live(template):
-        if row.kill and row.client == client:
-            os.kill(row.pid, 9)  # not reaped yet, so the pid can't be another's
 
 
 def is_child(pid: int) -> bool:
@@ -41,3 +116,8 @@ def is_child(pid: int) -> bool:
     except ChildProcessError:
         return False
     return True
+
+
+def is_its_process(row: board_.Row) -> bool:
+    """Is the process of this pid the one in the row? For a template that was not our child: those it leaves are not."""
+    return abs(pids.read_since(row.pid) - row.forked_ns) < NEAR_NS

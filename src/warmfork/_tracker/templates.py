@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 
-from warmfork._machine import fds, memory, signals
+from warmfork._machine import fds, memory, pids, signals
 from warmfork._tracker.main import make_log
 from warmfork._words import board as board_
 from warmfork._words import messages, wire
 from warmfork._words.spec import Spec
 
 START = __file__.replace("_tracker/templates.py", "_template/start.py")
+
+
+MOST_ASKERS = 1000
+"""Askers that are remembered before the dead are struck off."""
 
 
 class Template:
@@ -28,10 +32,26 @@ class Template:
         self.log = log
         self.alive = True
         self.ready = False
-        self.askers: set[int] = set()  # the processes that said hello to it
+        self.wanted_dead = False
+        self.pidfd = -1  # of one that is not our child
+        self.askers: dict[int, int] = {}  # the processes that said hello to it, and when they were started
         self.refusal: messages.Message | None = None  # why it serves nobody, in its own words
         self.status = 0
         self.tail = ""
+
+    def note_asker(self, pid: int) -> None:
+        """Note who asked. Its start says later whether a process of this pid is still the one."""
+        self.askers[pid] = pids.read_since(pid)
+        if len(self.askers) > MOST_ASKERS:
+            # Of those that are dead a living template has taken care itself.
+            self.askers = {pid: since for pid, since in self.askers.items() if pids.read_since(pid) == since}
+
+    def kill(self) -> None:
+        """End it. Ours to reap, or named by a pidfd: so the pid is still its own."""
+        if self.pidfd >= 0:
+            pids.send_signal(self.pidfd, 9)
+        else:
+            os.kill(self.pid, 9)
 
     def obituary(self) -> messages.Died:
         """Say how this template died, and while doing what."""
@@ -108,10 +128,9 @@ def make_environment(spec: Spec) -> dict[bytes, bytes]:
     return found
 
 
-def launch(template: Template, spec: int, door: int) -> None:
-    """Send a template its first message."""
-    message = wire.encode(messages.Launch(template.generation))
-    fds.send(template.control, message, (spec, template.board, template.log, door))
+def launch(template: Template, passed: tuple[int, ...]) -> None:
+    """Send a template its first message. See Launch for the fds."""
+    fds.send(template.control, wire.encode(messages.Launch(template.generation)), passed)
 
 
 def read_tail(log: int) -> str:

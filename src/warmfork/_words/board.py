@@ -14,12 +14,15 @@ if TYPE_CHECKING:
     from mmap import mmap
 
 MAGIC = b"warmfork"
-VERSION = 1
-HEAD = Struct("<8sqqqqqqq")  # magic, version, generation, template pid, phase, item being preloaded, starts, born (ns)
+VERSION = 2
+HEAD = Struct("<8sqqqqqqqq")
+"""Magic, version, generation, template pid, phase, item being preloaded, starts, born and in this phase since (ns,
+monotonic)."""
 REPORT_AT, REPORT_SIZE = 4096, 61_440
 SLOTS_AT, SLOTS = 65_536, 32_768
-SLOT = Struct("<qqqqq88s")  # pid, client pid, kill, step of birth, since (ns, monotonic), name
+SLOT = Struct("<qqqqqq80s")  # pid, client pid, kill, step of birth, since (ns, monotonic), forked (ns since boot), name
 STEP = Struct("<qq")
+NAME_AT, NAME_SIZE = 48, 80
 SIZE = SLOTS_AT + SLOTS * SLOT.size
 """4 MiB of address space; memory only where written."""
 
@@ -34,17 +37,27 @@ def place_stack(pid: int) -> int:
     return STACKS_AT + pid * STACK_ROOM
 
 
-PRELOADING, SERVING, ENDING = 1, 2, 3
-PHASES = {PRELOADING: "preloading", SERVING: "serving", ENDING: "ending"}
+PRELOADING, SERVING, ENDING, FORKING = 1, 2, 3, 4
+PHASES = {PRELOADING: "preloading", SERVING: "serving", ENDING: "ending", FORKING: "serving"}
+
+
+BORN = -1
+"""The step of a child before its first: forked, and in the at-fork handlers of what was preloaded."""
+
+
+def encode_name(name: str) -> bytes:
+    """Give a name as it fits on the board."""
+    return name.encode("utf-8", "replace")[: NAME_SIZE - 1]
 
 
 class Row:
     """A child as the board shows it."""
 
-    __slots__ = ("client", "kill", "name", "pid", "since_ns", "step")
+    __slots__ = ("client", "forked_ns", "kill", "name", "pid", "since_ns", "step")
 
-    def __init__(self, pid: int, client: int, kill: int, step: int, since_ns: int, name: bytes) -> None:
-        self.pid, self.client, self.kill, self.step, self.since_ns = pid, client, kill, step, since_ns
+    def __init__(self, pid: int, client: int, kill: int, step: int, since_ns: int, forked_ns: int, name: bytes) -> None:
+        self.pid, self.client, self.kill, self.step = pid, client, kill, step
+        self.since_ns, self.forked_ns = since_ns, forked_ns
         self.name = name.rstrip(b"\0").decode("utf-8", "replace")
 
 
@@ -59,10 +72,11 @@ class Board:
 
     def begin(self, generation: int, pid: int, now_ns: int) -> None:
         """Write the head of a new board."""
-        HEAD.pack_into(self.memory, 0, MAGIC, VERSION, generation, pid, PRELOADING, 0, 0, now_ns)
+        HEAD.pack_into(self.memory, 0, MAGIC, VERSION, generation, pid, PRELOADING, 0, 0, now_ns, now_ns)
 
-    def write_phase(self, phase: int) -> None:
-        """Say what the template is doing."""
+    def write_phase(self, phase: int, now_ns: int = 0) -> None:
+        """Say what the template is doing, and since when."""
+        self.memory[64:72] = now_ns.to_bytes(8, "little")
         self.memory[32:40] = phase.to_bytes(8, "little")
 
     def write_item(self, index: int) -> None:
@@ -88,9 +102,9 @@ class Board:
         self.used += 1
         return self.used - 1
 
-    def write_slot(self, slot: int, client: int, kill: int, now_ns: int, name: bytes) -> None:
+    def write_slot(self, slot: int, client: int, kill: int, now_ns: int, boot_ns: int, name: bytes) -> None:
         """Enter a child that is about to be forked: from then on its step is its own to write."""
-        SLOT.pack_into(self.memory, SLOTS_AT + slot * SLOT.size, 0, client, kill, 0, now_ns, name)
+        SLOT.pack_into(self.memory, SLOTS_AT + slot * SLOT.size, 0, client, kill, BORN, now_ns, boot_ns, name)
 
     def write_pid(self, slot: int, pid: int) -> None:
         """The child exists: readers see it from here on."""
@@ -101,11 +115,15 @@ class Board:
         """The spare in this slot is a child now, of this policy and name."""
         at = SLOTS_AT + slot * SLOT.size
         self.memory[at + 16 : at + 24] = kill.to_bytes(8, "little")
-        self.memory[at + 40 : at + 128] = name.ljust(88, b"\0")
+        self.memory[at + NAME_AT : at + NAME_AT + NAME_SIZE] = name.ljust(NAME_SIZE, b"\0")
 
     def write_step(self, slot: int, step: int, now_ns: int) -> None:
         """Say in which step of its birth the child in this slot is, and since when."""
         STEP.pack_into(self.memory, SLOTS_AT + slot * SLOT.size + 24, step, now_ns)
+
+    def read_row(self, slot: int) -> Row:
+        """Give what the board says of the child in this slot."""
+        return Row(*SLOT.unpack_from(self.memory, SLOTS_AT + slot * SLOT.size))
 
     def free_slot(self, slot: int) -> None:
         """The child in this slot is dead and reaped."""
@@ -118,8 +136,17 @@ class Board:
         magic, version, *rest = HEAD.unpack_from(self.memory, 0)
         if magic != MAGIC or version != VERSION:
             raise ValueError("no board of this version")
-        generation, pid, phase, item, starts, born = rest
+        generation, pid, phase, item, starts, born, _ = rest
         return generation, pid, phase, item, starts, born
+
+    def read_starts(self) -> int:
+        """Give how many children were started, also of a board that was never begun."""
+        return int.from_bytes(self.memory[48:56], "little")
+
+    def read_phase(self) -> tuple[int, int]:
+        """Give what the template is doing, and since when (ns, monotonic)."""
+        *_, phase, _, _, _, since = HEAD.unpack_from(self.memory, 0)
+        return phase, since
 
     def read_report(self) -> str:
         """Give the preload report: lines of milliseconds, KiB and item, separated by tabs."""

@@ -59,6 +59,23 @@ class StartError(WarmforkError, RuntimeError):
         return f"could not start a process: {self.step}: {self.cause}" + (f"\nhint: {hint}" if hint else "")
 
 
+class TemplateDied(StartError):
+    """The template keeps dying: so many generations in a row, and for half a minute there is no next one."""
+
+    def __init__(self, deaths: int, seconds: int, outcome: object) -> None:
+        super().__init__("template", f"it died {deaths} times within {seconds} s, the last time by {outcome}")
+        self.args = deaths, seconds, outcome
+        self.deaths, self.seconds, self.outcome = deaths, seconds, outcome
+
+    def __str__(self) -> str:
+        return (
+            f"could not start a process: the template died {self.deaths} times within {self.seconds} s, each time before "
+            f"it had served a start; the last time: {self.outcome or 'nobody knows how'}\n"
+            "hint: see the log of warmfork.tracker for each death; take off the preload list what crashes, or raise the "
+            "memory limit; it is tried again in half a minute"
+        )
+
+
 class ChildError(WarmforkError):
     """The child ended without a result: its name and its outcome."""
 

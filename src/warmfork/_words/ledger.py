@@ -1,15 +1,32 @@
-"""The ledger: which names exist, and who made them. Names are a set: whoever unregisters one clears it."""
+"""The ledger: which names exist, who made them, who holds them; and what the program is to be told.
+
+It is a file of records in memory that its writer, the tracker, shares with the program and the templates: whoever
+succeeds a killed tracker replays it. A record is 4 bytes of length and a message; one that was cut short by a death is
+the last, and none. Names are a set: whoever unregisters one clears it.
+"""
 
 from __future__ import annotations
 
+from warmfork._words import messages, wire
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+START = 16
+"""Where the first ledger begins. Before that: where the one that counts begins, in 8 bytes."""
+
+LENGTH = 4
+
 
 class Entry:
-    """A name in the ledger."""
+    """A name in the ledger. `holders` are processes, pid and start (ns since boot), for a name that is to go with the
+    last of them; None for one that stays until its owner removes it, or the tree ends."""
 
-    __slots__ = ("kind", "maker", "name", "title")
+    __slots__ = ("holders", "kind", "maker", "name", "title")
 
-    def __init__(self, kind: str, name: str, maker: int, title: str) -> None:
-        self.kind, self.name, self.maker, self.title = kind, name, maker, title
+    def __init__(self, kind: str, name: str, maker: int, title: str, holders: dict[int, int] | None = None) -> None:
+        self.kind, self.name, self.maker, self.title, self.holders = kind, name, maker, title, holders
 
 
 class Ledger:
@@ -17,17 +34,74 @@ class Ledger:
 
     def __init__(self) -> None:
         self.entries: dict[tuple[str, str], Entry] = {}
+        self.root: messages.Root | None = None
+        self.mixed = False
 
-    def register(self, kind: str, name: str, maker: int, title: str) -> None:
-        """Enter a name. Its first maker stays the one who is named."""
-        self.entries.setdefault((kind, name), Entry(kind, name, maker, title))
+    def take(self, record: messages.Message) -> None:
+        """Enter a record."""
+        if isinstance(record, messages.Entered):
+            # Its first maker stays the one who is named.
+            key = record.kind, record.name
+            self.entries.setdefault(key, Entry(record.kind, record.name, record.maker, record.title))
+        elif isinstance(record, messages.Held):
+            key = record.kind, record.name
+            entry = self.entries.setdefault(key, Entry(record.kind, record.name, record.holder, record.title, {}))
+            if entry.holders is not None:  # a name that is the tree's stays so
+                entry.holders[record.holder] = record.since
+        elif isinstance(record, messages.Dropped):
+            self.drop(record)
+        elif isinstance(record, messages.Mixed):
+            self.mixed = True
+        elif isinstance(record, messages.Root):
+            self.root = record
 
-    def unregister(self, kind: str, name: str) -> None:
-        """Its owner removed it. An unknown name is no error (row 61)."""
-        self.entries.pop((kind, name), None)
+    def drop(self, record: messages.Dropped) -> None:
+        """A name has lost a holder, or all. An unknown name is no error (row 61)."""
+        key = record.kind, record.name
+        entry = self.entries.get(key)
+        if entry is None:
+            return
+        if record.holder and entry.holders is not None:
+            entry.holders.pop(record.holder, None)
+            entry.maker = next(iter(entry.holders), entry.maker)  # who is named for it now
+        if not record.holder or not entry.holders:
+            del self.entries[key]
 
-    def take_all(self) -> list[Entry]:
-        """Give what is left, and forget it."""
-        left = list(self.entries.values())
-        self.entries.clear()
-        return left
+    def list_held(self, pid: int) -> list[Entry]:
+        """List the names that are to go with their holders, of which this process is one."""
+        return [entry for entry in self.entries.values() if entry.holders and pid in entry.holders]
+
+    def records(self) -> Iterator[messages.Message]:
+        """Give records that make this ledger: what a compacted file holds."""
+        if self.root is not None:
+            yield self.root
+        if self.mixed:
+            yield messages.Mixed()
+        for entry in self.entries.values():
+            if entry.holders is None:
+                yield messages.Entered(entry.kind, entry.name, entry.maker, entry.title)
+            else:
+                for holder, since in entry.holders.items():
+                    yield messages.Held(entry.kind, entry.name, holder, since, entry.title)
+
+
+def write_record(record: messages.Message) -> bytes:
+    """Give a record as bytes."""
+    data = wire.encode(record)
+    return len(data).to_bytes(LENGTH, "little") + data
+
+
+def read_records(data: bytes) -> Iterator[tuple[int, messages.Message]]:
+    """Give the records in a piece of ledger, each with the place where it ends. Stops at one that is cut short."""
+    at = 0
+    while at + LENGTH <= len(data):
+        size = int.from_bytes(data[at : at + LENGTH], "little")
+        end = at + LENGTH + size
+        if not size or end > len(data):
+            return
+        try:
+            record = wire.decode(data[at + LENGTH : end])
+        except wire.WireError:
+            return
+        yield end, record
+        at = end

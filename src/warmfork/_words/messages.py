@@ -79,9 +79,11 @@ BY_TAG: dict[int, type[Message]] = {}
 
 
 class Root(Message, tag=7):
-    """I started this tracker, and it is my tree's. Fds: a pidfd on myself."""
+    """I started this tracker, and it is my tree's. `since` is when I was started (ns since boot), and with the pid names
+    this very process."""
 
     pid: int
+    since: int
     name: str
     prefix: str  # how the names of this tree's semaphores begin in /dev/shm
 
@@ -108,6 +110,20 @@ class Unregister(Message, tag=3):
     name: str
 
 
+class Track(Message, tag=9):
+    """I hold this name: remove it when the last of its holders is dead. Fds: a pidfd on myself."""
+
+    kind: str
+    name: str
+
+
+class Untrack(Message, tag=14):
+    """I hold this name no longer. Nothing is removed."""
+
+    kind: str
+    name: str
+
+
 class Ask(Message, tag=4):
     """What became of this process, whose template died? Fds: a socket for one Fate."""
 
@@ -125,6 +141,20 @@ class Sweep(Message, tag=6):
 class GiveUp(Message, tag=8):
     """I have waited long enough for this template to preload: end it. Fds: its spec, a socket for one Died, which says
     what it was preloading. One that serves by now is left alone, and the socket closed."""
+
+
+class Hung(Message, tag=15):
+    """This template has not answered me for too long: look whether it hangs. It is ended if it does."""
+
+    pid: int
+
+
+class Return(Message, tag=16):
+    """I am a template of this tree, and its tracker is dead. Fds: my new control socket, a pidfd on myself, my spec, my
+    board, my log."""
+
+    generation: int
+    phase: int  # 1: still preloading, 2: sealed
 
 
 # Answers of the tracker, each the only message on its socket.
@@ -150,6 +180,15 @@ class Refused(Message, tag=11):
     why: str
 
 
+class Broken(Message, tag=17):
+    """No template: it died so many times within so many seconds, the last time with this status (as of waitpid(), -1
+    where nobody knows). Instead of a Welcome."""
+
+    deaths: int
+    seconds: int
+    status: int
+
+
 class Died(Message, tag=12):
     """The generation that you asked about died before it was ready. Instead of a Welcome."""
 
@@ -169,7 +208,8 @@ class Swept(Message, tag=13):
 
 
 class Launch(Message, tag=20):
-    """Become this generation. Fds: spec, board, log, door."""
+    """Become this generation. Fds: spec, board, log, door; and for a tracker that would have to succeed this one: the
+    door's receiving end, the ledger, the program's stderr."""
 
     generation: int
 
@@ -270,6 +310,13 @@ class Evidence(Message, tag=39):
     why: str  # that memory had run out when a SIGKILL came, or ""
 
 
+class Stuck(Message, tag=38):
+    """A child of yours hung in this step of its birth, and was killed."""
+
+    pid: int
+    step: str
+
+
 # The feed: client <-> its child. The first message down is not one of these: it is the feed itself (see feed.py).
 
 
@@ -312,4 +359,41 @@ class Raised(Message, tag=43):
     size: int
     buffers: int
     inline: bytes
+    text: str
+
+
+# The ledger: the tracker writes it, its successor and the program read it (see ledger.py).
+
+
+class Entered(Message, tag=50):
+    """A name was registered, by this process."""
+
+    kind: str
+    name: str
+    maker: int
+    title: str
+
+
+class Held(Message, tag=51):
+    """A name is held by this process, started at `since` (ns since boot)."""
+
+    kind: str
+    name: str
+    holder: int
+    since: int
+    title: str
+
+
+class Dropped(Message, tag=52):
+    """A name is held no longer by this process (0: by any, and it is nobody's)."""
+
+    kind: str
+    name: str
+    holder: int
+
+
+class Reported(Message, tag=53):
+    """Something that the program is to have in its log: `level` as of the logging module."""
+
+    level: int
     text: str

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from warmfork._words import messages as m
 
-DOOR, CONTROL, CHANNEL, FEED, ANSWER = "door", "control", "channel", "feed", "answer"
+DOOR, CONTROL, CHANNEL, FEED, ANSWER, LEDGER = "door", "control", "channel", "feed", "answer", "ledger"
 
 UP, DOWN = "up", "down"
 """Up is towards the tracker (or the template, on a channel; the client, on a feed), down is away from it."""
@@ -25,6 +25,10 @@ TABLE: dict[tuple[str, str], dict[tuple[str, type[m.Message]], str]] = {
         (UP, m.Mixed): "open",
         (UP, m.Sweep): "open",
         (UP, m.GiveUp): "open",
+        (UP, m.Track): "open",
+        (UP, m.Untrack): "open",
+        (UP, m.Hung): "open",
+        (UP, m.Return): "open",
     },
     (ANSWER, "open"): {
         (DOWN, m.Fate): "ended",
@@ -48,6 +52,7 @@ TABLE: dict[tuple[str, str], dict[tuple[str, type[m.Message]], str]] = {
         (DOWN, m.PreloadFailed): "ended",
         (DOWN, m.Unsafe): "ended",
         (DOWN, m.Refused): "ended",
+        (DOWN, m.Broken): "ended",
         (DOWN, m.Died): "ended",
     },
     (CHANNEL, "served"): {
@@ -58,6 +63,7 @@ TABLE: dict[tuple[str, str], dict[tuple[str, type[m.Message]], str]] = {
         (DOWN, m.Exited): "served",
         (DOWN, m.Noted): "served",
         (DOWN, m.Evidence): "served",
+        (DOWN, m.Stuck): "served",
     },
     (FEED, "open"): {
         (UP, m.Room): "open",
@@ -68,6 +74,16 @@ TABLE: dict[tuple[str, str], dict[tuple[str, type[m.Message]], str]] = {
     (FEED, "running"): {
         (UP, m.Returned): "ended",
         (UP, m.Raised): "ended",
+    },
+    (LEDGER, "new"): {
+        (DOWN, m.Root): "open",
+    },
+    (LEDGER, "open"): {
+        (DOWN, m.Entered): "open",
+        (DOWN, m.Held): "open",
+        (DOWN, m.Dropped): "open",
+        (DOWN, m.Mixed): "open",
+        (DOWN, m.Reported): "open",
     },
 }
 

@@ -1,0 +1,81 @@
+"""The ledger as the tracker keeps it: in a file that outlives it, under a lock that says who the tracker is."""
+
+from __future__ import annotations
+
+import os
+
+from warmfork._machine import fds, memory
+from warmfork._words import ledger as ledger_
+from warmfork._words import messages, protocol, wire
+
+ROOM = 1 << 20
+"""Bytes that the ledger grows by before it is written anew, without what is past."""
+
+REPORTS = 50
+"""Reports that are kept for a program that has not read them."""
+
+
+class Book:
+    """The ledger, each change written down before anything is done about it. Its file is under the lock of whoever is
+    the tracker, so this process closes no fd on it, which would give the lock back."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self.ledger = ledger_.Ledger()
+        self.reports: list[messages.Reported] = []
+        data = fds.read_all(fd)
+        self.start = int.from_bytes(data[:8], "little") or ledger_.START
+        self.end = self.start
+        for end, record in ledger_.read_records(data[self.start :]):
+            self.end = self.start + end
+            self.take(record)
+        self.compacted = self.end
+
+    def begin(self, data: bytes) -> None:
+        """Begin with a Root, as the program sent it."""
+        root = wire.decode(data)
+        protocol.step(protocol.DOOR, "new", protocol.UP, root)
+        self.write(root)
+
+    def get_root(self) -> messages.Root:
+        """Give whose ledger this is."""
+        if self.ledger.root is None:
+            raise RuntimeError("this ledger does not say whose it is")
+        return self.ledger.root
+
+    def take(self, record: messages.Message) -> None:
+        """Enter a record in what we know."""
+        if isinstance(record, messages.Reported):
+            self.reports = [*self.reports[-REPORTS:], record]
+        else:
+            self.ledger.take(record)
+
+    def write(self, record: messages.Message) -> None:
+        """Enter a record, and write it down."""
+        self.end += self.append(ledger_.write_record(record), self.end)
+        self.take(record)
+        if self.end - self.compacted > ROOM:
+            self.compact()
+
+    def append(self, data: bytes, at: int) -> int:
+        """Write at this place of the file. Gives how much it was."""
+        rest = memoryview(data)
+        while rest:
+            written = os.pwrite(self.fd, rest, at)
+            at, rest = at + written, rest[written:]
+        return len(data)
+
+    def compact(self) -> None:
+        """Write what counts once more, behind all else; then say that the ledger begins there, and let go of the rest.
+        Whoever is killed in between leaves a ledger that is whole."""
+        start = self.end
+        end = start
+        for record in (*self.ledger.records(), *self.reports):
+            end += self.append(ledger_.write_record(record), end)
+        os.pwrite(self.fd, start.to_bytes(8, "little"), 0)
+        memory.punch_hole(self.fd, ledger_.START, start - ledger_.START)
+        self.start, self.end, self.compacted = start, end, end
+
+    def report(self, level: int, text: str) -> None:
+        """Have the program log this: it reads the ledger at its next call."""
+        self.write(messages.Reported(level, text[:4000]))

@@ -1,0 +1,243 @@
+"""A tracker that is killed: a successor carries on from ledger and boards, and nobody has to tell again (M20, M21)."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.shared_memory import SharedMemory
+from pathlib import Path
+
+import pytest
+
+import warmfork
+from tests import leftovers, targets
+from tests.running import run_meanwhile
+from tests.signs import give, make_sign
+from tests.support import wait_until
+from warmfork._client.client import get_client
+from warmfork._machine import memory
+from warmfork._tracker.book import ROOM, Book
+from warmfork._words import messages
+from warmfork._words.spec import Spec
+
+STARTS = str(Path(warmfork.__file__).parent / "_tracker" / "start.py")
+
+
+def get_tracker() -> int:
+    """The pid of this process's tracker, the first one or a successor; 0 where none lives."""
+    return memory.read_lock_holder(get_client().tree.ledger)
+
+
+def kill_tracker() -> int:
+    """Kill the tracker, and wait until it is dead. Gives the pid that it had."""
+    if get_client().tree is None:
+        get_client().ensure_door()
+    pid = wait_until(get_tracker)
+    pidfd = os.pidfd_open(pid)
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: targets.is_dead(pidfd))
+    os.close(pidfd)
+    return pid
+
+
+@contextmanager
+def serve_template(**options: object) -> Iterator[warmfork.Template]:
+    with warmfork.Template(**options) as template:
+        assert template.start(targets.give, (1,)).result(20) == 1
+        yield template
+
+
+def test_a_template_starts_a_successor_and_stays_the_one_that_serves():
+    with serve_template() as template:
+        before, pid = kill_tracker(), template.pid
+        after = wait_until(lambda: get_tracker() not in (0, before) and get_tracker())
+        wait_until(lambda: leftovers.read_title(after).startswith("warmfork: tracker "))
+        assert template.start(os.getppid).result(20) == pid == template.pid
+        # A client that says hello now finds the template that runs already: it has come back by itself.
+        assert template.start(ask_for_parent, (tuple(template._get_spec()),)).result(20) == pid
+        assert template.generation == 1
+
+
+def ask_for_parent(spec: tuple[object, ...]) -> int:
+    """Start a child of this child on the same template, and give its parent."""
+    from warmfork._client import feeding, payload, starting
+    from warmfork.doors import template as template_
+
+    order = feeding.Order(entry=template_.ENTRY, name="nested", kill=True, replies=True)
+    call = os.getppid, (), {}
+    return starting.start(
+        get_client(),
+        Spec(*spec),
+        order,
+        lambda: feeding.Payload(payload.dump(call, template_.dumps, template_.dumps_by_value, False), [], call),
+        20.0,
+    ).result(20)
+
+
+def test_names_of_before_and_after_the_death_are_known_to_the_successor():
+    with serve_template():
+        before = SharedMemory(create=True, size=10)
+        kill_tracker()
+        after = SharedMemory(create=True, size=10)
+        wait_until(get_tracker)
+        try:
+            entries = wait_until(lambda: len(found := read_names()) >= 2 and found)
+            assert {("shared_memory", before._name), ("shared_memory", after._name)} <= entries.keys()
+            assert entries["shared_memory", before._name].maker == os.getpid()
+        finally:
+            for each in (before, after):
+                each.close()
+                each.unlink()
+        wait_until(lambda: not {before._name, after._name} & {name for _, name in read_names()})
+
+
+def read_names() -> dict[tuple[str, str], object]:
+    """The names of this process's tree, read as a successor would."""
+    return Book(get_client().tree.ledger).ledger.entries
+
+
+def test_a_program_without_a_template_starts_a_successor_at_its_next_call():
+    """M21: both died."""
+    with warmfork.Template() as template:
+        pid = template.pid
+        child = template.start(targets.wait)
+        pidfd = os.pidfd_open(pid)
+        os.kill(pid, signal.SIGSTOP)  # so that it starts none
+        kill_tracker()
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: targets.is_dead(pidfd))
+        os.close(pidfd)
+        assert get_tracker() == 0
+        assert child.outcome is None, "it lives, and nobody says anything else"
+        assert template.start(targets.give, (3,)).result(20) == 3
+        assert get_tracker() > 0
+        child.kill()
+        assert child.wait(20) in (warmfork.Signaled(9), warmfork.Lost("its template died before it told"))
+
+
+def test_a_hello_that_no_tracker_has_read_is_served_by_the_successor():
+    first = warmfork.Template()
+    with first:
+        first.wait_ready()
+        tracker = get_tracker()
+        os.kill(tracker, signal.SIGSTOP)
+        with warmfork.Template() as template:
+            answers: list[object] = []
+            thread = threading.Thread(target=lambda: answers.append(template.start(targets.give, (5,)).result(30)))
+            thread.start()
+            wait_until(lambda: has_unread(get_client().tree.receiver))
+            os.kill(tracker, signal.SIGKILL)
+            thread.join(30)
+            assert answers == [5]
+
+
+def has_unread(fd: int) -> bool:
+    import select
+
+    return bool(select.select([fd], [], [], 0)[0])
+
+
+@pytest.mark.parametrize("spares", [0, 2])
+def test_a_tracker_that_is_killed_again_and_again_costs_no_start(spares):
+    with serve_template(spares=spares) as template:
+        for number in range(8):
+            kill_tracker()
+            assert template.start(targets.give, (number,)).result(20) == number
+            wait_until(get_tracker)
+        assert template.generation == 1
+
+
+def test_a_tracker_that_is_killed_while_the_template_preloads_costs_nothing(tmp_path: Path, monkeypatch):
+    (tmp_path / "slow_preload.py").write_text(
+        "import os\nopen(os.environ['READY'], 'w').write('x\\n')\nopen(os.environ['GO']).readline()\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with make_sign(tmp_path) as ready, make_sign(tmp_path) as go:
+        monkeypatch.setenv("READY", ready.path)
+        monkeypatch.setenv("GO", go.path)
+        with warmfork.Template(preload=["slow_preload"]) as template:
+            answers: list[object] = []
+            thread = threading.Thread(target=lambda: answers.append(template.start(targets.give, (5,)).result(30)))
+            thread.start()
+            ready.wait()
+            kill_tracker()
+            give(go.path)
+            thread.join(30)
+            assert answers == [5]
+            assert template.generation == 1
+
+
+def test_when_program_and_first_tracker_are_killed_all_goes_all_the_same(tmp_path: Path):
+    code = """
+        import os, signal, sys, warmfork
+        from multiprocessing.shared_memory import SharedMemory
+        from tests import signs, targets
+        from warmfork._client.client import get_client
+
+        if __name__ == "__main__":
+            context = warmfork.get_context()
+            memory = SharedMemory(create=True, size=10)
+            lock = context.Lock()
+            process = context.Process(target=targets.wait, daemon=True)
+            process.start()
+            print(memory.name, get_client().tree.tracker, process.pid, flush=True)
+            signal.pause()
+    """
+    before = leftovers.list_descendants()
+    with run_meanwhile(code, tmp_path) as program:
+        name, tracker, child = program.stdout.readline().split()
+        assert Path("/dev/shm", name).exists()
+        os.kill(int(tracker), signal.SIGKILL)
+        program.kill()
+        program.wait(10)
+    wait_until(lambda: not Path("/dev/shm", name).exists(), 4)
+    wait_until(lambda: not leftovers.wait_for_ends(before, 0), 4)
+    assert not leftovers.is_alive(int(child))
+
+
+def test_of_two_successors_one_leaves(tmp_path: Path):
+    with serve_template():
+        tree = get_client().tree
+        holder = wait_until(get_tracker)
+        extra = subprocess.Popen(
+            [
+                sys.executable,
+                "-c",
+                (
+                    "import os, sys; os.dup2(int(sys.argv[1]), 3); os.dup2(int(sys.argv[2]), 4); "
+                    "os.execv(sys.executable, [sys.executable, sys.argv[3]])"
+                ),
+                str(tree.receiver),
+                str(tree.ledger),
+                STARTS,
+            ],
+            pass_fds=(tree.receiver, tree.ledger),
+        )
+        assert extra.wait(20) == 0
+        assert get_tracker() == holder
+
+
+def test_a_ledger_takes_no_more_room_than_what_counts(tmp_path: Path):
+    """A program may make and remove a million locks."""
+    fd = os.memfd_create("ledger")
+    try:
+        book = Book(fd)
+        book.write(messages.Root(5, 6, "app", "prefix"))
+        book.write(messages.Entered("semaphore", "/kept", 5, "app"))
+        book.report(30, "something happened")
+        for number in range(40_000):
+            book.write(messages.Entered("semaphore", f"/mp-{number}", 5, "a program of this name"))
+            book.write(messages.Dropped("semaphore", f"/mp-{number}", 0))
+        again = Book(fd)
+        assert list(again.ledger.entries) == [("semaphore", "/kept")]
+        assert again.ledger.root == book.ledger.root
+        assert [report.text for report in again.reports] == ["something happened"]
+        assert os.fstat(fd).st_size > 2 * ROOM
+        assert os.fstat(fd).st_blocks * 512 < ROOM + (1 << 16)
+    finally:
+        os.close(fd)
