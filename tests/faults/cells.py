@@ -82,18 +82,7 @@ def list_quick_cells() -> list[Cell]:
     return [cell for cell in chosen if cell in known or not get_reason(cell)]
 
 
-def _choose(who: str, ways: tuple[str, ...], but: tuple[str, ...]) -> frozenset[Cell]:
-    """Give the cells of somebody who dies in these ways, at any time but these."""
-    return frozenset(Cell(who, when, how) for when in WHEN if when not in but for how in ways)
-
-
-WAITING: dict[str, frozenset[Cell]] = {
-    "a tracker that was killed has no successor: it stays a zombie of the program": _choose(
-        TRACKER, (KILL, STOP_KILL, SEGFAULT), (SHUTDOWN,)
-    ),
-    "the pidfd on a tracker that was killed stays open": _choose(BOTH, (KILL, STOP_KILL), (SOONEST, SHUTDOWN)),
-    "the ledger dies with the tracker": _choose(TRACKER_FIRST, (KILL,), (SHUTDOWN,)),
-}
+WAITING: dict[str, frozenset[Cell]] = {}
 """The cells that are known to fail, by the reason. One that is listed and passes is an error."""
 
 

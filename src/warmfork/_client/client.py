@@ -281,6 +281,8 @@ class Client:
                 child.look()
         if self.retired:
             self.close_retired()
+        if self.tree is not None:
+            self.tree.reap()
 
 
 def is_answered(channel: Channel) -> bool:

@@ -26,6 +26,9 @@ ANSWER_TIMEOUT = 2.0
 REAP_TIMEOUT = 1.0
 """Seconds for whoever is the parent of an orphan, PID 1 mostly, to reap it."""
 
+USAGE_TIMEOUT = 0.25
+"""Seconds that the tracker has to tell the resource usage of a child whose status is known."""
+
 
 class Child:
     """A child of this process. Not to be made by users: `Template.start()` gives it."""
@@ -134,8 +137,13 @@ class Child:
         if self._channel.template >= 0:
             # Its channel ends a moment before its children get their new parent; when its pidfd fires, they have.
             fds.wait_readable(self._channel.template, ANSWER_TIMEOUT)
-        door = get_client().door
-        return launch.ask_fate(door, self.pid, ANSWER_TIMEOUT) if door is not None else None
+        client = get_client()
+        if client.door is None or (client.tree is not None and not client.tree.has_tracker()):
+            return None  # it died too, and its successor will not be the parent of what it left
+        # What the kernel can tell is as true, so the tracker is waited for only as long as the usage is worth, which it
+        # alone knows: it may be dead without our seeing it.
+        told = pids.ask_status(self._pidfd) is not None
+        return launch.ask_fate(client.door, self.pid, USAGE_TIMEOUT if told else ANSWER_TIMEOUT)
 
     def _ask_kernel(self) -> int | None:
         """Ask the kernel, which tells once somebody has reaped the child; or, of most codes, before."""
