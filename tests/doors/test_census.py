@@ -203,14 +203,15 @@ def test_a_child_that_lost_its_template_and_tracker_is_still_found(tmp_path):
     with make_sign(tmp_path) as sign, run_meanwhile(PROGRAM, tmp_path, sign.path) as program:
         child = int(sign.wait()[0])
         found = list_tree(program.pid)
-        for role in ("template", "tracker"):  # the other way round, it would start a successor
-            (entry,) = select(found, role=role)
+        (template,) = select(found, role="template")
+        (tracker,) = select(found, role="tracker")
+        for entry in (template, tracker):  # the other way round, the template would start a successor
             os.kill(entry["pid"], signal.SIGKILL)
             wait_until(lambda pid=entry["pid"]: not Path(f"/proc/{pid}/fd/3").exists())
         (lost,) = select(json.loads(run_ps("--json").stdout), pid=child)
         assert (lost["role"], lost["title"]) == ("child", "warmfork: sign_and_wait-1 own")
         # The board lives as long as a child of it: each has it open, for its stack.
-        assert (lost["parent"], lost["template"], lost["generation"]) == (program.pid, entry["pid"], 1)
+        assert (lost["parent"], lost["template"], lost["generation"]) == (program.pid, template["pid"], 1)
         os.kill(child, signal.SIGKILL)
         program.communicate(timeout=20)
 

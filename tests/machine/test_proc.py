@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support import fork
 from warmfork._machine import fds, proc
 
 
@@ -73,7 +74,7 @@ def test_memory_that_a_fork_left_shared_is_shared_until_one_writes_to_it(memory)
     block = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE)
     block.write(b"x" * size)
     reader, writer = os.pipe()
-    pid = os.fork()
+    pid = fork()
     if pid == 0:
         os.close(writer)
         os.read(reader, 1)

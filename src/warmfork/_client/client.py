@@ -64,7 +64,7 @@ class Client:
             if self.door is None:
                 executable, flags = (spec.executable, spec.flags) if spec else get_interpreter()
                 environment = spec.environment if spec else state.join_environment(state.get_environment())
-                atexit.register(self.log_reports)
+                atexit.register(log_last_reports)
                 self.tree = launch.launch_tracker(executable, flags, environment, role.prefix)
                 self.door = self.tree.door
                 self.door_identity = fds.identify(self.door.fileno())
@@ -320,6 +320,15 @@ def get_client() -> Client:
     elif _client.pid != os.getpid():  # a C library's fork runs no handler of ours
         forget_after_fork()
     return _client
+
+
+def log_last_reports() -> None:
+    """Log what the tracker has reported, while there is somebody to read it."""
+    atexit.unregister(
+        log_last_reports
+    )  # or it would keep this module's names alive, past those who warn of open sockets
+    if _client is not None:
+        _client.log_reports()
 
 
 def forget_after_fork() -> None:

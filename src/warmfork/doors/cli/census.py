@@ -12,8 +12,10 @@ import re
 import time
 from dataclasses import dataclass, field
 
-from warmfork._machine import proc
+from warmfork._machine import pids, proc
 from warmfork._words import board as board_
+from warmfork._words import ledger as ledger_
+from warmfork._words import messages
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -173,12 +175,9 @@ class Census:
     def add_tracker(self, pid: int) -> None:
         """Enter a tracker, and the program that it works for."""
         program = self.get_parent(pid)
-        files = self.files[pid]
-        if files is not None:
-            # Its parent may be whoever adopts orphans: the program is the one on which it holds a pidfd.
-            pidfds = [fd for fd, target in files.items() if target == "anon_inode:[pidfd]"]
-            if program not in [proc.read_pidfd(pid, fd) for fd in pidfds]:
-                program = None
+        if self.files[pid] is not None:
+            # Its parent may be whoever adopts orphans, or a template that started it to succeed another.
+            program = read_root(pid)
         self.enter(Entry("tracker", pid, parent=program, name=self.read_name(pid)))
         if program in self.seen and program not in self.entries and program not in self.children:
             self.enter(Entry("program", program))
@@ -257,6 +256,19 @@ class Census:
             entry.pss_mib, entry.uss_mib = round(share.pss / 1024, 2), round(share.uss / 1024, 2)
             entry.shared_mib, entry.huge_mib = round(share.shared / 1024, 2), round(share.huge / 1024, 2)
         self.entries[entry.pid] = entry
+
+
+def read_root(tracker: int) -> int | None:
+    """Give the program whose tracker this is, as its ledger says, or None where that is dead."""
+    try:
+        with open(f"/proc/{tracker}/fd/4", "rb") as file:
+            file.seek(int.from_bytes(file.read(8), "little") or ledger_.START)
+            for _, record in ledger_.read_records(file.read()):
+                if isinstance(record, messages.Root):
+                    return record.pid if pids.read_since(record.pid) == record.since else None
+    except OSError:
+        return None
+    return None
 
 
 def read_report(board: Board) -> list[dict[str, Any]]:
