@@ -98,6 +98,7 @@ def test_a_tracker_whose_program_lets_go_before_it_spoke_ends():
     assert fds.wait_readable(pidfd, 20)
     os.close(pidfd)
     assert os.waitpid(begun.pid, 0) == (begun.pid, 0)
+    begun.close()
     ahead._begun.clear()
 
 

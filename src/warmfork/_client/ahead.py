@@ -47,9 +47,7 @@ class Interpreter:
             os.waitpid(self.pid, 0)
 
 
-def spawn(
-    executable: str, flags: tuple[str, ...], environment: dict[bytes, bytes], receiver: int, ledger: int
-) -> int:
+def spawn(executable: str, flags: tuple[str, ...], environment: dict[bytes, bytes], receiver: int, ledger: int) -> int:
     """Start an interpreter as tracker, with the receiving end of the door, and the ledger. Gives its pid. Raises
     OSError."""
     # Where fd numbers are low, one of the two may have the number that the other is to get.
