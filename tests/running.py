@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.support import make_environment
+from warmfork._client.client import get_client
+from warmfork._machine import memory
 
 ROOT = str(Path(__file__).parent.parent)
 """The folder to be on PYTHONPATH of programs that use tests.targets."""
@@ -58,3 +60,9 @@ def list_spares(template: int) -> list[int]:
         except (FileNotFoundError, ProcessLookupError):
             continue
     return found
+
+
+def get_tracker() -> int:
+    """The pid of this process's tracker, the first one or a successor; 0 where none lives."""
+    tree = get_client().tree
+    return memory.read_lock_holder(tree.ledger) if tree is not None else 0

@@ -13,9 +13,8 @@ import pytest
 
 import warmfork
 from tests import targets
-from tests.running import ROOT
+from tests.running import ROOT, get_tracker
 from tests.support import run_program
-from warmfork._client.client import get_client
 
 ENV = {"PYTHONPATH": ROOT}
 
@@ -49,7 +48,7 @@ def test_a_running_tree_has_no_socket_with_a_name_and_no_temporary_file(private_
         child = template.start(targets.wait)
         assert set(os.listdir(private_tmpdir)) == before[0]
         sockets = set()
-        for pid in (template.pid, get_client().tree.tracker, child.pid):
+        for pid in (template.pid, get_tracker(), child.pid):
             inodes = {
                 os.readlink(f"/proc/{pid}/fd/{fd}").removeprefix("socket:[").rstrip("]")
                 for fd in os.listdir(f"/proc/{pid}/fd")

@@ -9,6 +9,7 @@ import pytest
 
 import warmfork
 from tests import targets
+from tests.running import get_tracker
 
 
 def find_in_memory(pid: int, secret: bytes) -> list[str]:
@@ -45,9 +46,8 @@ def test_a_template_never_has_what_a_child_was_given(monkeypatch: pytest.MonkeyP
 
 
 def test_a_tracker_never_has_what_a_child_was_given_either():
-    from warmfork._client.client import get_client
 
     secret = os.urandom(16).hex()
     with warmfork.Template(spares=0) as template:
         assert template.start(targets.give, (f"argument-{secret}",)).result(20)
-        assert find_in_memory(get_client().tree.tracker, secret.encode()) == []
+        assert find_in_memory(get_tracker(), secret.encode()) == []

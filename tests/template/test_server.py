@@ -15,7 +15,7 @@ import pytest
 
 import warmfork
 from tests import targets
-from tests.running import ROOT
+from tests.running import ROOT, get_tracker
 from tests.support import run_program, wait_until
 from warmfork._client import launch
 from warmfork._client.client import get_client
@@ -246,7 +246,7 @@ def test_an_idle_tree_wakes_up_not_once_a_second():
     """With children alive and nothing to do: template, tracker and children wake zero times, and memory is flat."""
     with warmfork.Template(preload=["json"], spares=1) as template:
         children = [template.start(targets.wait) for _ in range(3)]
-        tracker = get_client().tree.tracker
+        tracker = get_tracker()
         watched = [template.pid, tracker, *(child.pid for child in children)]
         timer = select.poll()
 

@@ -16,21 +16,15 @@ import pytest
 
 import warmfork
 from tests import leftovers, targets
-from tests.running import run_meanwhile
+from tests.running import get_tracker, run_meanwhile
 from tests.signs import give, make_sign
 from tests.support import wait_until
 from warmfork._client.client import get_client
-from warmfork._machine import memory
 from warmfork._tracker.book import ROOM, Book
 from warmfork._words import messages
 from warmfork._words.spec import Spec
 
 STARTS = str(Path(warmfork.__file__).parent / "_tracker" / "start.py")
-
-
-def get_tracker() -> int:
-    """The pid of this process's tracker, the first one or a successor; 0 where none lives."""
-    return memory.read_lock_holder(get_client().tree.ledger)
 
 
 def kill_tracker() -> int:
@@ -59,24 +53,13 @@ def test_a_template_starts_a_successor_and_stays_the_one_that_serves():
         wait_until(lambda: leftovers.read_title(after).startswith("warmfork: tracker "))
         assert template.start(os.getppid).result(20) == pid == template.pid
         # A client that says hello now finds the template that runs already: it has come back by itself.
-        assert template.start(ask_for_parent, (tuple(template._get_spec()),)).result(20) == pid
+        assert template.start(ask_for_template, (tuple(template._get_spec()),)).result(20) == pid
         assert template.generation == 1
 
 
-def ask_for_parent(spec: tuple[object, ...]) -> int:
-    """Start a child of this child on the same template, and give its parent."""
-    from warmfork._client import feeding, payload, starting
-    from warmfork.doors import template as template_
-
-    order = feeding.Order(entry=template_.ENTRY, name="nested", kill=True, replies=True)
-    call = os.getppid, (), {}
-    return starting.start(
-        get_client(),
-        Spec(*spec),
-        order,
-        lambda: feeding.Payload(payload.dump(call, template_.dumps, template_.dumps_by_value, False), [], call),
-        20.0,
-    ).result(20)
+def ask_for_template(spec: tuple[object, ...]) -> int:
+    """Say hello from this child, and give the pid of the template that answers."""
+    return get_client().get_channel(Spec(*spec), 20.0).pid
 
 
 def test_names_of_before_and_after_the_death_are_known_to_the_successor():
