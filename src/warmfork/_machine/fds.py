@@ -149,6 +149,13 @@ def wait_readable(fd: int, timeout: float | None) -> bool:
     return bool(ready.poll(None if timeout is None else max(0.0, timeout) * 1000))
 
 
+def is_at_end(socket: socket) -> bool:
+    """Is the other end of this socket closed? What it has sent before may still be unread."""
+    look = poll()
+    look.register(socket.fileno(), 0)
+    return bool(look.poll(0))  # POLLHUP is always told
+
+
 def wait_any_readable(these: tuple[int, ...], timeout: float | None) -> bool:
     """Wait until one of these fds is readable, or at its end, up to `timeout` seconds (None: for ever)."""
     ready = poll()

@@ -51,7 +51,7 @@ class Tracker:
 
     def attend(self) -> None:
         """Watch it, or succeed it, where it died while we preloaded."""
-        if self.pidfd >= 0:
+        if self.pidfd >= 0 and not fds.is_at_end(self.server.control):
             self.server.watch(self.pidfd, self.bury)
         else:
             self.bury(0)
@@ -59,8 +59,10 @@ class Tracker:
     def bury(self, _events: int) -> None:
         """The tracker is dead: have a successor. Where there can be none, we serve on those whom we know."""
         server = self.server
-        if self.pidfd >= 0:
+        if self.pidfd in server.handlers:
             server.forget(self.pidfd)
+        while server.control.fileno() >= 0 and fds.wait_readable(server.control.fileno(), 0):
+            server.read_control(0)  # the clients that the dead tracker has sent us
         if server.control.fileno() >= 0:
             server.forget(server.control.fileno())
             server.control.close()
