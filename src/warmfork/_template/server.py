@@ -95,6 +95,7 @@ class Server:
                 self.condemned.execute()
             adopted = adopted or bool(self.clients)
             if (adopted or self.control.fileno() < 0) and not self.clients and not self.condemned:
+                self.tracker.see_off()
                 return None  # nobody is left, or nobody can come any more
 
     def plan(self) -> float | None:

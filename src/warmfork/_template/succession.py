@@ -23,6 +23,9 @@ MOST, WINDOW = 20, 10.0
 """Successors that a template starts at most within so many seconds: one that can't even start is not to be tried for
 ever."""
 
+LINGER = 0.02
+"""Seconds between a SIGKILL and the death of a small process, at most."""
+
 
 class Given:
     """What a template was given by its tracker: its generation, and fds."""
@@ -74,6 +77,12 @@ class Tracker:
             os.write(2, f"warmfork: the tracker is dead, and no successor could be started: {error}\n".encode())
             return
         server.watch(server.control.fileno(), server.read_control)
+
+    def see_off(self) -> None:
+        """Before we end: has somebody killed the tracker together with the program? Then it dies at this moment, and
+        nobody else would start the successor that removes what the program has left."""
+        if self.pidfd in self.server.handlers and fds.wait_readable(self.pidfd, LINGER):
+            self.bury(0)
 
     def find(self) -> int:
         """Give a pidfd on whoever is the tracker, or -1 where there is none, or none to be seen."""
