@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 import warmfork
 from tests import leftovers, targets
 from tests.fuzz.strategies import FILES, OPENERS, WORDS, open_null, spoil
+from tests.running import get_tracker
 from tests.support import wait_until
 from warmfork._client import launch
 from warmfork._client.client import get_client
@@ -60,9 +61,8 @@ class Madness(stateful.RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        client = get_client()
         self.template = template.pid
-        self.tracker = client.tree.tracker
+        self.tracker = get_tracker()
         self.opened: list[fds.socket] = []
         wait_until(lambda: not leftovers.list_children(self.template), SOON)
         self.fds = {pid: count_fds(pid) for pid in (self.template, self.tracker)}
@@ -158,7 +158,7 @@ class Madness(stateful.RuleBasedStateMachine):
         for socket in self.opened:
             socket.close()
         assert template.pid == self.template and template.generation == 1, "the template is the same"
-        assert get_client().tree.tracker == self.tracker and not fds.wait_readable(get_client().tree.pidfd, 0)
+        assert get_tracker() == self.tracker > 0
         wait_until(lambda: not leftovers.list_children(self.template), SOON, "its children left")
         for pid, before in self.fds.items():
             said = Path(f"/proc/{pid}/cmdline").read_text()

@@ -365,7 +365,7 @@ class Raised(Message, tag=43):
 # The ledger: the tracker writes it, its successor and the program read it (see ledger.py).
 
 
-class Entered(Message, tag=50):
+class Entered(Message, tag=70):
     """A name was registered, by this process."""
 
     kind: str
@@ -374,7 +374,7 @@ class Entered(Message, tag=50):
     title: str
 
 
-class Held(Message, tag=51):
+class Held(Message, tag=71):
     """A name is held by this process, started at `since` (ns since boot)."""
 
     kind: str
@@ -384,7 +384,7 @@ class Held(Message, tag=51):
     title: str
 
 
-class Dropped(Message, tag=52):
+class Dropped(Message, tag=72):
     """A name is held no longer by this process (0: by any, and it is nobody's)."""
 
     kind: str
@@ -392,7 +392,7 @@ class Dropped(Message, tag=52):
     holder: int
 
 
-class Reported(Message, tag=53):
+class Reported(Message, tag=73):
     """Something that the program is to have in its log: `level` as of the logging module."""
 
     level: int
