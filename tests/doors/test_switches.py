@@ -87,9 +87,10 @@ def count_frozen() -> int:
 def test_without_freeze_the_template_s_objects_are_the_collector_s(preload):
     with warmfork.Template(preload=preload) as template:
         assert template.start(count_frozen).result(20) > 1000
-    with warmfork.Template(preload=preload, without=["freeze"]) as template:
+    with warmfork.Template(preload=preload, without=["freeze", "immortal"]) as template:
         for _ in range(3):
-            assert template.start(count_frozen).result(20) == 0
+            # On 3.12 and 3.13 the collector sets immortal objects aside by itself, and 3.12 has 375 of its own.
+            assert template.start(count_frozen).result(20) < 500
 
 
 def has_helper() -> bool:

@@ -159,6 +159,10 @@ class Idle:
         yield from load_postponed(server.spec)
         if "rehearsal" not in self.without:
             yield from self.rehearse()
+        if "immortal" not in self.without:
+            from warmfork._template import immortal
+
+            yield from immortal.keep_for_ever()
         if "pretouch" not in self.without and server.policy != spares.NONE:
             from warmfork._template import pretouch
 

@@ -203,8 +203,8 @@ def get_context(
             ones are forked faster; True: all of them before the first child; False; or "malloc": the template has
             glibc's allocator in place of Python's, on huge pages (for heaps of hundreds of MB: allocation-heavy code
             is 20 to 35 % slower in it, and in its children).
-        without: techniques to do without, of "spares", "helper", "pretouch", "rehearsal", "huge_pages", "freeze",
-            "out_of_band".
+        without: techniques to do without, of "spares", "helper", "pretouch", "rehearsal", "immortal", "huge_pages",
+            "freeze", "out_of_band".
         start_timeout: seconds that preloading may take.
 
     `spares`, `huge_pages` and `without`, where they are not given, are taken from WARMFORK_SPARES, WARMFORK_HUGE_PAGES
