@@ -25,8 +25,8 @@ PACKAGES = frozenset((
 ))  # fmt: skip
 """What birth and the at-fork handlers of the standard library run through."""
 
-AT_ONCE = 250
-"""Objects between two moments at which somebody may want something else: a quarter of a millisecond."""
+AT_ONCE = 1000
+"""Objects between two moments at which somebody may want something else: half a millisecond."""
 
 
 FUNCTION: Any = type(lambda: None)
