@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from warmfork.doors.install import uninstall as uninstall
     from warmfork.doors.popen import get_child as get_child
     from warmfork.doors.template import Template as Template
+    from warmfork.doors.track import track as track
+    from warmfork.doors.track import untrack as untrack
 
 __version__ = "0.1.0.dev0"
 
@@ -45,7 +47,9 @@ _PLACES = {
     "get_child": "warmfork.doors.popen",
     "get_context": "warmfork.doors.context",
     "install": "warmfork.doors.install",
+    "track": "warmfork.doors.track",
     "uninstall": "warmfork.doors.install",
+    "untrack": "warmfork.doors.track",
 }
 
 __all__ = [*_PLACES]  # noqa: PLE0604  # one list of names, not two to keep in step

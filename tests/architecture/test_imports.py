@@ -28,6 +28,7 @@ NEEDS = {
     "warmfork._machine", "warmfork._machine.calls", "warmfork._machine.condemned", "warmfork._machine.fds",
     "warmfork._machine.memory", "warmfork._machine.pids", "warmfork._machine.role", "warmfork._machine.signals",
     "warmfork._machine.stacks", "warmfork._machine.state", "warmfork._machine.titles", "warmfork._template",
+    "warmfork._template.births",
     "warmfork._template.clients", "warmfork._template.deaths", "warmfork._template.forking",
     "warmfork._template.idle", "warmfork._template.main", "warmfork._template.preload", "warmfork._template.seal",
     "warmfork._template.server", "warmfork._template.spares", "warmfork._template.succession", "warmfork._tracker",

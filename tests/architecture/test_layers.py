@@ -52,6 +52,7 @@ DOORS: dict[str, set[str]] = {
     "template": {"options", "startup"},
     "context": {"beginning", "options", "popen", "prepared", "resources"},
     "install": {"beginning", "facade", "options", "popen", "prepared", "startup"},
+    "track": {"options"},
     "cli": set(),
     "cli.run": {"cli"},
     "cli.ps": {"cli", "cli.census"},

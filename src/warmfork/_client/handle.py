@@ -128,6 +128,8 @@ class Child:
         """Say what is known of a SIGKILL."""
         if status & 0x7F != SIGKILL or self._killed:
             return ""
+        if self._record.stuck:
+            return f'it hung in its birth, in the step "{self._record.stuck}", and its template killed it'
         return why or "not sent by us: by another process, or by the kernel"
 
     def _ask_tracker(self) -> messages.Fate | None:

@@ -12,14 +12,21 @@ from resource import RLIMIT_NOFILE, getrlimit
 from time import monotonic
 
 from warmfork._client.handle import Child
-from warmfork._client.starting import GONE, SPAWN_TIMEOUT, TRIES, Start, get_own_channel
+from warmfork._client.starting import (
+    GONE,
+    SPAWN_TIMEOUT,
+    TRIES,
+    Start,
+    get_own_channel,
+    make_timeout,
+    wait_for_template,
+)
 from warmfork._words.errors import StartError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from warmfork._client.channel import Channel
     from warmfork._client.client import Client
-    from warmfork._words.children import Answer
     from warmfork._words.spec import Spec
 
 WAVE = 200
@@ -86,10 +93,10 @@ def wait_all(channel: Channel, requests: list[int], starts: list[Start]) -> list
     error: StartError | None = None
     try:
         for request, start in zip(requests, starts, strict=False):
-            answer: Answer | None = channel.wait_answer(request, deadline)
+            answer = wait_for_template(start.client, channel, request, deadline)
             if answer is None:
                 if not channel.dead:
-                    error = StartError("template", f"it has not answered for {SPAWN_TIMEOUT} s")
+                    error = make_timeout(channel)
                     break
             elif answer.failure is not None:
                 error = error or StartError(answer.failure.step, os.strerror(answer.failure.errno))

@@ -7,6 +7,8 @@ from time import monotonic, monotonic_ns
 
 from warmfork._client import feeding
 from warmfork._client.handle import Child
+from warmfork._machine import pids
+from warmfork._words import messages
 from warmfork._words.errors import StartError
 
 TYPE_CHECKING = False
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from warmfork._client.channel import Channel
     from warmfork._client.client import Client
     from warmfork._client.feeding import Order, Payload
+    from warmfork._words.children import Answer
     from warmfork._words.spec import Spec
 
 TRIES = 3
@@ -24,6 +27,9 @@ TRIES = 3
 
 SPAWN_TIMEOUT = 60.0
 """Seconds for a sealed template to answer. It takes a millisecond; a machine that swaps may need many."""
+
+SUSPICION = 6.0
+"""Seconds without an answer after which the tracker is asked to look whether the template hangs."""
 
 GONE = (BrokenPipeError, ConnectionError)
 """What sending raises where the other end is dead."""
@@ -122,6 +128,27 @@ def start_spare(under_way: Start, channel: Channel) -> Child | None:
     return None
 
 
+def wait_for_template(client: Client, channel: Channel, request: int, deadline: float) -> Answer | None:
+    """Wait for the answer to a request. One that does not come for long may be of a template that hangs: the tracker,
+    which can see that, ends it then (M18), and the answer is None, as for any dead template."""
+    answers = channel.children.answers
+    try:
+        while not channel.wait_until(lambda: request in answers, min(deadline, monotonic() + SUSPICION)):
+            if channel.dead or monotonic() >= deadline:
+                break
+            client.tell(messages.Hung(channel.pid))
+    except BaseException:
+        channel.forget_request(request)
+        raise
+    return channel.wait_answer(request, monotonic())
+
+
+def make_timeout(channel: Channel) -> StartError:
+    """Make the error for a template that lives, and does not answer."""
+    stopped = " (it is stopped, or held by a debugger: SIGCONT has it go on)" if pids.is_stopped(channel.pid) else ""
+    return StartError("template", f"it has not answered for {SPAWN_TIMEOUT} s{stopped}")
+
+
 def start_fork(under_way: Start, channel: Channel) -> Child | None:
     """Have the template fork. None where it died before it did."""
     try:
@@ -137,7 +164,7 @@ def start_fork(under_way: Start, channel: Channel) -> Child | None:
         under_way.prepare(channel)
     except BaseException as caught:
         error = caught
-    answer = channel.wait_answer(request, monotonic() + SPAWN_TIMEOUT)
+    answer = wait_for_template(under_way.client, channel, request, monotonic() + SPAWN_TIMEOUT)
     if error is not None:
         if answer is not None and answer.record is not None:
             Child.from_answer(channel, answer, under_way.order).cancel()
@@ -145,7 +172,7 @@ def start_fork(under_way: Start, channel: Channel) -> Child | None:
     if answer is None:
         if channel.dead:
             return None
-        raise StartError("template", f"it has not answered for {SPAWN_TIMEOUT} s")
+        raise make_timeout(channel)
     if answer.failure is not None:
         raise StartError(answer.failure.step, os.strerror(answer.failure.errno))
     # One that died before it was fed is a child all the same: its outcome tells, and nothing of the user's has run.

@@ -14,6 +14,7 @@ from warmfork._child.birth import Birth
 from warmfork._machine import fds, signals, state, titles
 from warmfork._machine.condemned import Condemned
 from warmfork._template import seal, spares, succession
+from warmfork._template.births import Births
 from warmfork._template.clients import Client
 from warmfork._template.deaths import Deaths
 from warmfork._template.forking import fork_child
@@ -64,6 +65,7 @@ class Server:
         self.busy = 0.0  # when a child last started or died, by monotonic()
         self.titled = -1
         self.idle = Idle(self)
+        self.births = Births(self)
         self.born: Birth | None = None
         self.poller = epoll()
         self.handlers: dict[int, Callable[[int], None]] = {}
@@ -93,6 +95,8 @@ class Server:
                     return self.born
             if self.condemned:
                 self.condemned.execute()
+            if self.births.waiting:
+                self.births.look()
             adopted = adopted or bool(self.clients)
             if (adopted or self.control.fileno() < 0) and not self.clients and not self.condemned:
                 self.tracker.see_off()
@@ -101,6 +105,9 @@ class Server:
     def plan(self) -> float | None:
         """Give the seconds until there is something to do that nobody asks for, or None."""
         due = self.idle.get_due()
+        birth = self.births.get_due()
+        if birth is not None:
+            due = birth if due is None else min(due, birth)
         if self.condemned:
             kill = self.condemned.get_due()
             due = kill if due is None else min(due, kill)
@@ -296,6 +303,7 @@ class Server:
         self.board.write_phase(board_.SERVING, now)
         self.board.write_pid(slot, pid)
         self.children[pid] = slot, client, wanted.kill
+        self.births.note(pid, slot)
         client.children.add(pid)
         try:
             pidfd = os.pidfd_open(pid)
@@ -331,6 +339,7 @@ class Server:
         client.traffic.spares.discard(took.pid)
         slot = self.children[took.pid][0]
         self.children[took.pid] = slot, client, took.kill
+        self.births.note(took.pid, slot)
         self.board.write_child(slot, took.kill, board_.encode_name(took.name))
         self.note_started(took.pid)
 

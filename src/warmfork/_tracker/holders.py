@@ -48,7 +48,9 @@ class Holders:
 
     def let_go(self, message: messages.Untrack, pid: int) -> None:
         """This process holds this name no longer."""
-        self.book.write(messages.Dropped(message.kind, message.name, pid))
+        entry = self.book.ledger.entries.get((message.kind, message.name))
+        of_the_tree = entry is not None and entry.holders is None
+        self.book.write(messages.Dropped(message.kind, message.name, 0 if of_the_tree else pid))
         if not self.book.ledger.list_held(pid):
             self.forget(pid)
 
@@ -61,7 +63,9 @@ class Holders:
 
     def see_death(self, pid: int) -> None:
         """A holder is dead."""
-        status = pids.ask_status(self.pidfds[pid])
+        status = pids.read_zombie_status(pid)  # before its parent has reaped it
+        if status is None:
+            status = pids.ask_status(self.pidfds[pid])
         self.forget(pid)
         self.bury(pid, status)
 

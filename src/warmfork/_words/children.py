@@ -6,7 +6,7 @@ first owner's Exited comes before the second's Spawned.
 
 from __future__ import annotations
 
-from warmfork._words.messages import Evidence, Exited, Spawned, SpawnFailed
+from warmfork._words.messages import Evidence, Exited, Spawned, SpawnFailed, Stuck
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,12 +16,13 @@ if TYPE_CHECKING:
 class Record:
     """One child: its pid, and its Exited once that came, with the evidence that came before it."""
 
-    __slots__ = ("evidence", "exited", "pid")
+    __slots__ = ("evidence", "exited", "pid", "stuck")
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self.exited: Exited | None = None
         self.evidence: Evidence | None = None
+        self.stuck = ""  # the step of its birth in which it hung
 
 
 class Answer:
@@ -57,6 +58,10 @@ class Children:
             record = self.living.pop(message.pid, None)
             if record is not None:
                 record.exited = message
+            return fds
+        if isinstance(message, Stuck):
+            if message.pid in self.living:
+                self.living[message.pid].stuck = message.step
             return fds
         if isinstance(message, Evidence):
             if message.pid in self.living:

@@ -9,7 +9,14 @@ from __future__ import annotations
 import os
 from multiprocessing import context, process
 
-from warmfork.doors.options import START_TIMEOUT, check_choice, check_policies, check_preload, read_techniques
+from warmfork.doors.options import (
+    START_TIMEOUT,
+    check_choice,
+    check_policies,
+    check_preload,
+    read_orphans,
+    read_techniques,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,6 +36,12 @@ class ContextProcess(process.BaseProcess):
 
     _start_method = None
     _context: Context | None = None
+    _orphans: str | None = None
+
+    def __init__(self, *arguments: Any, orphans: str | None = None, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        if orphans is not None:
+            self._orphans = read_orphans(orphans)
 
     def start(self) -> None:
         """Start the process: what BaseProcess.start() does, less a look at every process that lives."""
@@ -52,9 +65,9 @@ class ContextProcess(process.BaseProcess):
         from warmfork.doors import beginning
 
         beginning.begin(own.get_prepared)
-        from warmfork.doors.popen import Popen
+        from warmfork.doors.popen import start
 
-        return Popen(process_obj, own.get_prepared())
+        return start(process_obj, own.get_prepared())
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         if "_is_made" in vars(type(self)):
@@ -163,7 +176,7 @@ class Context(context.BaseContext):
         from warmfork.doors import resources
 
         resources.take_over()
-        self.get_prepared().get_channel()
+        self.get_prepared().get_channel(live=True)
 
     def stop_template(self) -> None:
         """End the template; the next start has a fresh one. Processes that run run on."""
@@ -185,6 +198,7 @@ def get_context(
     huge_pages: str | bool | None = None,
     without: Iterable[str] | None = None,
     start_timeout: float | None = START_TIMEOUT,
+    orphans: str | None = None,
 ) -> Context:
     """Give a multiprocessing context with a template of its own.
 
@@ -206,6 +220,9 @@ def get_context(
         without: techniques to do without, of "spares", "helper", "pretouch", "rehearsal", "immortal", "huge_pages",
             "freeze", "out_of_band".
         start_timeout: seconds that preloading may take.
+        orphans: what becomes of children that still run when this process dies, however it does: "kill" (SIGTERM, after a
+            second SIGKILL), "keep", or None: daemons are ended, others kept, as by multiprocessing.
+            `ctx.Process(..., orphans=)` says it for one process. WARMFORK_ORPHANS, where it is not given.
 
     `spares`, `huge_pages` and `without`, where they are not given, are taken from WARMFORK_SPARES, WARMFORK_HUGE_PAGES
     and WARMFORK_WITHOUT (comma-separated).
@@ -222,7 +239,7 @@ def get_context(
     resources.take_over()
     # The first part of what Prepared.describe() gives: it is made at the first start. A script that calls this is run
     # in its own template too, where nothing is started.
-    return Context((items, name, on_preload_error, audit, techniques, start_timeout, False))
+    return Context((items, name, on_preload_error, audit, techniques, start_timeout, read_orphans(orphans), False))
 
 
 _contexts: dict[tuple[Any, ...], Context] = {}

@@ -34,6 +34,7 @@ def install(
     huge_pages: str | bool | None = None,
     without: Iterable[str] | None = None,
     start_timeout: float | None = None,
+    orphans: str | None = None,
 ) -> None:
     """Put warmfork in the place of multiprocessing's "forkserver".
 
@@ -54,7 +55,7 @@ def install(
         # A script that installs is run in its own template: nothing is started there, so nothing need be loaded.
         adopt_installed()
         return
-    from warmfork.doors.options import START_TIMEOUT, read_techniques
+    from warmfork.doors.options import START_TIMEOUT, read_orphans, read_techniques
     from warmfork.doors.prepared import make_prepared
 
     items = tuple(preload) or read_preload()
@@ -68,6 +69,7 @@ def install(
         audit or os.environ.get("WARMFORK_AUDIT") or "warn",
         read_techniques(spares, huge_pages, without),
         timeout,
+        read_orphans(orphans),
     )
     if peek_installed() is not None and installed is not None:
         made.asked, made.asked_policy, made.epoch = installed.asked, installed.asked_policy, installed.epoch
@@ -158,9 +160,9 @@ def start_process(process_obj: Any) -> Any:
     from warmfork.doors.beginning import begin
 
     begin(get_installed)
-    from warmfork.doors.popen import Popen
+    from warmfork.doors.popen import start
 
-    return Popen(process_obj)
+    return start(process_obj, get_installed())
 
 
 def get_installed() -> Prepared:

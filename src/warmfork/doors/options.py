@@ -121,6 +121,21 @@ def read_variable(variable: str, read: Callable[[Any], object], otherwise: str) 
     return value
 
 
+def read_orphans(orphans: str | None) -> str | None:
+    """Give what is to become of children whose starter dies: "kill", "keep", or None for the default of the door. What
+    is None is taken from WARMFORK_ORPHANS. Raises ValueError."""
+    if orphans is not None:
+        check_choice("orphans", orphans, ORPHANS)
+        return orphans
+    text = os.environ.get("WARMFORK_ORPHANS", "").strip() or None
+    if text is not None:
+        check_choice("WARMFORK_ORPHANS", text, ORPHANS)
+    return text
+
+
+ORPHANS = ("kill", "keep")
+
+
 def check_policies(on_preload_error: str, audit: str) -> None:
     """Check the options that all doors have. Raises ValueError."""
     check_choice("on_preload_error", on_preload_error, ("raise", "warn"))

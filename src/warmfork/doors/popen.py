@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+import warnings
 from marshal import dumps as write_values
 from multiprocessing import context, process, reduction, util
 
@@ -13,6 +14,7 @@ from warmfork._client.client import get_client
 from warmfork._client.handle import Child
 from warmfork._machine import fds
 from warmfork._words.buffers import Pickled
+from warmfork._words.errors import TemplateDied
 from warmfork._words.outcome import Exited, Lost, Signaled
 from warmfork.doors import pickling, prepared, resources
 from warmfork.doors.beginning import check_not_importing_main
@@ -27,6 +29,20 @@ if TYPE_CHECKING:
 
 LOST = 255
 """What exitcode reads where the outcome is lost: multiprocessing has no other word, and its programs know this one."""
+
+
+def start(process_obj: BaseProcess, chosen: prepared.Prepared) -> Any:
+    """Start a process: from the template, or, where that keeps dying, by spawn, with one warning that names the
+    reason."""
+    try:
+        return Popen(process_obj, chosen)
+    except TemplateDied as error:
+        if not chosen.fell_back:
+            chosen.fell_back = True
+            warnings.warn(f"processes are started by spawn, which is slower: {error}", RuntimeWarning, stacklevel=4)
+        from multiprocessing import popen_spawn_posix
+
+        return popen_spawn_posix.Popen(process_obj)
 
 
 class Popen:
@@ -61,7 +77,9 @@ class Popen:
     ) -> tuple[feeding.Order, Callable[[], feeding.Payload]]:
         """Give what is to be started, and what makes its payload."""
         here = process.ORIGINAL_DIR or ""  # type: ignore[attr-defined]
-        order = feeding.Order(prepared.ENTRY, process_obj.name, bool(process_obj.daemon), here=here)
+        orphans = getattr(process_obj, "_orphans", None) or chosen.orphans
+        kill = bool(process_obj.daemon) if orphans is None else orphans == "kill"
+        order = feeding.Order(prepared.ENTRY, process_obj.name, kill, here=here)
         return order, lambda: self._make_payload(process_obj, chosen)
 
     def adopt(self, child: Child) -> None:

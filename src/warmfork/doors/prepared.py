@@ -57,6 +57,7 @@ class Prepared:
         audit: str,
         techniques: tuple[int, str, tuple[str, ...]],
         start_timeout: float | None,
+        orphans: str | None,
         installed: bool = False,
     ) -> None:
         self.preload = preload
@@ -65,6 +66,8 @@ class Prepared:
         self.audit = audit
         self.techniques = techniques  # as options.read_techniques() gives them
         self.start_timeout = start_timeout
+        self.orphans = orphans  # None: daemons are ended, others kept
+        self.fell_back = False
         self.installed = installed
         self.asked: tuple[str, ...] = ()  # by set_forkserver_preload()
         self.asked_policy = "ignore"
@@ -81,6 +84,7 @@ class Prepared:
             self.audit,
             self.techniques,
             self.start_timeout,
+            self.orphans,
             self.installed,
             self.asked,
             self.asked_policy,
@@ -90,11 +94,11 @@ class Prepared:
 
     @classmethod
     def from_description(cls, description: tuple[Any, ...], spec: Spec | None) -> Prepared:
-        """Make one from what describe() gave, or from the first seven of it; in a child, with the spec of its own
+        """Make one from what describe() gave, or from the first eight of it; in a child, with the spec of its own
         template."""
-        made = cls(*description[:7])
-        if description[7:]:
-            made.asked, made.asked_policy, made.epoch, made.main_is_unsafe = description[7:]
+        made = cls(*description[:8])
+        if description[8:]:
+            made.asked, made.asked_policy, made.epoch, made.main_is_unsafe = description[8:]
         made.spec = spec
         return made
 
@@ -147,10 +151,13 @@ class Prepared:
                 self.spec = None
                 raise
 
-    def get_channel(self) -> Channel:
-        """Give a channel to the template, started if need be. Raises PreloadError, AuditError, StartError."""
+    def get_channel(self, live: bool = False) -> Channel:
+        """Give a channel to the template, started if need be; `live`: one that is not known to be dead at this moment.
+        Raises PreloadError, AuditError, StartError."""
         client = get_client()
         try:
+            if live:
+                return client.get_live_channel(self.get_spec(), self.start_timeout)
             return client.get_channel(self.get_spec(), self.start_timeout)
         except (AuditError, StartError):
             self.spec = None  # the next try takes executable, sys.path and environment anew
@@ -203,13 +210,14 @@ def make_prepared(
     audit: str,
     techniques: tuple[int, str, tuple[str, ...]],
     start_timeout: float | None,
+    orphans: str | None,
 ) -> Prepared:
     """Check the options of install(), and have names tracked by our tracker from here on."""
     platform.check()
     items = check_preload(preload)
     check_policies(on_preload_error, audit)
     resources.take_over()
-    return Prepared(items, name, on_preload_error, audit, techniques, start_timeout, installed=True)
+    return Prepared(items, name, on_preload_error, audit, techniques, start_timeout, orphans, installed=True)
 
 
 def get_sys_path() -> list[str]:

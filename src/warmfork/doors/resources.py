@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from warmfork._client.client import Client
 
 MODULE = "multiprocessing.resource_tracker"
+UTIL = "multiprocessing.util"
 LONGEST = 255
 """Bytes of a name (NAME_MAX)."""
 
@@ -37,6 +38,7 @@ def take_over() -> None:
         # found by it at the end of the tree (M20).
         process.current_process()._config["semprefix"] = f"/mp-{tree}"  # type: ignore[attr-defined]
     startup.watch(MODULE, patch)
+    startup.watch(UTIL, patch_util)
 
 
 def patch(module: ModuleType) -> None:
@@ -50,6 +52,25 @@ def patch(module: ModuleType) -> None:
     if hasattr(type(stdlib), "_stop"):
         stdlib._stop = stop
     module.ensure_running = ensure_running  # type: ignore[attr-defined]
+
+
+def patch_util(module: Any) -> None:
+    """Have multiprocessing's temporary folder (pymp-...) removed where the program is killed."""
+    original = module.get_temp_dir
+    if getattr(original, "warmfork", False):
+        return
+
+    def get_temp_dir() -> str:
+        known = process.current_process()._config.get("tempdir")  # type: ignore[attr-defined]
+        path: str = original()
+        if known is None and role.kind != role.TEMPLATE:
+            get_client().tell(messages.Register("folder", path))
+            # After its own finalizer, which removes the folder, and has -100.
+            module.Finalize(None, get_client().tell, args=(messages.Unregister("folder", path),), exitpriority=-101)
+        return path
+
+    get_temp_dir.warmfork = True  # type: ignore[attr-defined]
+    module.get_temp_dir = get_temp_dir
 
 
 def get_stdlib() -> Any:

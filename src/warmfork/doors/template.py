@@ -15,7 +15,14 @@ from warmfork._words.buffers import Pickled, run
 from warmfork._words.errors import WarmforkError
 from warmfork._words.spec import Spec
 from warmfork.doors import startup
-from warmfork.doors.options import START_TIMEOUT, check_policies, check_preload, flush_streams, read_techniques
+from warmfork.doors.options import (
+    START_TIMEOUT,
+    check_policies,
+    check_preload,
+    flush_streams,
+    read_orphans,
+    read_techniques,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,6 +62,8 @@ class Template:
         without: techniques to do without, of "spares", "helper", "pretouch", "rehearsal", "immortal", "huge_pages",
             "freeze", "out_of_band".
         start_timeout: seconds that preloading may take.
+        orphans: what becomes of children that still run when this process dies, however it does: "kill" (SIGTERM, after a
+            second SIGKILL), "keep", or None: "kill". WARMFORK_ORPHANS, where it is not given.
 
     `spares`, `huge_pages` and `without`, where they are not given, are taken from WARMFORK_SPARES, WARMFORK_HUGE_PAGES
     and WARMFORK_WITHOUT (comma-separated).
@@ -74,6 +83,7 @@ class Template:
         huge_pages: str | bool | None = None,
         without: Iterable[str] | None = None,
         start_timeout: float | None = START_TIMEOUT,
+        orphans: str | None = None,
     ) -> None:
         platform.check()
         self.name = name or get_default_name()
@@ -82,6 +92,7 @@ class Template:
         self._policies = on_preload_error, audit
         self._techniques = read_techniques(spares, huge_pages, without)
         self._timeout = start_timeout
+        self._orphans = read_orphans(orphans) or "kill"
         self._out_of_band = "out_of_band" not in self._techniques[2]
         self._spec: Spec | None = None
         self._children: list[Child] = []
@@ -128,17 +139,18 @@ class Template:
         name: str | None = None,
         env: Mapping[str, str] | None = None,
         cwd: str | os.PathLike[str] | None = None,
+        orphans: str | None = None,
     ) -> Child:
         """Start a child that calls `fn(*args, **kwargs)`.
 
         The child has this program's state as it is now: environment, working directory, umask, stdout and stderr,
-        limits and the rest. `env` replaces the environment, `cwd` the working directory. Its stdin is /dev/null. It is
-        ended when this program dies.
+        limits and the rest. `env` replaces the environment, `cwd` the working directory. Its stdin is /dev/null.
+        `orphans` is what becomes of it when this process dies: "kill" or "keep", or None for the template's.
 
         Raises PreloadError, AuditError, StartError; what pickle raises, naming the part that can't be pickled; and
         OSError for a `cwd` that is no folder. In each case nothing is left running.
         """
-        return self._start_all(fn, [(tuple(args), dict(kwargs) if kwargs else {})], [name], env, cwd)[0]
+        return self._start_all(fn, [(tuple(args), dict(kwargs) if kwargs else {})], [name], env, cwd, orphans)[0]
 
     def start_many(
         self,
@@ -148,6 +160,7 @@ class Template:
         name: str | None = None,
         env: Mapping[str, str] | None = None,
         cwd: str | os.PathLike[str] | None = None,
+        orphans: str | None = None,
     ) -> list[Child]:
         """Start a child for each item of `arguments`, which calls `fn(*item)`, in one round trip to the template.
 
@@ -157,7 +170,7 @@ class Template:
         """
         calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = [(tuple(item), {}) for item in arguments]
         names = [f"{name}-{number}" if name else None for number in range(1, len(calls) + 1)]
-        return self._start_all(fn, calls, names, env, cwd)
+        return self._start_all(fn, calls, names, env, cwd, orphans)
 
     def _start_all(
         self,
@@ -166,20 +179,24 @@ class Template:
         names: list[str | None],
         env: Mapping[str, str] | None,
         cwd: str | os.PathLike[str] | None,
+        orphans: str | None,
     ) -> list[Child]:
         if self._stopped:
             raise ValueError(f"{self!r} was stopped")
         if not callable(fn):
             raise TypeError(f"fn must be callable, not {fn!r}")
+        if orphans is not None:
+            read_orphans(orphans)
         fds.fill_standard_streams()
         environment = encode_environment(env) if env is not None else None
         folder = os.open(cwd, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) if cwd is not None else -1
         try:
             here = get_here()
+            kill = (orphans or self._orphans) == "kill"
             wanted = []
             for (args, kwargs), name in zip(calls, names, strict=True):
                 title = name or f"{getattr(fn, '__name__', 'call')}-{next(self._names)}"
-                order = feeding.Order(ENTRY, title, True, True, environment, folder, here)
+                order = feeding.Order(ENTRY, title, kill, True, environment, folder, here)
                 wanted.append((order, partial(self._make_payload, (fn, args, kwargs))))
             flush_streams()
             if len(wanted) == 1:
