@@ -211,7 +211,7 @@ def drop_strangers(names: set[str]) -> set[str]:
 
 def read_maker(name: str) -> int | None:
     """The pid in a name that a tree of warmfork's made, or None."""
-    found = re.match(r"sem\.mp-([0-9a-f]+)[0-9a-f]{4}-", name)
+    found = re.match(r"sem\.mp-[0-9a-f]+\.([0-9a-f]+)\.[0-9a-f]{4}-", name)
     return int(found[1], 16) if found else None
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import sys
 
+from warmfork._words import ledger as ledger_
+from warmfork._words import messages
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from warmfork._words.ledger import Entry
 
@@ -107,6 +110,75 @@ def sweep_prefix(prefix: str) -> None:
                 os.unlink(f"/dev/shm/{name}")
             except FileNotFoundError:
                 continue
+
+
+def sweep_dead_trees() -> None:
+    """Remove the semaphores of trees that are dead to the last process, their trackers killed with them (M20).
+
+    A name says which pid the tree's program had, and in which namespace. A tree whose program is dead may live in its
+    kept children: then there is a tracker, and it holds the ledger.
+    """
+    try:
+        found = os.listdir("/dev/shm")
+    except OSError:
+        return
+    here = f"{os.stat('/proc/self/ns/pid').st_ino:x}"
+    dead: dict[str, list[str]] = {}
+    for name in found:
+        parts = name.removeprefix("sem.mp-").split(".")
+        if (
+            len(parts) == 3
+            and parts[0] == here
+            and "-" in parts[2]
+            and not os.path.exists(f"/proc/{int(parts[1], 16)}")
+        ):
+            dead.setdefault(name[: name.rindex("-") + 1], []).append(name)
+    if dead:
+        for prefix in list_living_prefixes() | list_mapped_prefixes(dead):
+            dead.pop(prefix, None)
+    for names in dead.values():
+        for name in names:
+            try:
+                os.unlink(f"/dev/shm/{name}")
+            except OSError:  # another user's, or another tree was as quick
+                continue
+
+
+def list_living_prefixes() -> set[str]:
+    """List the prefixes of the trees whose ledgers are held: by their trackers, programs or templates."""
+    prefixes = set()
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            for fd in os.listdir(f"/proc/{pid}/fd"):
+                path = f"/proc/{pid}/fd/{fd}"
+                if "warmfork-ledger" in os.readlink(path):
+                    prefixes.add(read_prefix(path))
+        except OSError:  # it ended meanwhile, or is another user's
+            continue
+    return prefixes
+
+
+def list_mapped_prefixes(prefixes: Iterable[str]) -> set[str]:
+    """List those of these prefixes of which some process has a semaphore in use."""
+    mapped: set[str] = set()
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/maps", encoding="utf-8", errors="replace") as file:
+                text = file.read()
+        except OSError:
+            continue
+        mapped.update(prefix for prefix in prefixes if prefix in text)
+    return mapped
+
+
+def read_prefix(path: str) -> str:
+    """Read from a ledger how its tree's semaphores begin."""
+    with open(path, "rb") as file:
+        file.seek(int.from_bytes(file.read(8), "little") or ledger_.START)
+        for _, record in ledger_.read_records(file.read()):
+            if isinstance(record, messages.Root):
+                return record.prefix
+    return ""
 
 
 def say(line: str) -> None:

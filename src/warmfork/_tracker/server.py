@@ -81,6 +81,7 @@ class Server:
                 self.show_title()
         left = self.sweep()
         names.sweep_prefix(self.root.prefix)
+        names.sweep_dead_trees()
         return 1 if left else 0
 
     def sweep(self) -> int:

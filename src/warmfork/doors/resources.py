@@ -32,7 +32,9 @@ def take_over() -> None:
     if startup.WATCHED.get(MODULE) is patch:
         return
     if role.kind == role.PROGRAM and not role.prefix:
-        tree = f"{os.getpid():x}{os.urandom(2).hex()}"
+        # Where there may be a process of this pid, this process, and what tells it from others that had it.
+        namespace = os.stat("/proc/self/ns/pid").st_ino
+        tree = f"{namespace:x}.{os.getpid():x}.{os.urandom(2).hex()}"
         role.prefix = f"sem.mp-{tree}-"
         # All that inherit this process's configuration name their semaphores so, and what is never registered is
         # found by it at the end of the tree (M20).

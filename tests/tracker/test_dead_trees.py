@@ -1,0 +1,68 @@
+"""Semaphores of trees that were killed to the last process: the next program removes them, and no others (M20)."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+from tests.running import run_meanwhile
+from tests.signs import make_sign
+from tests.support import run_program, wait_until
+
+
+def test_a_program_removes_at_its_end_what_dead_trees_have_left_and_nothing_of_the_living(tmp_path: Path):
+    """M20: program, template and tracker were killed at one moment, and nobody was left to sweep."""
+    namespace = os.stat("/proc/self/ns/pid").st_ino
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    stems = {
+        "dead": f"{namespace:x}.{gone.pid:x}.ab12",
+        "living": f"{namespace:x}.{os.getpid():x}.ab12",
+        "elsewhere": f"{namespace + 1:x}.{gone.pid:x}.ab12",
+        "stdlib's": "abcd1234",
+    }
+    paths = {case: Path(f"/dev/shm/sem.mp-{stem}-xyz") for case, stem in stems.items()}
+    for path in paths.values():
+        path.write_text("x")
+    try:
+        run_program("import warmfork\nwith warmfork.Template() as t: t.start(int).result()", tmp_path)
+        assert {case for case, path in paths.items() if path.exists()} == {"living", "elsewhere", "stdlib's"}
+    finally:
+        for path in paths.values():
+            path.unlink(missing_ok=True)
+
+
+def test_a_tree_whose_program_is_dead_keeps_its_names_while_its_tracker_lives(tmp_path: Path):
+    """M8 and M20: it lives in its kept children."""
+    code = """
+        import multiprocessing, os, signal, sys, warmfork
+        from tests import targets
+
+        if __name__ == "__main__":
+            context = warmfork.get_context()
+            lock = context.Lock()
+            context.Process(target=targets.sign_and_wait, args=(sys.argv[1],)).start()
+            print(multiprocessing.current_process()._config["semprefix"], flush=True)
+            signal.pause()
+    """
+    with make_sign(tmp_path) as ready, run_meanwhile(code, tmp_path, ready.path) as program:
+        stem = program.stdout.readline().strip().lstrip("/")
+        child = int(ready.wait()[0])
+        program.kill()
+        program.wait(10)
+
+        def list_its() -> list[str]:
+            return [name for name in os.listdir("/dev/shm") if stem in name]
+
+        left = list_its()
+        assert left
+        run_program(
+            "import warmfork\nwith warmfork.Template() as t: t.start(int).result()",
+            tmp_path,
+            name="other.py",
+            leaves=True,
+        )
+        assert list_its() == left
+        os.kill(child, 9)
+        wait_until(lambda: not list_its())
