@@ -51,6 +51,31 @@ def test_a_template_that_hangs_in_a_fork_is_replaced_and_the_start_gets_its_chil
     assert any("hung in a fork" in record.message for record in caplog.records if record.name == "warmfork.tracker")
 
 
+CRASHES = """
+import os
+def crash():
+    if os.path.exists({flag!r}):
+        os.unlink({flag!r})
+        os.write(2, b"free(): invalid pointer\\n")
+        os.abort()
+os.register_at_fork(before=crash)
+"""
+
+
+def test_the_last_words_of_a_template_that_crashes_are_logged_with_its_death(tmp_path: Path, flag: Path, caplog):
+    """M26: what glibc says of a broken heap must not go to /dev/null."""
+    (tmp_path / "crashes.py").write_text(CRASHES.format(flag=str(flag)))
+    with warmfork.Template(preload=["crashes"], spares=0, name="app") as template:
+        assert template.start(targets.give, (1,)).result(20) == 1
+        pid = template.pid
+        flag.touch()
+        assert template.start(targets.give, (2,)).result(20) == 2, "by the next generation"
+        assert template.generation == 2
+    (text,) = [record.message for record in caplog.records if record.name == "warmfork.tracker"]
+    assert text.startswith(f"template app gen=1 (pid {pid}) died: Signaled(signal=6")
+    assert text.endswith("It wrote:\nfree(): invalid pointer")
+
+
 def test_a_template_that_is_stopped_is_waited_for():
     with warmfork.Template(spares=0) as template:
         assert template.start(targets.give, (1,)).result(20) == 1

@@ -301,7 +301,7 @@ def test_a_lock_of_the_fork_context_is_still_refused_with_multiprocessing_s_word
 
 
 def test_processes_of_the_spawn_context_and_of_ours_share_names_without_noise(tmp_path: Path):
-    """Two trackers in one program: what the one has removed is no loss of the other's."""
+    """M19 and row 67: two trackers in one program. What the one has removed is no loss of the other's."""
     code = """
         import multiprocessing, warmfork
         from multiprocessing.shared_memory import SharedMemory
