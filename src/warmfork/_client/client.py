@@ -191,6 +191,7 @@ class Client:
                 channel.born.argv = list(spec.argv)
                 channel.born.sys_path = list(spec.sys_path)
                 log_notes(channel.last)
+                self.log_reports()  # how the generation before it died
                 return channel
             self.explain(spec, channel.last, timeout, deadline)
             failed = True
