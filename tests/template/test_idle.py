@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from warmfork._child import ending
-from warmfork._template import pretouch, rehearsal, spares
+from warmfork._template import immortal, pretouch, rehearsal, spares
 from warmfork._template.idle import Idle
 
 
@@ -22,6 +22,7 @@ def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(rehearsal, "rehearse", note("rehearsal", iter([0])))
     monkeypatch.setattr(rehearsal, "load_postponed", note("postponed", iter([-1])))
+    monkeypatch.setattr(immortal, "keep_for_ever", note("immortal", iter([0])))
     monkeypatch.setattr(pretouch, "learn", note("pretouch", pretouch.Learnt()))
     monkeypatch.setattr(ending, "prepare_helper", note("helper"))
     for name in ("collect", "freeze", "unfreeze"):
@@ -41,12 +42,12 @@ def warm(idle: Idle) -> None:
 
 def test_a_bare_template_collects_rehearses_learns_and_freezes(done):
     warm(make_idle())
-    assert done == ["unfreeze", "collect", "helper", "postponed", "rehearsal", "pretouch", "freeze"]
+    assert done == ["unfreeze", "collect", "helper", "postponed", "rehearsal", "immortal", "pretouch", "freeze"]
 
 
 def test_a_template_with_a_preload_was_collected_at_the_seal(done):
     warm(make_idle(preload=("numpy",)))
-    assert done == ["postponed", "rehearsal", "pretouch", "freeze"]
+    assert done == ["postponed", "rehearsal", "immortal", "pretouch", "freeze"]
 
 
 def test_a_template_without_spares_learns_nothing_for_them(done):
@@ -54,10 +55,10 @@ def test_a_template_without_spares_learns_nothing_for_them(done):
     assert "pretouch" not in done
 
 
-@pytest.mark.parametrize("name", ["helper", "rehearsal", "pretouch", "freeze"])
+@pytest.mark.parametrize("name", ["helper", "rehearsal", "immortal", "pretouch", "freeze"])
 def test_what_is_switched_off_is_not_done_and_all_else_is(name, done):
     warm(make_idle(without=(name,)))
-    everything = ("unfreeze", "collect", "helper", "postponed", "rehearsal", "pretouch", "freeze")
+    everything = ("unfreeze", "collect", "helper", "postponed", "rehearsal", "immortal", "pretouch", "freeze")
     assert done == [what for what in everything if what != name]
 
 
