@@ -24,6 +24,7 @@ from warmfork._machine import transfer
 numpy = pytest.importorskip("numpy")
 
 MB = 1_000_000
+THP = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
 @pytest.fixture(scope="module")
@@ -229,6 +230,15 @@ def test_what_may_not_be_written_goes_over_the_feed_and_that_is_logged_once(
 
 def test_what_is_passed_over_the_feed_is_writable_too(template: warmfork.Template, no_writev: None):
     assert template.start(large.write_and_see, (numpy.zeros(MB),)).result(30) == (float(MB), 1.0)
+
+
+@pytest.mark.skipif("[never]" in THP.read_text(), reason="huge pages are switched off on this machine")
+def test_large_memory_is_in_huge_pages_unless_these_are_switched_off():
+    array = numpy.ones(4 * MB)
+    with warmfork.Template(preload=["tests.large"], spares=0, huge_pages=False) as template:
+        assert template.start(large.count_huge, (array,)).result(20) < 4 * MB
+    with warmfork.Template(preload=["tests.large"], spares=0) as template:
+        assert template.start(large.count_huge, (array,)).result(20) > 24 * MB
 
 
 # -- deaths

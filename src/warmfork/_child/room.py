@@ -30,7 +30,8 @@ def fill(birth: Birth) -> None:
     sizes: tuple[int, ...] = birth.state["buffers"]
     lengths, places = buffers_.place(sizes)
     try:
-        mappings = [memory.map_private(length) for length in lengths]
+        huge = birth.spec.huge_pages != "off"
+        mappings = [memory.map_private(length, huge) for length in lengths]
     except OSError as error:
         raise OSError(error.errno, f"no memory for {sum(sizes):,} bytes of arguments: {error.strerror}") from error
     views = [memoryview(mappings[number])[at : at + size] for (number, at), size in zip(places, sizes, strict=True)]

@@ -32,12 +32,12 @@ ALIGN_FROM = 8 * HUGE_PAGE
 """Bytes from which a mapping is made a whole number of huge pages, which has the kernel begin it with one (Linux 6.13)."""
 
 
-def map_private(size: int) -> mmap:
-    """Map memory that is this process's own, `size` bytes or a little more, in huge pages where it is large: filling 100
-    MB takes 12 ms then, not 38."""
-    length = -(-size // HUGE_PAGE) * HUGE_PAGE if size >= ALIGN_FROM else size
+def map_private(size: int, huge: bool = True) -> mmap:
+    """Map memory that is this process's own, `size` bytes or a little more, in huge pages where it is large and that is
+    wanted: filling 100 MB takes 12 ms then, not 38."""
+    length = -(-size // HUGE_PAGE) * HUGE_PAGE if huge and size >= ALIGN_FROM else size
     made = mmap(-1, length, MAP_PRIVATE | MAP_ANONYMOUS, PROT_READ | PROT_WRITE)
-    if size >= HUGE_PAGE:
+    if huge and size >= HUGE_PAGE:
         try:
             made.madvise(HUGE)
         except OSError:
