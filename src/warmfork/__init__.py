@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from warmfork._words.errors import AuditError as AuditError
     from warmfork._words.errors import ChildError as ChildError
     from warmfork._words.errors import PreloadError as PreloadError
+    from warmfork._words.errors import Refused as Refused
     from warmfork._words.errors import StartError as StartError
     from warmfork._words.errors import TemplateDied as TemplateDied
     from warmfork._words.errors import UnsupportedPlatform as UnsupportedPlatform
@@ -37,6 +38,7 @@ _PLACES = {
     "Exited": "warmfork._words.outcome",
     "Lost": "warmfork._words.outcome",
     "PreloadError": "warmfork._words.errors",
+    "Refused": "warmfork._words.errors",
     "Signaled": "warmfork._words.outcome",
     "StartError": "warmfork._words.errors",
     "Template": "warmfork.doors.template",

@@ -21,8 +21,8 @@ NEVER = {
 
 NEEDS = {
     # Python's, each an extension of a few hundred KiB or less
-    "__future__", "_collections", "_ctypes", "_socket", "_struct", "faulthandler", "fcntl", "gc", "mmap", "resource",
-    "select", "setproctitle._setproctitle", "types", "_types",
+    "__future__", "_collections", "_ctypes", "_socket", "_struct", "faulthandler", "fcntl", "gc", "itertools", "mmap",
+    "resource", "select", "setproctitle._setproctitle", "types", "_types",
     # ours
     "warmfork", "warmfork._child", "warmfork._child.birth", "warmfork._child.ending", "warmfork._child.reseeding",
     "warmfork._machine", "warmfork._machine.calls", "warmfork._machine.condemned", "warmfork._machine.fds",

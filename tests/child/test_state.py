@@ -325,10 +325,10 @@ def test_a_start_from_a_process_that_changed_its_user_is_refused_with_the_reason
             os.seteuid(65534)
             try:
                 template.start(os.geteuid)
-            except warmfork.StartError as error:
-                print(error)
+            except warmfork.Refused as error:
+                print(error.difference)
             os.seteuid(0)
             print(template.start(os.geteuid).result(20))
     """
-    refusal, user = run_program(code, tmp_path).stdout.splitlines()
-    assert "changed its user or group" in refusal and user == "0"
+    difference, user = run_program(code, tmp_path).stdout.splitlines()
+    assert difference == "user ids: (0, 65534, 0), not (0, 0, 0)" and user == "0"

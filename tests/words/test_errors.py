@@ -14,6 +14,7 @@ CASES = [
     (errors.StartError("fork", "Resource temporarily unavailable"), ("step", "cause")),
     (errors.TemplateDied(5, 60, Signaled(9)), ("deaths", "seconds", "outcome")),
     (errors.ChildError("sum-1", Signaled(9), "Traceback ..."), ("name", "outcome", "detail")),
+    (errors.Refused("user ids: (5, 5, 5), not (0, 0, 0)"), ("difference",)),
     (errors.UnsupportedPlatform("warmfork runs on Linux, and this is win32"), ("what",)),
 ]
 each_error = pytest.mark.parametrize(("error", "fields"), CASES, ids=lambda case: type(case).__name__)

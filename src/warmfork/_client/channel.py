@@ -7,18 +7,26 @@ then look again, and one of them leads next. A thread of ours would make the use
 from __future__ import annotations
 
 import os
-from _thread import allocate_lock, get_ident
+from _thread import RLock, allocate_lock, get_ident
 from select import POLLIN, poll
 from time import monotonic
 
-from warmfork._machine import fds, state
+from warmfork._client.owned import Owned
+from warmfork._machine import fds, rights, state
 from warmfork._words import messages, protocol, wire
 from warmfork._words.children import Answer, Children
+from warmfork._words.errors import Refused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _thread import LockType
     from collections.abc import Callable
+    from typing import Any
+
+GIVE_UP_TIMEOUT = 1.0
+
+GLANCE = 0.02
+"""Seconds after which a leader looks again: a signal handler may have read what it waits for. Answers come in 1 ms."""
 
 NAP = 1.0
 """Seconds after which a sleeper looks again by itself: nobody may have been left to wake it."""
@@ -27,8 +35,9 @@ NAP = 1.0
 class Channel:
     """An open conversation with a template."""
 
-    def __init__(self, socket: fds.socket) -> None:
+    def __init__(self, socket: fds.socket, allowed: tuple[Any, ...] = ()) -> None:
         self.socket = socket
+        self.allowed = allowed  # what this process might do when it said hello
         self.identity = fds.identify(socket.fileno())
         self.state = "open"
         self.last: messages.Message | None = None  # the Welcome, or the message that ended it
@@ -36,34 +45,41 @@ class Channel:
         self.pid = 0
         self.generation = 0
         self.born = state.Born(None, [], [], (0, 0))
-        self.children = Children()
+        self.children = Children(Owned)
+        self.unread: list[Any] = []  # messages as they came
         self.requests = 0
-        self.lock = allocate_lock()
+        self.lock = RLock()  # a signal handler may start a process, or ask for an outcome, while we hold it
         self.leader = 0  # the thread that reads
         self.sleepers: list[LockType] = []
         self.dead = False
-        self.poller = poll()
-        self.poller.register(socket.fileno(), POLLIN)
+        self.poller = self.make_poller()
 
-    def request(self, kill: bool, name: str) -> int:
-        """Ask for a child. Gives the request's number. Raises OSError where the template is gone."""
+    def check_rights(self) -> None:
+        """Raise Refused where this process may not do what it might when its template took it on (row 6, M6)."""
+        now = rights.take()
+        if now != self.allowed:
+            raise Refused(rights.find_difference(now, self.allowed))
+
+    def expect(self) -> int:
+        """Give the number of a request that is about to be made."""
         with self.lock:
             self.requests += 1
             number = self.requests
             self.children.expect(number)
+            return number
+
+    def request(self, number: int, kill: bool, name: str) -> None:
+        """Ask for a child. Raises OSError where the template is gone."""
         fds.send_within(self.socket, wire.encode(messages.Spawn(number, int(kill), name)))
-        return number
 
     def take_spare(self) -> Answer | None:
         """Give a child that was forked ahead for this process, if one is at hand."""
         with self.lock:
-            spare, stale = self.children.take_spare()
-        fds.close_all(stale)
+            spare, _ = self.children.take_spare()
         if spare is None:
             self.catch_up()
             with self.lock:
-                spare, stale = self.children.take_spare()
-            fds.close_all(stale)
+                spare, _ = self.children.take_spare()
         return spare
 
     def return_spare(self, spare: Answer) -> None:
@@ -78,8 +94,6 @@ class Channel:
             for spare in spares:
                 if spare.record is not None:
                     self.children.living.pop(spare.record.pid, None)
-        for spare in spares:
-            fds.close_all(spare.fds)
 
     def tell_took(self, pid: int, kill: bool, name: str) -> None:
         """Tell the template that a spare is a child now. Where the template is gone, nobody needs to know."""
@@ -91,37 +105,36 @@ class Channel:
     def wait_answer(self, request: int, deadline: float | None) -> Answer | None:
         """Wait for the answer to a request. None where the template died, or the deadline passed, without one."""
         answers = self.children.answers
-        try:
-            self.wait_until(lambda: request in answers, deadline)
-        except BaseException:
-            self.forget_request(request)
-            raise
+        self.wait_until(lambda: request in answers, deadline)
         with self.lock:
-            answer = answers.pop(request, None)
-            if answer is None:
-                self.children.waiting.discard(request)
-            return answer
+            return answers.pop(request, None)
+
+    def give_up(self, request: int) -> None:
+        """Forget a request that may be on its way, and wait for its child a moment, to send it away at once."""
+        waiting = self.children.waiting
+        self.wait_until(lambda: request not in waiting, monotonic() + GIVE_UP_TIMEOUT)
+        self.forget_request(request)
 
     def forget_request(self, request: int) -> None:
         """Nobody waits for this answer any longer, be it here or still to come: its child is sent away."""
         with self.lock:
             self.children.waiting.discard(request)
-            answer = self.children.answers.pop(request, None)
-        if answer is not None:
-            fds.close_all(answer.fds)
+            self.children.answers.pop(request, None)
 
     def wait_until(self, ready: Callable[[], bool], deadline: float | None) -> bool:
         """Read until that is so. False where the channel ended or the deadline passed first."""
         me = get_ident()
         while True:
             lead = False
+            above = 0
             try:  # a signal handler may raise at any line from here on, and nobody must lead for ever
                 with self.lock:
                     if ready():
                         return True
                     if self.dead:
                         return False
-                    lead = self.leader in (0, me)  # ourselves: where such an exception got past the last lines below
+                    above = self.leader
+                    lead = above in (0, me)  # ourselves: in a signal handler that came while we lead
                     if lead:
                         self.leader = me
                     else:
@@ -130,12 +143,12 @@ class Channel:
                         self.sleepers.append(bed)
                 rest = NAP if deadline is None else max(0.0, deadline - monotonic())
                 if lead:
-                    self.read(None if deadline is None else rest)
+                    self.read(min(rest, GLANCE), above == me)
                 else:
                     bed.acquire(True, min(rest, NAP))
             finally:
                 if lead:
-                    self.leader = 0
+                    self.leader = above
                     self.wake_sleepers()
             if deadline is not None and rest == 0.0:
                 with self.lock:
@@ -152,9 +165,11 @@ class Channel:
         """Read what has come so far, unless somebody is reading."""
         me = get_ident()
         lead = False
+        above = 0
         try:
             with self.lock:
-                if self.leader not in (0, me) or self.dead:
+                above = self.leader
+                if above not in (0, me) or self.dead:
                     return
                 lead = True
                 self.leader = me
@@ -164,13 +179,25 @@ class Channel:
                 self.end()
         finally:
             if lead:
-                self.leader = 0
+                self.leader = above
                 self.wake_sleepers()
 
-    def read(self, timeout: float | None) -> None:
-        """Wait for messages up to `timeout` seconds, and read all that are there."""
-        ready = self.poller.poll(None if timeout is None else timeout * 1000)
-        if not ready:
+    def make_poller(self) -> poll:
+        """Make what waits for messages, and for the template's death."""
+        poller = poll()
+        poller.register(self.socket.fileno(), POLLIN)
+        if self.template >= 0:
+            poller.register(self.template, POLLIN)
+        return poller
+
+    def read(self, timeout: float, nested: bool) -> None:
+        """Wait for messages up to `timeout` seconds, and read all that are there. `nested`: in a signal handler that came
+        while we wait."""
+        if self.unread:  # a signal handler raised when that had come
+            timeout = 0.0
+        poller = self.make_poller() if nested else self.poller
+        ready = poller.poll(timeout * 1000)
+        if not ready and not self.unread:
             return
         self.read_all()
         if not self.dead and len(ready) == 1 and ready[0][0] == self.template:
@@ -182,7 +209,8 @@ class Channel:
         """Read until there is nothing more. ECONNRESET is not the end of a channel: what was sent comes after (M3)."""
         while not self.dead:
             try:
-                got = fds.receive(self.socket)
+                if not self.unread:  # else a signal handler that raised came in between
+                    fds.receive_into(self.unread, self.socket)
             except BlockingIOError:
                 return
             except ConnectionResetError:
@@ -190,25 +218,36 @@ class Channel:
             except OSError:
                 self.end()
                 return
-            if not got.data:
-                self.end()
-                return
-            try:
-                message = wire.decode(got.data)
-                self.state = protocol.step(protocol.CHANNEL, self.state, protocol.DOWN, message)
-            except ValueError:
-                fds.close_all(got.fds)
-                self.end()
-                raise
-            if isinstance(message, messages.Noted):
-                fds.close_all(got.fds)
-                log_note(self.generation, message.text)
-            elif self.state == "served" and not isinstance(message, messages.Welcome):
-                with self.lock:
-                    unwanted = self.children.take(message, got.fds)
-                fds.close_all(unwanted)
-            else:
-                self.greet(message, got.fds)
+            self.take_first()
+
+    def take_first(self) -> None:
+        """Enter the first of what was read."""
+        item = self.unread[0] if self.unread else None
+        if item is None:
+            return  # a signal handler has read on
+        got = fds.unpack_received(item)
+        if not got.data:
+            self.end()
+            return
+        try:
+            message = wire.decode(got.data)
+            after = protocol.step(protocol.CHANNEL, self.state, protocol.DOWN, message)
+        except ValueError:
+            self.unread.clear()
+            fds.close_all(got.fds)
+            self.end()
+            raise
+        if isinstance(message, messages.Noted):
+            del self.unread[0]
+            fds.close_all(got.fds)
+            log_note(self.generation, message.text)
+        elif after == "served" and not isinstance(message, messages.Welcome):
+            with self.lock:
+                self.children.take(message, got.fds, self.unread, item)
+        else:
+            self.state = after
+            del self.unread[0]
+            self.greet(message, got.fds)
 
     def greet(self, message: messages.Message, passed: list[int]) -> None:
         """Take the first message: a Welcome, or why there is none."""
@@ -245,6 +284,8 @@ class Channel:
         """The fds are somebody else's by now: never to be used again, and never closed."""
         with self.lock:
             self.dead = True
+            for spare in self.children.spares:
+                spare.fds.clear()
             self.children.spares.clear()
             self.socket.detach()
             self.template = -1
@@ -252,7 +293,7 @@ class Channel:
     def drop_after_fork(self) -> None:
         """In a forked copy of this process: let go. Another thread may have held the lock, or led, when it forked, and
         handles of the original's children still come here."""
-        self.lock = allocate_lock()
+        self.lock = RLock()
         self.leader, self.sleepers = 0, []
         if self.is_ours():
             self.close()
@@ -261,6 +302,9 @@ class Channel:
 
     def close(self) -> None:
         """Let go of the channel. Children that live are the tracker's to tell about."""
+        if not self.is_ours():
+            self.forget()
+            return
         with self.lock:
             self.dead = True
         self.drop_spares()

@@ -12,14 +12,16 @@ from time import monotonic
 from warmfork._client import launch
 from warmfork._client.ahead import get_flags
 from warmfork._client.channel import Channel, log_note
-from warmfork._machine import fds, role, state
+from warmfork._machine import fds, rights, role, state
 from warmfork._words import messages
-from warmfork._words.errors import AuditError, PreloadError, StartError, TemplateDied
+from warmfork._words.errors import AuditError, PreloadError, Refused, StartError, TemplateDied
 from warmfork._words.outcome import read_status
 from warmfork._words.spec import Spec, identify
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from warmfork._client.handle import Child
 
 
@@ -38,10 +40,9 @@ class Client:
         self.tree: launch.Tree | None = None
         self.door = door
         self.door_identity = identity or (fds.identify(door.fileno()) if door is not None else (0, 0))
-        self.credentials = get_credentials()
         self.channels: dict[tuple[object, ...], Channel] = {}
         self.recent: tuple[Spec | None, Channel | None] = None, None  # spares comparing specs at each start
-        self.begun: dict[tuple[object, ...], fds.socket] = {}
+        self.begun: dict[tuple[object, ...], tuple[fds.socket, tuple[Any, ...]]] = {}
         self.retired: list[Channel] = []
         self.in_birth: set[Child] = set()  # what was kept for them must live, whoever drops the handle
 
@@ -156,7 +157,7 @@ class Client:
         with self.lock:
             if role.kind != role.TEMPLATE and key not in self.channels and key not in self.begun:
                 try:
-                    self.begun[key] = launch.say_hello(self.ensure_door(spec), spec, False)
+                    self.begun[key] = launch.say_hello(self.ensure_door(spec), spec, False), rights.take()
                 except (StartError, OSError):
                     self.begun.pop(key, None)
 
@@ -166,8 +167,8 @@ class Client:
         channel.catch_up()
         return self.get_channel(spec, timeout) if channel.dead else channel
 
-    def take_begun(self, spec: Spec) -> fds.socket | None:
-        """Give the channel of a hello that begin() said, if there is one."""
+    def take_begun(self, spec: Spec) -> tuple[fds.socket, tuple[Any, ...]] | None:
+        """Give the channel of a hello that begin() said, if there is one, and what this process might do then."""
         key = identify(spec)
         return self.begun.pop(key) if key in self.begun else None
 
@@ -178,7 +179,9 @@ class Client:
         for _ in range(TRIES):
             door = self.ensure_door(spec)
             try:
-                channel = Channel(self.take_begun(spec) or launch.say_hello(door, spec, failed))
+                # What it may do is asked for while the template comes up.
+                said = self.take_begun(spec) or (launch.say_hello(door, spec, failed), rights.take())
+                channel = Channel(*said)
             except (BrokenPipeError, ConnectionError):
                 self.drop_door()
                 continue
@@ -220,6 +223,8 @@ class Client:
             raise PreloadError(last.module, last.cause, last.traceback)
         if isinstance(last, messages.Unsafe):
             raise AuditError(last.findings)
+        if isinstance(last, messages.Denied):
+            raise Refused(last.difference)
         if isinstance(last, messages.Refused):
             raise StartError("template", last.why)
         if isinstance(last, messages.Broken):
@@ -262,15 +267,6 @@ class Client:
 
     # -- starting
 
-    def check_credentials(self) -> None:
-        """Raise StartError where this process is not who it was when its templates were started (row 6)."""
-        if self.credentials != get_credentials():
-            raise StartError(
-                "credentials",
-                "this process changed its user or group after its template was started, and the template has kept the "
-                "old ones; start processes only after the change",
-            )
-
     def get_door_fd(self) -> int:
         """Give the door's fd, or -1 where there is none to hand on."""
         return self.door.fileno() if self.door is not None and self.is_door_ours() else -1
@@ -289,11 +285,6 @@ class Client:
 def is_answered(channel: Channel) -> bool:
     """Was the hello answered, or will it never be?"""
     return channel.last is not None or channel.dead
-
-
-def get_credentials() -> tuple[int, int]:
-    """Give effective uid and gid."""
-    return os.geteuid(), os.getegid()
 
 
 def get_interpreter() -> tuple[str, tuple[str, ...]]:
@@ -339,7 +330,7 @@ def forget_after_fork() -> None:
     if old is None:
         return
     new = Client(old.door, old.door_identity)
-    for begun in old.begun.values():
+    for begun, _ in old.begun.values():
         begun.close()
     for channel in (*old.channels.values(), *old.retired):
         channel.drop_after_fork()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from _thread import allocate_lock
+from _thread import RLock
 
 from warmfork._machine import fds, state
 from warmfork._words import feed as feed_
@@ -133,7 +133,7 @@ def send(socket: fds.socket, said: dict[str, Any], layout: int, passed: list[int
 
 
 _own: tuple[int, int, tuple[int, int]] = (0, -1, (0, 0))
-_lock = allocate_lock()
+_lock = RLock()  # a signal handler may start a process meanwhile
 
 
 def get_own_pidfd() -> int:
@@ -155,7 +155,7 @@ def get_own_pidfd() -> int:
 def drop_after_fork() -> None:
     """In a forked copy: another thread may have held the lock."""
     global _lock
-    _lock = allocate_lock()
+    _lock = RLock()
 
 
 os.register_at_fork(after_in_child=drop_after_fork)

@@ -14,6 +14,8 @@ from warmfork._words.outcome import Lost, Usage, read_status
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from warmfork._client.channel import Channel
     from warmfork._client.feeding import Order
     from warmfork._words.children import Answer, Record
@@ -33,35 +35,39 @@ USAGE_TIMEOUT = 0.25
 class Child:
     """A child of this process. Not to be made by users: `Template.start()` gives it."""
 
-    def __init__(self, channel: Channel, record: Record, pidfd: int, feed: fds.socket, order: Order) -> None:
+    def __init__(self, channel: Channel, record: Record, passed: list[int], order: Order) -> None:
+        self._pidfd = -1  # first: __del__ asks for it
+        self._memory = -1
+        self.feed: fds.socket | None = None
+        self.births: set[Child] | None = None
+        self.keep: object = None
         self.pid = record.pid
         self.name = order.name
         self.usage: Usage | None = None
         self.fed_us = 0  # when it was handed its call (monotonic)
         self._room: bytes | None = None
-        self.keep: object = None
-        self.births: set[Child] | None = None
-        self.feed: fds.socket | None = feed
         self._channel = channel
         self._record = record
-        self._identity = fds.identify(pidfd)
+        self._identity = fds.identify(passed[0])
         self._replies = order.replies
         self._killed = False
         self._outcome: Exited | Signaled | Lost | None = None
         self._feed_state = "open"
         self._words: list[messages.Message] = []
-        self._memory = -1
         self._reading = RLock()  # any thread's start() may read what this child says, see Client.tidy()
-        self._pidfd = pidfd  # last: __del__ asks for it, and a signal handler may raise in between
+        self._unread: list[Any] = []  # what the child said, as it came
+        # The fds are taken over without a call in between, at which a signal handler could come and raise: at any
+        # moment they have one owner, who closes them.
+        self._pidfd, passed[:] = passed[0], passed[1:]
+        feed, passed[:] = passed[0], ()
+        self.feed = fds.socket(*fds.KIND, feed)
 
     @classmethod
     def from_answer(cls, channel: Channel, answer: Answer, order: Order) -> Child:
         """Make the handle of the child that an answer brought."""
         if answer.record is None or len(answer.fds) != 2:
-            fds.close_all(answer.fds)
             raise OSError("the fds of a child did not arrive: is this process out of fds?")
-        pidfd, feed = answer.fds
-        return cls(channel, answer.record, pidfd, fds.adopt_socket(feed), order)
+        return cls(channel, answer.record, answer.fds, order)
 
     def __repr__(self) -> str:
         return f"<Child {self.name} pid={self.pid} {self._outcome or 'running'}>"
@@ -229,33 +235,44 @@ class Child:
         with self._reading:
             while self.feed is not None and self._feed_state != "ended":
                 try:
-                    got = fds.receive(self.feed)
+                    if not self._unread:  # else a signal handler that raised came in between
+                        fds.receive_into(self._unread, self.feed)
                 except BlockingIOError:
                     return
                 except ConnectionResetError:
                     continue
                 except OSError:
-                    got = fds.Received(b"", [], 0, False)
-                try:
-                    message = wire.decode(got.data)
-                    self._feed_state = protocol.step(protocol.FEED, self._feed_state, protocol.UP, message)
-                except ValueError:  # the end of the feed, or nonsense: the child has no more to say that we could hear
-                    fds.close_all(got.fds)
-                    self._feed_state = "ended"
-                    self.keep = None
-                    if not self._replies:
-                        self.let_go()
-                    return
-                if isinstance(message, messages.Room):
-                    self._room = message.addresses
-                    continue
-                if got.fds:
-                    self._memory = got.fds.pop(0)
-                    fds.close_all(got.fds)
-                self._words.append(message)
-                self.keep = None
-                if self._feed_state == "ended" or not self._replies:
-                    self.let_go()
+                    self._unread.append((b"", (), 0, None))
+                self._take_word()
+
+    def _take_word(self) -> None:
+        """Enter the first of what was read."""
+        item = self._unread[0] if self._unread else None
+        if item is None:
+            return  # a signal handler has read on
+        got = fds.unpack_received(item)
+        said: list[messages.Message] = []
+        try:
+            message = wire.decode(got.data)
+            after = protocol.step(protocol.FEED, self._feed_state, protocol.UP, message)
+            said.append(message)
+        except ValueError:  # the end of the feed, or nonsense: the child has no more to say that we could hear
+            after = "ended"
+        # At once, as in Children.take():
+        if not self._unread or self._unread[0] is not item:
+            return
+        del self._unread[0]
+        self._feed_state = after
+        if said and isinstance(said[0], messages.Room):
+            self._room = said[0].addresses
+            return
+        self._words += said
+        if said and got.fds:
+            self._memory, got.fds[:] = got.fds[0], got.fds[1:]
+        fds.close_all(got.fds)
+        self.keep = None
+        if not self._replies or (said and after == "ended"):
+            self.let_go()
 
     def _unpickle(self, message: messages.Returned | messages.Raised) -> object:
         """Unpickle what came along."""

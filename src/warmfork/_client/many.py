@@ -39,7 +39,6 @@ def start_many(client: Client, spec: Spec, starts: list[Start], timeout: float |
     Raises what starting.start() raises. Then none is left running: one that could not be had ends those that were
     started in earlier waves (SIGKILL), and of its own wave none has run anything.
     """
-    client.check_credentials()
     started: list[Child] = []
     size = max(1, min(WAVE, getrlimit(RLIMIT_NOFILE)[0] // 4))
     try:
@@ -56,11 +55,14 @@ def start_wave(client: Client, spec: Spec, starts: list[Start], timeout: float |
     """Start these, once all of them exist."""
     for _ in range(TRIES):
         channel = get_own_channel(client, spec, timeout)
+        channel.check_rights()
         requests: list[int] = []
         waiting: list[Child] = []
         try:
             try:
-                requests += [channel.request(start.order.kill, start.order.name) for start in starts]
+                for start in starts:
+                    requests.append(channel.expect())
+                    channel.request(requests[-1], start.order.kill, start.order.name)
             except OSError as refusal:
                 if not channel.dead and not isinstance(refusal, GONE):
                     raise

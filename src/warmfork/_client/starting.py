@@ -88,11 +88,11 @@ def start(
     client: Client, spec: Spec, order: Order, make_payload: Callable[[], Payload], timeout: float | None
 ) -> Child:
     """Start a child. `make_payload` is called while the template forks; what it raises comes through, and the child that
-    was forked for it is sent away. Raises PreloadError, AuditError, StartError."""
-    client.check_credentials()
+    was forked for it is sent away. Raises PreloadError, AuditError, StartError, Refused."""
     under_way = Start(client, order, make_payload)
     for _ in range(TRIES):
         channel = get_own_channel(client, spec, timeout)
+        channel.check_rights()
         client.tidy()
         child = start_spare(under_way, channel) or start_fork(under_way, channel)
         if child is not None:
@@ -132,14 +132,10 @@ def wait_for_template(client: Client, channel: Channel, request: int, deadline: 
     """Wait for the answer to a request. One that does not come for long may be of a template that hangs: the tracker,
     which can see that, ends it then (M18), and the answer is None, as for any dead template."""
     answers = channel.children.answers
-    try:
-        while not channel.wait_until(lambda: request in answers, min(deadline, monotonic() + SUSPICION)):
-            if channel.dead or monotonic() >= deadline:
-                break
-            client.tell(messages.Hung(channel.pid))
-    except BaseException:
-        channel.forget_request(request)
-        raise
+    while not channel.wait_until(lambda: request in answers, min(deadline, monotonic() + SUSPICION)):
+        if channel.dead or monotonic() >= deadline:
+            break
+        client.tell(messages.Hung(channel.pid))
     return channel.wait_answer(request, monotonic())
 
 
@@ -151,8 +147,18 @@ def make_timeout(channel: Channel) -> StartError:
 
 def start_fork(under_way: Start, channel: Channel) -> Child | None:
     """Have the template fork. None where it died before it did."""
+    request = channel.expect()
     try:
-        request = channel.request(under_way.order.kill, under_way.order.name)
+        return ask_and_feed(under_way, channel, request)
+    except BaseException:
+        channel.give_up(request)
+        raise
+
+
+def ask_and_feed(under_way: Start, channel: Channel, request: int) -> Child | None:
+    """Ask for a child, and feed it."""
+    try:
+        channel.request(request, under_way.order.kill, under_way.order.name)
     except OSError as refusal:
         # It is dead, or another thread saw that first and has closed the channel.
         if not channel.dead and not isinstance(refusal, GONE):

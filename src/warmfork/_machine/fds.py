@@ -25,12 +25,17 @@ from _struct import Struct, pack, unpack
 from select import POLLIN, POLLNVAL, POLLOUT, poll
 from time import monotonic
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 MOST_FDS = 253
 """The kernel's limit for one message (SCM_MAX_FD, include/net/scm.h). Python's reduction.MAXFDS_TO_SEND says 256."""
 
 GPU_DEVICES = ("/dev/nvidia", "/dev/kfd", "/dev/dri/")
 """Where an open GPU shows in /proc/PID/fd."""
 
+KIND = (AF_UNIX, SOCK_SEQPACKET, 0)
 BUFFER = 65_536
 SCM_CREDENTIALS = 2
 CREDENTIALS = Struct("=iII")
@@ -63,7 +68,7 @@ def adopt_socket(fd: int) -> socket:
     """Make a socket object of a SEQPACKET socket's fd. Raises NoSocket, the fd closed, where that is something else: it
     may have been sent by anybody."""
     try:
-        made = socket(AF_UNIX, SOCK_SEQPACKET, 0, fd)
+        made = socket(*KIND, fd)
     except OSError as error:
         os.close(fd)
         raise NoSocket(error.errno, error.strerror) from error
@@ -128,7 +133,18 @@ def send_within(
 
 def receive(from_: socket, ancillary: int = FEW, flags: int = RECEIVE, size: int = BUFFER) -> Received:
     """Receive one message. Raises BlockingIOError where there is none; `data` is empty at the end of the stream."""
-    data, control, state, _ = from_.recvmsg(size, ancillary, flags)
+    return unpack_received(from_.recvmsg(size, ancillary, flags))
+
+
+def receive_into(unread: list[Any], from_: socket) -> None:
+    """Receive one message as the kernel gives it, for unpack_received(), to the end of a list. It is all one call, so
+    that no signal handler can come, and raise, while nobody knows of the fds."""
+    unread.extend(map(from_.recvmsg, (BUFFER,), (FEW,), (RECEIVE,)))
+
+
+def unpack_received(raw: tuple[Any, ...]) -> Received:
+    """Give what recvmsg() gave as a message."""
+    data, control, state, _ = raw
     if not control:
         return Received(data, [], 0, bool(state & MSG_TRUNC))
     fds: list[int] = []

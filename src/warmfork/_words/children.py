@@ -10,6 +10,8 @@ from warmfork._words.messages import Evidence, Exited, Spawned, SpawnFailed, Stu
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from warmfork._words.messages import Message
 
 
@@ -35,9 +37,13 @@ class Answer:
 
 
 class Children:
-    """Requests that wait for an answer, children that live."""
+    """Requests that wait for an answer, children that live.
 
-    def __init__(self) -> None:
+    `holder` makes the list that owns the fds of an answer: the client's closes them when the answer is dropped.
+    """
+
+    def __init__(self, holder: type[list[int]] = list) -> None:
+        self.holder = holder
         self.waiting: set[int] = set()
         self.answers: dict[int, Answer] = {}
         self.living: dict[int, Record] = {}
@@ -52,46 +58,60 @@ class Children:
         """A Spawn was sent."""
         self.waiting.add(request)
 
-    def take(self, message: Message, fds: list[int]) -> list[int]:
-        """Enter a message. Gives back the fds that nobody waits for, to be closed."""
-        if isinstance(message, Exited):
-            record = self.living.pop(message.pid, None)
-            if record is not None:
-                record.exited = message
-            return fds
-        if isinstance(message, Stuck):
-            if message.pid in self.living:
-                self.living[message.pid].stuck = message.step
-            return fds
-        if isinstance(message, Evidence):
-            if message.pid in self.living:
-                self.living[message.pid].evidence = message
-            return fds
-        if isinstance(message, Spawned):
-            record = Record(message.pid)
-            self.living[message.pid] = record
-            if message.request == 0:
-                self.spares.append(Answer(record, None, fds))
-                return []
-            return self.answer(message.request, Answer(record, None, fds))
-        if isinstance(message, SpawnFailed):
-            return self.answer(message.request, Answer(None, message, fds))
-        return fds
+    def take(self, message: Message, fds: list[int], unread: list[Any] | None = None, item: object = None) -> list[int]:
+        """Enter a message. Gives back the fds that nobody waits for, to be closed.
 
-    def take_spare(self) -> tuple[Answer | None, list[int]]:
-        """Give a spare, or None, and the fds of those that died meanwhile, to be closed."""
-        stale: list[int] = []
+        `item` is this message as it came, the first of `unread`. It is taken off in the same moment in which the message
+        is entered: what follows "at once" calls nothing, and Python looks for signals at calls and jumps back only. So
+        a handler that raises leaves the message either unread or entered, its fds never nobody's; and one that reads on
+        has entered it for us.
+        """
+        held = self.holder()
+        exited = isinstance(message, Exited)
+        if not isinstance(message, (Spawned, SpawnFailed)):
+            pid = message.pid if isinstance(message, (Exited, Evidence, Stuck)) else 0
+            hung_in = message.step if isinstance(message, Stuck) else ""
+            # At once:
+            if unread is not None:
+                if not unread or unread[0] is not item:
+                    return held
+                del unread[0]
+            held[:] = fds
+            if pid in self.living:
+                if exited:
+                    self.living[pid].exited = message  # type: ignore[assignment]
+                    del self.living[pid]
+                elif hung_in:
+                    self.living[pid].stuck = hung_in
+                else:
+                    self.living[pid].evidence = message  # type: ignore[assignment]
+            return held
+        record = Record(message.pid) if isinstance(message, Spawned) else None
+        answer = Answer(record, message if isinstance(message, SpawnFailed) else None, held)
+        request = message.request
+        # At once:
+        if unread is not None:
+            if not unread or unread[0] is not item:
+                return held
+            del unread[0]
+        held[:] = fds
+        if record is not None:
+            self.living[record.pid] = record
+        if request in self.waiting:
+            self.answers[request] = answer
+            self.waiting -= {request}
+        elif request == 0 and record is not None:
+            self.spares += [answer]
+        else:
+            return held  # given up on: closing the feed sends the child away
+        return self.holder()
+
+    def take_spare(self) -> tuple[Answer | None, list[Answer]]:
+        """Give a spare, or None; and those that died meanwhile, whose fds are to be closed."""
+        stale: list[Answer] = []
         while self.spares:
             spare = self.spares.pop(0)
             if spare.record is not None and spare.record.exited is None:
                 return spare, stale
-            stale += spare.fds
+            stale.append(spare)
         return None, stale
-
-    def answer(self, request: int, answer: Answer) -> list[int]:
-        """Keep an answer for whoever waits for it."""
-        if request not in self.waiting:
-            return answer.fds  # given up on: closing the feed sends the child away
-        self.waiting.remove(request)
-        self.answers[request] = answer
-        return []

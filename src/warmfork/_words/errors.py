@@ -76,6 +76,22 @@ class TemplateDied(StartError):
         )
 
 
+class Refused(WarmforkError, RuntimeError):
+    """No process was started, for it would have rights that this process has not: in what the two differ."""
+
+    def __init__(self, difference: str) -> None:
+        super().__init__(difference)
+        self.difference = difference
+
+    def __str__(self) -> str:
+        return (
+            "no process was started: a child has the rights of its template, and this process has others by now\n"
+            f"  {self.difference}\n"
+            'hint: start processes before the change, or with multiprocessing.get_context("spawn"), whose children have '
+            "what their parent has"
+        )
+
+
 class ChildError(WarmforkError):
     """The child ended without a result: its name and its outcome."""
 

@@ -189,6 +189,12 @@ class Broken(Message, tag=17):
     status: int
 
 
+class Denied(Message, tag=18):
+    """No template for you: its children would have rights that you have not. Instead of a Welcome."""
+
+    difference: str
+
+
 class Died(Message, tag=12):
     """The generation that you asked about died before it was ready. Instead of a Welcome."""
 

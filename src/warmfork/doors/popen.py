@@ -93,6 +93,7 @@ class Popen:
         # What was typed at a prompt is in no file that a child could import.
         main_is_known = bool(main[0]) and not hasattr(sys, "ps1")
         out_of_band = "out_of_band" not in chosen.techniques[2]
+        above = context.get_spawning_popen()  # of a start in which a signal handler has come, and starts a process too
         context.set_spawning_popen(self)  # type: ignore[arg-type]
         try:
             pickled = payload.dump(
@@ -102,7 +103,7 @@ class Popen:
                 main_is_known,
             )
         finally:
-            context.set_spawning_popen(None)
+            context.set_spawning_popen(above)
         said = describe_parent(process_obj, chosen, main)
         # A folder, a zip or a package has a main module in a file: what multiprocessing refuses there stays refused.
         said["by_value"] = is_main_typed()

@@ -1,0 +1,111 @@
+"""What a process may do: its users and groups, its confinement, its root, its namespaces, its cgroup.
+
+A child has its template's. So whoever has less must get none from there: `take` is what a client compares at each start
+(4 us), `read` what the kernel says of any process, and a tracker believes.
+"""
+
+from __future__ import annotations
+
+import os
+
+from warmfork._machine import calls
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+GET_NO_NEW_PRIVS, GET_SECCOMP = 39, 21
+
+OWN = ("user ids", "group ids", "groups", "root directory", "no_new_privs", "seccomp")
+"""The fields of what take() gives."""
+
+_asks: tuple[Callable[[], int], ...] | None = None
+
+
+def take() -> tuple[Any, ...]:
+    """Give what the calling thread may do, as far as that can be asked at each start: see OWN."""
+    global _asks
+    if _asks is None:
+        _asks = prepare()
+    root = os.stat("/")
+    return (
+        os.getresuid(),
+        os.getresgid(),
+        tuple(sorted(os.getgroups())),
+        (root.st_dev, root.st_ino),
+        *(ask() for ask in _asks),
+    )
+
+
+def prepare() -> tuple[Callable[[], int], ...]:
+    """Make the calls for what no module of Python's asks."""
+    try:
+        return tuple(calls.prepare("prctl", what, 0, 0, 0, 0) for what in (GET_NO_NEW_PRIVS, GET_SECCOMP))
+    except (ImportError, OSError):  # an interpreter without _ctypes
+        return (lambda: -1, lambda: -1)
+
+
+def find_difference(mine: tuple[Any, ...], others: tuple[Any, ...]) -> str:
+    """Say in which fields of take() two differ, and how: "user ids: (5, 5, 5), not (0, 0, 0)"; "" where in none."""
+    pairs = zip(OWN, mine, others, strict=True)
+    return "; ".join(f"{name}: {here}, not {there}" for name, here, there in pairs if here != there)
+
+
+LINES = {
+    b"Uid": "user ids",
+    b"Gid": "group ids",
+    b"Groups": "groups",
+    b"CapPrm": "capabilities",
+    b"CapEff": "effective capabilities",
+    b"CapBnd": "capability bounds",
+    b"NoNewPrivs": "no_new_privs",
+    b"Seccomp": "seccomp",
+    b"Seccomp_filters": "seccomp filters",
+}
+"""Lines of /proc/PID/status that say what a process may do."""
+
+NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid_for_children", "time_for_children", "user", "uts")
+"""Of /proc/PID/ns: those that a child is born into."""
+
+
+def read(pid: int | str) -> dict[str, str]:
+    """Give what a process may do, by the kernel's word. What can't be seen is left out; all of it, if it is dead."""
+    found: dict[str, str] = {}
+    try:
+        for line in read_file(f"/proc/{pid}/status").splitlines():
+            field, _, value = line.partition(b":")
+            if field in LINES:
+                found[LINES[field]] = value.strip().decode()
+        # A process may be in several hierarchies. Each line is one.
+        found["cgroup"] = os.fsdecode(read_file(f"/proc/{pid}/cgroup")).strip()
+        root = os.stat(f"/proc/{pid}/root")
+        found["root directory"] = f"{root.st_dev}:{root.st_ino}"
+        for name in NAMESPACES:
+            found[f"{name} namespace"] = os.readlink(f"/proc/{pid}/ns/{name}")
+    except OSError:  # dead, or of another user: its user ids differ then
+        return found
+    return found
+
+
+def read_file(path: str) -> bytes:
+    """Read a small file of /proc."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(fd, 65_536)
+    finally:
+        os.close(fd)
+
+
+def compare(asker: dict[str, str], server: dict[str, str], tree: dict[str, str]) -> str:
+    """Say what keeps a process from being served by that template, of that tree: "" where nothing does.
+
+    In each field it must be as the template, or as the tree was begun: a template that a preload has confined serves
+    the program that wanted it so.
+    """
+    found = []
+    for name, value in asker.items():
+        allowed = [known[name] for known in (server, tree) if name in known]
+        if allowed and value not in allowed:
+            found.append(f"{name}: {value}, not {allowed[0]}")
+    return "; ".join(found)
