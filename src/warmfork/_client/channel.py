@@ -253,7 +253,7 @@ class Channel:
         """Take the first message: a Welcome, or why there is none."""
         self.last = message
         if isinstance(message, messages.Welcome) and not passed:
-            self.last = messages.Refused("what it sent did not arrive: raise the limit of open files (ulimit -n)")
+            self.last = messages.Refused("what it sent did not arrive: raise the limit of open files (ulimit -n)", 0)
             self.end()
         elif isinstance(message, messages.Welcome):
             self.template = state.move_high(passed.pop(0))

@@ -223,8 +223,8 @@ class Client:
             raise PreloadError(last.module, last.cause, last.traceback)
         if isinstance(last, messages.Unsafe):
             raise AuditError(last.findings)
-        if isinstance(last, messages.Denied):
-            raise Refused(last.difference)
+        if isinstance(last, messages.Refused) and last.rights:
+            raise Refused(last.why)
         if isinstance(last, messages.Refused):
             raise StartError("template", last.why)
         if isinstance(last, messages.Broken):

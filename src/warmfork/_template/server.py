@@ -181,7 +181,7 @@ class Server:
     def turn_away(self, channel: fds.socket, pidfd: int, error: OSError) -> None:
         """Tell a client why it can't be served. Where not even that can be sent, the end of its channel says it."""
         try:
-            fds.send(channel, wire.encode(messages.Refused(f"it can't take another client: {error.strerror}")))
+            fds.send(channel, wire.encode(messages.Refused(f"it can't take another client: {error.strerror}", 0)))
         except OSError:
             return
         finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from time import monotonic, monotonic_ns
 
-from warmfork._machine import fds, memory, pids
+from warmfork._machine import fds, memory, pids, rights
 from warmfork._tracker.answers import say_on, say_to
 from warmfork._tracker.templates import Template, launch, read_spec, read_tail
 from warmfork._words import board as board_
@@ -76,6 +76,10 @@ class Generations:
         except (ValueError, OSError) as error:
             refuse(channel, f"no spec: {error}")
             return
+        difference = self.compare_rights(got.pid, self.templates.get(identify(spec)))
+        if difference:
+            say_on(channel, messages.Refused(difference, 1))
+            return
         why = ""
         for _ in range(2):  # it may die between our look and our message
             template = self.find_template(identify(spec), spec, hello, got)
@@ -89,6 +93,12 @@ class Generations:
                 template.note_asker(got.pid)
                 return
         refuse(channel, f"the template takes no client: {why}")
+
+    def compare_rights(self, asker: int, template: Template | None) -> str:
+        """Say what a process may not do that this template's children might, "" where there is nothing: its door does
+        not lift a confinement (M6). Asked of the kernel, for what it says itself is no proof."""
+        tree = rights.read("self")
+        return rights.compare(rights.read(asker), rights.read(template.pid) if template is not None else tree, tree)
 
     def find_template(
         self, key: tuple[object, ...], spec: Spec, hello: messages.Hello, got: fds.Received
@@ -314,7 +324,7 @@ class Generations:
 
 def refuse(channel: int, why: str) -> None:
     """Say why there is no template."""
-    say_on(channel, messages.Refused(why))
+    say_on(channel, messages.Refused(why, 0))
 
 
 UNKNOWN = -1

@@ -150,8 +150,7 @@ class Hung(Message, tag=15):
 
 
 class Return(Message, tag=16):
-    """I am a template of this tree, and its tracker is dead. Fds: my new control socket, a pidfd on myself, my spec, my
-    board, my log."""
+    """I am a template of this tree; its tracker is dead. Fds: my new control socket, pidfd on myself, spec, board, log."""
 
     generation: int
     phase: int  # 1: still preloading, 2: sealed
@@ -178,6 +177,7 @@ class Refused(Message, tag=11):
     """No template, and why. Instead of a Welcome."""
 
     why: str
+    rights: int  # 1: its children would have rights that you have not, and `why` is the difference
 
 
 class Broken(Message, tag=17):
@@ -187,12 +187,6 @@ class Broken(Message, tag=17):
     deaths: int
     seconds: int
     status: int
-
-
-class Denied(Message, tag=18):
-    """No template for you: its children would have rights that you have not. Instead of a Welcome."""
-
-    difference: str
 
 
 class Died(Message, tag=12):

@@ -53,7 +53,6 @@ TABLE: dict[tuple[str, str], dict[tuple[str, type[m.Message]], str]] = {
         (DOWN, m.Unsafe): "ended",
         (DOWN, m.Refused): "ended",
         (DOWN, m.Broken): "ended",
-        (DOWN, m.Denied): "ended",
         (DOWN, m.Died): "ended",
     },
     (CHANNEL, "served"): {
