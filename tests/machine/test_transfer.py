@@ -78,6 +78,18 @@ def test_a_dead_process_is_said_to_be_dead():
         os.waitpid(pid, 0)
 
 
+def test_a_pid_that_means_another_process_here_is_not_written_to():
+    """As in another pid namespace. Here it would be ourselves."""
+    made = memory.map_private(4096)
+    here = calls.get_address(made)
+
+    def write(pid: int, pidfd: int) -> None:
+        with pytest.raises(PermissionError, match=f"has not the pid {os.getpid()} here"):
+            transfer.write(os.getpid(), pidfd, [(calls.get_address(b"x" * 64), here, 64)])
+
+    assert read_to_end(made, 64, write) == made[:64] == bytes(64)
+
+
 def test_memory_that_is_not_there_is_an_error_with_its_number():
     made = memory.map_private(4096)
 

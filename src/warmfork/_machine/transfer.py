@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from _struct import pack
 
-from warmfork._machine import calls, fds
+from warmfork._machine import calls, fds, pids
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,8 +28,17 @@ def write(pid: int, pidfd: int, stretches: list[Stretch]) -> None:
     """Copy these stretches of our memory into the memory of a process.
 
     Raises ProcessLookupError where it is dead, PermissionError where the kernel forbids it (a seccomp filter, Yama,
-    other credentials), OSError with ENOSYS where it has no such call, and with EFAULT where the memory is not there.
+    other credentials) or the pid means another process here, OSError with ENOSYS where there is no such call or no
+    /proc, and with EFAULT where the memory is not there.
     """
+    try:
+        named = pids.read_pid(pidfd)
+    except FileNotFoundError as error:
+        raise OSError(38, "no /proc that says whose pid it is") from error
+    if named == -1:
+        raise ProcessLookupError(3, "the process is dead")
+    if named != pid:  # in another pid namespace than we are
+        raise PermissionError(1, f"the process has not the pid {pid} here")
     for batch in cut(stretches):
         while batch:
             if fds.wait_readable(pidfd, 0):
