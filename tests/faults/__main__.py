@@ -31,6 +31,15 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--repeat", type=int, default=1, metavar="N", help="the whole thing N times in a row")
     parser.add_argument("-k", default="", metavar="TEXT", help="only cells with this in their name")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all results there")
+    parser.add_argument(
+        "--with",
+        nargs="+",
+        type=Path,
+        default=[],
+        dest="others",
+        metavar="FILE",
+        help="results of earlier runs (--json), to be shown in the same table",
+    )
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there")
     return parser.parse_args(argv)
 
@@ -107,7 +116,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.json:
         options.json.write_text(json.dumps([result.as_json() for result in results]), encoding="utf-8")
     if options.markdown:
-        options.markdown.write_text(f"{format_table(results)}\n", encoding="utf-8")
+        earlier = [read_result(value) for file in options.others for value in json.loads(file.read_text())]
+        options.markdown.write_text(f"{format_table(results + earlier)}\n", encoding="utf-8")
     return 1 if off else 0
 
 

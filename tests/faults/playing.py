@@ -185,7 +185,11 @@ class Play:
     def judge_tree(self) -> None:
         """The program is dead, and what it owned is gone; what it does not own runs on until it is done."""
         cell, stage = self.cell, self.stage
-        within = PROMPT if cell.how != cells.GROUP_INT else PATIENCE
+        within = PROMPT
+        if cell.how == cells.GROUP_INT:
+            within = PATIENCE
+            for name in self.cast:  # one that was not born yet when the signal came runs, and its program waits for it
+                stage.order(name, f"exit {ORDERED[name]}")
         stage.wait_dead(stage.program.pid, "the program", within)
         if "daemon" in self.cast:
             daemon = stage.expect("running", name="daemon")["pid"]
