@@ -15,8 +15,9 @@ from tests.faults.stops import Trap, obey, read_order, say, stop
 def act(name: str, trap: Trap, lock: Any) -> None:
     """Be here, and do as ordered."""
     util.Finalize(None, stop, args=("exit",), exitpriority=1)
-    with lock:
-        say("running", name=name)
+    with lock:  # it is there; and whoever is killed from here on does not hold it
+        pass
+    say("running", name=name)
     obey(read_order(f"order-{name}"))
 
 
