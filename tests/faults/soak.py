@@ -27,7 +27,7 @@ from tests import leftovers
 from tests.faults.stage import PROMPT, ROOT
 from warmfork._machine import pids
 
-KILL_EVERY = 0.05
+KILL_EVERY = 0.1
 """Seconds between two kills, in the mean."""
 
 SAMPLE_EVERY = 0.5

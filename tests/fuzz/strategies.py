@@ -19,7 +19,7 @@ FIELDS: dict[str, st.SearchStrategy[object]] = {
     "tuple[str, ...]": st.lists(st.text(max_size=10), max_size=5).map(tuple),
 }
 
-OUT_OF_BOUNDS = (messages.Register, messages.Sweep)
+OUT_OF_BOUNDS = (messages.Register, messages.Sweep, messages.Track)
 """These are obeyed, whoever says them: what is registered is removed in the end, and this is our own tree."""
 
 
