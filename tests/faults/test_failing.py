@@ -11,7 +11,7 @@ EVERY = 10
 
 
 @pytest.mark.parametrize("name", CALLS)
-@pytest.mark.parametrize("who", ["client", "template", "child"])
+@pytest.mark.parametrize("who", ["client", "template", "tracker", "child"])
 def test_a_system_call_that_fails_costs_an_answer_at_most_and_what_was_refused_works_the_next_time(who: str, name: str):
     runs = list(run_all(who, name, EVERY))
     assert {f"n={run.number}, {run.call} at {run.at}": run.faults for run in runs if run.faults} == {}

@@ -142,8 +142,15 @@ class Generations:
         old = self.templates.get(key)
         generation = old.generation + 1 if old is not None else 1
         template = exec_template(key, spec, generation, stdio, streams)
+        try:
+            launch(template, (spec_fd, template.board, template.log, door, self.receiver, self.ledger_fd, 2))
+        except OSError:
+            # It knows nothing yet, and whatever came first would be taken for its launch: none is better.
+            os.kill(template.pid, 9)
+            template.control.close()
+            fds.close_all((template.board, template.log))
+            raise
         self.add_template(template)
-        launch(template, (spec_fd, template.board, template.log, door, self.receiver, self.ledger_fd, 2))
         return template
 
     def add_template(self, template: Template) -> None:
