@@ -62,6 +62,27 @@ def ask_for_template(spec: tuple[object, ...]) -> int:
     return get_client().get_channel(Spec(*spec), 20.0).pid
 
 
+def test_a_client_that_said_hello_to_the_tracker_before_is_no_stranger_to_its_successor(tmp_path: Path):
+    """It took the program for dead, whose children had all ended when it came, and ended the next ones with the template."""
+    with serve_template(spares=0) as template, make_sign(tmp_path) as ready:
+        wait_until(lambda: not leftovers.list_children(template.pid))
+        before = kill_tracker()
+        after = wait_until(lambda: get_tracker() not in (0, before) and get_tracker())
+        wait_until(lambda: leftovers.read_title(after).startswith("warmfork: tracker "))
+        assert template.start(ask_for_template, (tuple(template._get_spec()),)).result(20) == template.pid, "it is back"
+        wait_until(lambda: set(leftovers.list_children(template.pid)) <= {after})
+        child = template.start(targets.sign_and_wait, (ready.path,))
+        ready.wait()
+        os.kill(template.pid, signal.SIGKILL)
+        assert (
+            template.start(targets.give, (1,)).result(20) == 1
+        )  # the successor has seen that death before it said this
+        assert template.generation == 2
+        assert child.outcome is None, "its program lives"
+        child.terminate()
+        assert child.wait(20) == warmfork.Signaled(signal.SIGTERM)
+
+
 def test_names_of_before_and_after_the_death_are_known_to_the_successor():
     with serve_template():
         before = SharedMemory(create=True, size=10)

@@ -122,6 +122,19 @@ def is_stopped(pid: int) -> bool:
         os.close(fd)
 
 
+def open_older(pid: int, moment: int) -> int:
+    """Open a pidfd on the process of this pid that lived at that moment (ns since boot), or give -1: it is dead and
+    reaped. Whoever has its pid now was started later."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except OSError:
+        return -1
+    if 0 < read_since(pid) <= moment:
+        return pidfd
+    os.close(pidfd)
+    return -1
+
+
 def open_same(pid: int, since: int) -> int:
     """Open a pidfd on the process of this pid that was started then, or give -1: it is dead, and reaped."""
     try:

@@ -69,6 +69,7 @@ class Server:
         self.born: Birth | None = None
         self.poller = epoll()
         self.handlers: dict[int, Callable[[int], None]] = {}
+        self.fresh: set[int] = set()  # watched since the last poll, which tells nothing of them
         self.tracker = succession.Tracker(self)
         self.watch(control.fileno(), self.read_control)
         self.awake = self.listen_to_deaths()
@@ -82,10 +83,12 @@ class Server:
         self.tracker.attend()
         adopted = bool(self.clients)  # the first may have come, and may have gone by now
         while True:
+            self.fresh.clear()
             events = self.poller.poll(self.plan())
             for fd, what in events:
                 handler = self.handlers.get(fd)
-                if handler is not None:
+                # An fd that was closed in this round may have given its number to another, on which nothing happened.
+                if handler is not None and fd not in self.fresh:
                     handler(what)
                 if self.born is not None:
                     return self.born
@@ -117,6 +120,7 @@ class Server:
         """Call this handler when something happens on this fd."""
         self.poller.register(fd, events)
         self.handlers[fd] = handler
+        self.fresh.add(fd)
 
     def forget(self, fd: int) -> None:
         """Stop watching. Always before the fd is closed: a fork may hold its file open, and epoll would then report

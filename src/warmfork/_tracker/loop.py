@@ -15,10 +15,12 @@ class Loop:
     def __init__(self) -> None:
         self.poller = epoll()
         self.handlers: dict[int, Callable[[int], None]] = {}
+        self.fresh: set[int] = set()  # watched since the last poll, which tells nothing of them
 
     def watch(self, fd: int, handler: Callable[[int], None]) -> None:
         """Call this handler when something happens on this fd."""
         self.handlers[fd] = handler
+        self.fresh.add(fd)
         self.poller.register(fd, EPOLLIN)
 
     def forget(self, fd: int) -> None:
@@ -29,7 +31,10 @@ class Loop:
 
     def turn(self, timeout: float | None) -> None:
         """Wait for something to happen, up to `timeout` seconds (None: for ever), and handle it."""
+        self.fresh.clear()
         for fd, events in self.poller.poll(timeout):
             handler = self.handlers.get(fd)
-            if handler is not None:
+            # What happened on an fd that an earlier handler has closed did not happen on the one that has its number now:
+            # a living program was taken for dead that way, and its children ended.
+            if handler is not None and fd not in self.fresh:
                 handler(events)

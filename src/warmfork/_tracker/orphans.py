@@ -47,10 +47,11 @@ class Orphans:
         if not rows:
             return
         self.left.append(template)
-        for client in {row.client for row in rows}:
+        # A client lived when its child was forked. Whom it said hello to is no help: that may have been another tracker.
+        for client, forked in {row.client: row.forked_ns for row in rows}.items():
             if client in self.clients:
                 continue
-            pidfd = pids.open_same(client, template.askers.get(client, 0))
+            pidfd = pids.open_older(client, forked)
             if pidfd < 0:
                 self.bury_client(client)
                 continue
