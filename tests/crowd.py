@@ -26,7 +26,9 @@ def append_and_give(path: str, number: int) -> int:
 
 def refuse_the_fourth_fork() -> None:
     """A preload: the fourth fork of this template is refused, once."""
-    fork, left = os.fork, [3]
+    from warmfork._template import forking  # in the template it is loaded
+
+    fork, left = forking.fork, [3]
 
     def refuse() -> int:
         left[0] -= 1
@@ -34,7 +36,7 @@ def refuse_the_fourth_fork() -> None:
             raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
         return fork()
 
-    os.fork = refuse
+    forking.fork = refuse
 
 
 def start_more(context, path: str, number: int, more: int) -> None:

@@ -33,14 +33,15 @@ def test_a_fork_that_fails_is_an_error_of_that_start_and_the_template_serves_on(
     (tmp_path / "fails_to_fork.py").write_text(
         f"""
 import errno, os
-real, left = os.fork, [2]
+from warmfork._template import forking
+real, left = forking.fork, [2]
 def fork():
     if left[0]:
         left[0] -= 1
         raise OSError(errno.{number}, os.strerror(errno.{number}))
     return real()
 def later():
-    os.fork = fork
+    forking.fork = fork
 """
     )
     monkeypatch.syspath_prepend(tmp_path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import _signal
-import os
+from os import fork as fork  # as it is before any preload: gevent's would take SIGCHLD from us
 
 from warmfork._machine import fds, signals, stacks
 
@@ -35,7 +35,7 @@ def fork_child(kept: tuple[int, ...]) -> tuple[int, fds.socket, fds.socket]:
         ours, theirs = fds.make_pair()
         step = "fork"
         _keep = tuple(sorted((*kept, ours.fileno())))
-        pid = os.fork()
+        pid = fork()
     except OSError as error:
         if step == "fork":
             ours.close()

@@ -7,6 +7,7 @@ import sys
 from time import perf_counter
 
 from warmfork._machine import memory
+from warmfork._template import forking
 from warmfork._words import wire
 
 TYPE_CHECKING = False
@@ -141,7 +142,7 @@ def stop_threads_that_fork_stops() -> None:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        pid = os.fork()
+        pid = forking.fork()
     if pid == 0:
         os._exit(0)
     os.waitpid(pid, 0)

@@ -12,6 +12,7 @@ from mmap import PAGESIZE
 
 from warmfork._child import ending
 from warmfork._machine import calls, fds
+from warmfork._template import forking
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def record(rehearse: Callable[[], object]) -> tuple[list[Range], bool | None, st
     """Have a throw-away child rehearse a birth. Gives what it touched, whether it could make a helper, and what kept it
     from telling."""
     reader, writer = os.pipe2(os.O_CLOEXEC)
-    pid = os.fork()
+    pid = forking.fork()
     if pid == 0:
         try:
             os.write(writer, report(rehearse))
