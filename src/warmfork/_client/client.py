@@ -30,6 +30,9 @@ TRIES = 3
 
 GIVE_UP_TIMEOUT = 2.0
 
+LOOK_AGAIN = 0.5
+"""Seconds between two looks at whether there is a tracker, while we wait for a template and it is not our own."""
+
 
 class Client:
     """This process as a client."""
@@ -205,8 +208,15 @@ class Client:
         or has handed it on; or has died over it, and then the channel ends."""
         while not is_answered(channel) and (deadline is None or monotonic() < deadline):
             tree = self.tree
-            if tree is None or fds.wait_readable(tree.pidfd, 0):
+            if tree is None:
                 channel.wait_until(lambda: is_answered(channel), deadline)
+                continue
+            if fds.wait_readable(tree.pidfd, 0):
+                # The one that we started is dead, maybe since a moment ago. Its successor may be nobody's but a
+                # template's: we have no pidfd on that, so we look again after a while.
+                self.see_to_tracker(tree)
+                soon = monotonic() + LOOK_AGAIN
+                channel.wait_until(lambda: is_answered(channel), soon if deadline is None else min(soon, deadline))
                 continue
             pidfd = tree.pidfd
             channel.poller.register(pidfd, POLLIN)
