@@ -1,0 +1,19 @@
+"""Each way in which the design could have failed has a test that names it."""
+
+from __future__ import annotations
+
+import re
+
+from tests.architecture.sources import ROOT
+
+ROW = re.compile(r"\bM(\d+)\b")
+
+
+def test_each_row_of_the_premortem_is_named_by_a_test():
+    page = (ROOT / "docs" / "premortem.md").read_text()
+    rows = {int(number) for number in re.findall(r"^\| M(\d+) \|", page, flags=re.MULTILINE)}
+    named: set[int] = set()
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        named |= {int(number) for number in ROW.findall(path.read_text())}
+    assert len(rows) == 26
+    assert rows - named == set()
