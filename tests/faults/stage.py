@@ -64,6 +64,9 @@ class Stage:
             **variables,
         }
         self.stderr = open(self.folder / "stderr", "w+b")  # noqa: SIM115
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+            # A shell starts what it runs in the background with it ignored, and programs inherit that.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         self.program = subprocess.Popen(
             [sys.executable, "-m", f"tests.faults.{program}", *arguments],
             stdin=subprocess.PIPE,
