@@ -6,7 +6,6 @@ import os
 import sys
 
 from warmfork._words import ledger as ledger_
-from warmfork._words import messages
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -174,11 +173,8 @@ def list_mapped_prefixes(prefixes: Iterable[str]) -> set[str]:
 def read_prefix(path: str) -> str:
     """Read from a ledger how its tree's semaphores begin."""
     with open(path, "rb") as file:
-        file.seek(int.from_bytes(file.read(8), "little") or ledger_.START)
-        for _, record in ledger_.read_records(file.read()):
-            if isinstance(record, messages.Root):
-                return record.prefix
-    return ""
+        root = ledger_.find_root(file)
+    return root.prefix if root is not None else ""
 
 
 def say(line: str) -> None:

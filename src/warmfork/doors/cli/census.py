@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from warmfork._machine import pids, proc
 from warmfork._words import board as board_
 from warmfork._words import ledger as ledger_
-from warmfork._words import messages
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -262,13 +261,10 @@ def read_root(tracker: int) -> int | None:
     """Give the program whose tracker this is, as its ledger says, or None where that is dead."""
     try:
         with open(f"/proc/{tracker}/fd/4", "rb") as file:
-            file.seek(int.from_bytes(file.read(8), "little") or ledger_.START)
-            for _, record in ledger_.read_records(file.read()):
-                if isinstance(record, messages.Root):
-                    return record.pid if pids.read_since(record.pid) == record.since else None
+            root = ledger_.find_root(file)
     except OSError:
         return None
-    return None
+    return root.pid if root is not None and pids.read_since(root.pid) == root.since else None
 
 
 def read_report(board: Board) -> list[dict[str, Any]]:
