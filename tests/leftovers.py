@@ -66,14 +66,19 @@ def list_descendants() -> dict[Identity, str]:
 
 
 def list_children(parent: int) -> list[int]:
-    """The children of a process, of all its threads."""
-    pids = []
-    try:
-        for task in os.listdir(f"/proc/{parent}/task"):
-            pids += map(int, Path(f"/proc/{parent}/task/{task}/children").read_bytes().split())
-    except (FileNotFoundError, ProcessLookupError):  # it ended meanwhile: its children are somebody else's
-        return pids
-    return pids
+    """The children of a process, of all its threads. A thread that ends hands its children to another, maybe to one that
+    was read already: then all is read again."""
+    while True:
+        pids = []
+        try:
+            tasks = os.listdir(f"/proc/{parent}/task")
+            for task in tasks:
+                pids += map(int, Path(f"/proc/{parent}/task/{task}/children").read_bytes().split())
+            if os.listdir(f"/proc/{parent}/task") == tasks:
+                return pids
+        except (FileNotFoundError, ProcessLookupError):  # a thread ended meanwhile, or all: its children are another's
+            if not os.path.exists(f"/proc/{parent}"):
+                return pids
 
 
 def list_kept_processes() -> set[int]:

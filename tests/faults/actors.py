@@ -41,6 +41,8 @@ class Starter:
         self.context = context
         self.lock = lock
         self.threads: list[threading.Thread] = []
+        self.closing = threading.Lock()
+        self.at_end = False
 
     def start(self, name: str, daemon: bool = False, parent: bool = False) -> None:
         """Start a process that acts."""
@@ -70,7 +72,15 @@ class Starter:
         say("started", name=process.name, child=process.pid)
         process.join()
         say("ended", name=process.name, child=process.pid, code=process.exitcode, at=time.monotonic())
-        process.close()
+        with self.closing:
+            if not self.at_end:
+                process.close()
+
+    def leave_open(self) -> None:
+        """Close no process from now on: multiprocessing's own look at them, when a program ends, bears none that is
+        closed meanwhile by another thread."""
+        with self.closing:
+            self.at_end = True
 
     def finish(self) -> None:
         """Wait for those that are done, so that nothing of theirs is open."""

@@ -37,6 +37,7 @@ def main() -> None:
         else:
             faulthandler.disable()
             stops.obey(line.strip())
+    starter.leave_open()
     segment.close()
     segment.unlink()
     queue.close()

@@ -45,10 +45,10 @@ def test_a_program_that_is_killed_takes_its_children_along_or_leaves_them(tmp_pa
         child = int(sign.wait()[0])
         pidfd = os.pidfd_open(child)
         if template == "is dead":
-            parent = int(Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[1])
+            parent = read_parent(child)
             assert leftovers.read_title(parent).startswith("warmfork: template")
             os.kill(parent, signal.SIGKILL)
-            wait_until(lambda: "tracker" in read_parent(child))
+            wait_until(lambda: "tracker" in leftovers.read_title(read_parent(child)))
         program.kill()
         program.wait(10)
         if policy == "kill":
@@ -61,9 +61,8 @@ def test_a_program_that_is_killed_takes_its_children_along_or_leaves_them(tmp_pa
         wait_until(lambda: not leftovers.wait_for_ends(before, 0), 4)
 
 
-def read_parent(pid: int) -> str:
-    parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
-    return leftovers.read_title(int(parent))
+def read_parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def is_template(pid: int) -> bool:
@@ -107,14 +106,65 @@ def test_the_children_of_a_dead_template_go_with_the_child_that_started_them(tmp
         inner = one if "inner" in leftovers.read_title(one) else other
         middle = other if inner == one else one
         pidfd = os.pidfd_open(inner)
-        template = int(Path(f"/proc/{inner}/stat").read_text().rpartition(")")[2].split()[1])
+        template = read_parent(inner)
         os.kill(template, signal.SIGKILL)
-        wait_until(lambda: "tracker" in read_parent(inner))
+        wait_until(lambda: "tracker" in leftovers.read_title(read_parent(inner)))
         assert not targets.is_dead(pidfd)
         os.kill(middle, signal.SIGKILL)
         wait_until(lambda: targets.is_dead(pidfd), 3)
         os.close(pidfd)
         program.communicate(timeout=20)
+
+
+@pytest.mark.parametrize("successor", ["of the program", "of another template"])
+def test_a_successor_knows_the_children_of_templates_that_died_before_it(tmp_path, successor):
+    """Template and tracker killed, and then the program: whoever starts the next tracker, it finds the dead template's
+    board, and with it the children that were to end with the program (M5, M21)."""
+    code = """
+        import signal, sys, warmfork
+        from tests import signs, targets
+
+        if __name__ == "__main__":
+            context = warmfork.get_context(name="dies")
+            started = [
+                context.Process(target=targets.sign_and_wait, args=(sys.argv[1],), daemon=daemon)
+                for daemon in (True, False)
+            ]
+            for process in started: process.start()
+            pids = [process.pid for process in started]
+            others = [warmfork.get_context(name="lives")] if sys.argv[2] == "of another template" else []
+            for other in others: other.wait_ready()
+            print(*pids, context.template_pid, *(other.template_pid for other in others), flush=True)
+            sys.stdin.readline()
+            kept = [context.Lock() for _ in range(not others)]
+            print(flush=True)
+            signal.pause()
+    """
+    with make_sign(tmp_path) as sign, run_meanwhile(code, tmp_path, sign.path, successor) as program:
+        daemon, kept, template, *other = map(int, program.stdout.readline().split())
+        sign.wait(2)
+        tracker = read_parent(template)
+        pidfds = [os.pidfd_open(pid) for pid in (daemon, kept)]
+        for pid in (template, tracker):
+            os.kill(pid, signal.SIGSTOP)
+        for pid in (template, tracker):
+            os.kill(pid, signal.SIGKILL)
+        if not other:
+            print(file=program.stdin, flush=True)
+            program.stdout.readline()
+        wait_until(lambda: find_successors(other[0] if other else program.pid))
+        program.kill()
+        program.wait(10)
+        wait_until(lambda: targets.is_dead(pidfds[0]), 2)
+        assert not targets.is_dead(pidfds[1]), "it was to be kept"
+        signal.pidfd_send_signal(pidfds[1], signal.SIGKILL)
+        for pidfd in pidfds:
+            os.close(pidfd)
+
+
+def find_successors(parent: int) -> list[int]:
+    """The trackers that this process has started."""
+    return [pid for pid in leftovers.list_children(parent) if leftovers.read_title(pid).startswith("warmfork: tracker")]
 
 
 def test_an_orphan_policy_is_one_of_two_words(monkeypatch):
@@ -196,7 +246,7 @@ def test_twenty_children_of_a_killed_template_have_their_own_twenty_endings(tmp_
         killed = [template.start(targets.sign_and_wait, (ready.path,)) for _ in signals]
         ready.wait(20)
         os.kill(template.pid, signal.SIGKILL)
-        wait_until(lambda: "tracker" in read_parent(children[0].pid))
+        wait_until(lambda: "tracker" in leftovers.read_title(read_parent(children[0].pid)))
         from tests.signs import give
 
         for _ in codes:

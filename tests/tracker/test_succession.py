@@ -108,20 +108,48 @@ def read_names() -> dict[tuple[str, str], object]:
 def test_a_program_without_a_template_starts_a_successor_at_its_next_call():
     """M21: both died."""
     with warmfork.Template() as template:
-        pid = template.pid
         child = template.start(targets.wait)
-        pidfd = os.pidfd_open(pid)
-        os.kill(pid, signal.SIGSTOP)  # so that it starts none
-        kill_tracker()
-        os.kill(pid, signal.SIGKILL)
-        wait_until(lambda: targets.is_dead(pidfd))
-        os.close(pidfd)
+        kill_both(template.pid)
         assert get_tracker() == 0
         assert child.outcome is None, "it lives, and nobody says anything else"
         assert template.start(targets.give, (3,)).result(20) == 3
         assert get_tracker() > 0
         child.kill()
         assert child.wait(20) in (warmfork.Signaled(9), warmfork.Lost("its template died before it told"))
+
+
+def kill_both(template: int) -> None:
+    """Kill the tracker and this template, so that neither sees the other's death."""
+    pidfd = os.pidfd_open(template)
+    os.kill(template, signal.SIGSTOP)
+    kill_tracker()
+    os.kill(template, signal.SIGKILL)
+    wait_until(lambda: targets.is_dead(pidfd))
+    os.close(pidfd)
+
+
+def test_threads_that_wait_for_one_child_have_one_outcome_though_the_first_closes_the_handle():
+    """It takes its time when nobody but the kernel can tell: the handle was closed under those who still asked."""
+    told: list[object] = []
+
+    def wait_and_close(child: warmfork.Child) -> None:
+        try:
+            told.append(child.wait(20))
+        except BaseException as error:
+            told.append(error)
+        child.close()
+
+    with warmfork.Template() as template:
+        child = template.start(targets.wait)
+        threads = [threading.Thread(target=wait_and_close, args=(child,)) for _ in range(8)]
+        kill_both(template.pid)
+        for thread in threads:
+            thread.start()
+        child.kill()
+        for thread in threads:
+            thread.join(30)
+    assert told == [told[0]] * 8
+    assert told[0] in (warmfork.Signaled(9), warmfork.Lost("its template died before it told"))
 
 
 def test_a_hello_that_no_tracker_has_read_is_served_by_the_successor():

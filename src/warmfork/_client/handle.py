@@ -56,6 +56,7 @@ class Child:
         self._words: list[messages.Message] = []
         self._reading = RLock()  # any thread's start() may read what this child says, see Client.tidy()
         self._unread: list[Any] = []  # what the child said, as it came
+        self._settling = RLock()  # two threads may wait, and the first close the handle while the other still asks
         # The fds are taken over without a call in between, at which a signal handler could come and raise: at any
         # moment they have one owner, who closes them.
         self._pidfd, passed[:] = passed[0], passed[1:]
@@ -83,7 +84,8 @@ class Child:
     @property
     def outcome(self) -> Exited | Signaled | Lost | None:
         """What became of the child, or None while it lives. Never blocks for longer than telling takes."""
-        if self._outcome is None and fds.wait_readable(self._pidfd, 0):
+        pidfd = self._pidfd
+        if self._outcome is None and pidfd >= 0 and fds.wait_readable(pidfd, 0):
             self._settle()
         return self._outcome
 
@@ -96,18 +98,26 @@ class Child:
     def wait(self, timeout: float | None = None) -> Exited | Signaled | Lost:
         """Wait until the child is dead, and give its outcome.
 
-        `timeout` is in seconds; None waits for ever, 0 asks. Raises TimeoutError where it still lives then.
+        `timeout` is in seconds; None waits for ever, 0 asks. Raises TimeoutError where it still lives then, ValueError
+        where the handle was closed before anybody knew.
         """
-        if self._outcome is None:
-            if not fds.wait_readable(self._pidfd, timeout):
+        pidfd = self._pidfd
+        if self._outcome is None and pidfd >= 0:
+            if not fds.wait_readable(pidfd, timeout):
                 raise TimeoutError(f"{self.name} (pid {self.pid}) still runs after {timeout} s")
             self._settle()
         if self._outcome is None:
-            raise RuntimeError("a settled child has an outcome")
+            raise ValueError("this handle is closed")
         return self._outcome
 
     def _settle(self) -> None:
-        """The child is dead: learn how. The order of the sources is that of M4."""
+        """The child is dead: learn how, once, whoever asks."""
+        with self._settling:
+            if self._outcome is None and self._pidfd >= 0:
+                self._learn_outcome()
+
+    def _learn_outcome(self) -> None:
+        """Learn how the child ended. The order of the sources is that of M4."""
         record, channel = self._record, self._channel
         channel.wait_until(lambda: record.exited is not None, monotonic() + ANSWER_TIMEOUT)
         fate: messages.Exited | messages.Fate | None = record.exited

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from time import monotonic, monotonic_ns
 
-from warmfork._machine import fds, memory, pids, rights
+from warmfork._machine import fds, pids, rights
 from warmfork._tracker.answers import say_on, say_to
 from warmfork._tracker.templates import Template, launch, read_spec, read_tail
 from warmfork._words import board as board_
@@ -39,7 +39,9 @@ WARNING, ERROR = 30, 40
 class Generations:
     """What the tracker knows of its templates."""
 
-    def __init__(self, loop: Loop, book: Book, tell_door: tuple[int, int], inherit: Callable[[Template], None]) -> None:
+    def __init__(
+        self, loop: Loop, book: Book, tell_door: tuple[int, int], inherit: Callable[[board_.Board], None]
+    ) -> None:
         self.loop = loop
         self.book = book
         self.receiver, self.ledger_fd = tell_door
@@ -141,7 +143,7 @@ class Generations:
 
         old = self.templates.get(key)
         generation = old.generation + 1 if old is not None else 1
-        template = exec_template(key, spec, generation, stdio, streams)
+        template = exec_template(key, spec, generation, stdio, streams, self.ledger_fd)
         try:
             launch(template, (spec_fd, template.board, template.log, door, self.receiver, self.ledger_fd, 2))
         except OSError:
@@ -172,7 +174,7 @@ class Generations:
         template = Template(identify(spec), spec.name, said.generation, got.pid, fds.adopt_socket(control), board, log)
         template.ready = said.phase == board_.SERVING
         template.pidfd = pidfd
-        for row in board_.Board(memory.map_shared(board, board_.SIZE)).rows():
+        for row in template.get_board().rows():
             template.note_asker(row.client)
         known = self.by_pid.get(template.pid)
         if known is not None and known.alive:
@@ -242,7 +244,7 @@ class Generations:
         template = self.by_pid.get(pid)
         if template is None or not template.alive:
             return
-        phase, since = board_.Board(memory.map_shared(template.board, board_.SIZE)).read_phase()
+        phase, since = template.get_board().read_phase()
         stuck = (monotonic_ns() - since) / 1e9
         if phase == board_.FORKING and stuck > HANGS and not pids.is_stopped(pid):
             self.book.report(
@@ -291,13 +293,13 @@ class Generations:
         self.let_go(template)
         if status != 0 and template.refusal is None:
             self.note_death(template)
-        self.inherit(template)
+        self.inherit(template.get_board())
         self.forget_dead_templates()
 
     def note_death(self, template: Template) -> None:
         """Count a death that nobody wanted, and have the program log it."""
         now = monotonic()
-        served = board_.Board(memory.map_shared(template.board, board_.SIZE)).read_starts()
+        served = template.get_board().read_starts()
         recent = [at for at in self.deaths.get(template.key, ()) if now - at < BREAK_WINDOW and not served]
         if not template.wanted_dead:
             how = "nobody knows how" if template.status < 0 else repr(outcome.read_status(template.status))
@@ -321,7 +323,11 @@ class Generations:
         a thousand templates, one after the other."""
         from warmfork._tracker.orphans import list_live
 
-        dead = [known for known in self.by_pid.values() if not known.alive and next(list_live(known), None) is None]
+        dead = [
+            known
+            for known in self.by_pid.values()
+            if not known.alive and (known.board < 0 or next(list_live(known.get_board()), None) is None)
+        ]
         for template in dead[:-KEPT_BOARDS]:
             if template.ready or self.templates.get(template.key) is not template:
                 del self.by_pid[template.pid]

@@ -59,7 +59,7 @@ def main() -> NoReturn:
 
     code = 1
     try:
-        server = Server(door, book, stack)
+        server = Server(door, book, stack, succeeds=root is None)
         if first is not None:
             server.serve_first(first, started)
         code = server.serve()
@@ -108,7 +108,7 @@ def fork_template(door: fds.socket, hello: fds.Received) -> Started:
     from warmfork._words import board as board_
 
     # Its size before the fork: whoever dies right after it has a board that can be read.
-    board = fds.make_memory("warmfork-board", size=board_.SIZE)
+    board = fds.make_memory(board_.make_name(os.fstat(LEDGER).st_ino), size=board_.SIZE)
     log = make_log()
     channel, pidfd, spec, its_door = hello.fds[:4]
     errors = os.dup(2)

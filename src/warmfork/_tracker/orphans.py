@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 from time import monotonic_ns
 
-from warmfork._machine import evidence, fds, memory, pids
+from warmfork._machine import evidence, fds, pids
 from warmfork._machine.condemned import Condemned
 from warmfork._tracker.answers import say_to
 from warmfork._words import board as board_
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from resource import struct_rusage
 
     from warmfork._tracker.loop import Loop
-    from warmfork._tracker.templates import Template
 
 FATES = 4096
 """Statuses of orphans that are kept for whoever asks."""
@@ -36,17 +35,17 @@ class Orphans:
         self.asked: dict[int, list[fds.socket]] = {}
         self.condemned = Condemned()
         self.witness = evidence.Witness()
-        self.left: list[Template] = []  # dead templates that left children
+        self.left: list[board_.Board] = []  # of dead templates that left children
         self.clients: dict[int, int] = {}  # pidfds on those whose death is the end of some of them
 
     # -- policy
 
-    def inherit(self, template: Template) -> None:
+    def inherit(self, board: board_.Board) -> None:
         """A template is dead. Watch the clients of those of its children that are to end with them."""
-        rows = [row for row in list_live(template) if row.kill]
+        rows = [row for row in list_live(board) if row.kill]
         if not rows:
             return
-        self.left.append(template)
+        self.left.append(board)
         # A client lived when its child was forked. Whom it said hello to is no help: that may have been another tracker.
         for client, forked in {row.client: row.forked_ns for row in rows}.items():
             if client in self.clients:
@@ -64,11 +63,20 @@ class Orphans:
         if pidfd >= 0:
             self.loop.forget(pidfd)
             os.close(pidfd)
-        for template in self.left:
-            for row in list_live(template):
+        for board in self.left:
+            for row in list_live(board):
                 if row.kill and row.client == client:
-                    self.condemned.end(row.pid, -1 if is_child(row.pid) else os.pidfd_open(row.pid))
-        self.left = [template for template in self.left if any(row.kill for row in list_live(template))]
+                    self.end(row)
+        self.left = [board for board in self.left if any(row.kill for row in list_live(board))]
+
+    def end(self, row: board_.Row) -> None:
+        """End the child in this row."""
+        if is_child(row.pid):
+            self.condemned.end(row.pid)
+            return
+        pidfd = pids.open_older(row.pid, row.forked_ns + NEAR_NS)
+        if pidfd >= 0:
+            self.condemned.end(row.pid, pidfd)
 
     # -- fates
 
@@ -101,13 +109,12 @@ class Orphans:
             say_to(answer, messages.Fate(pid, 0, 0, 0, 0, 0, 0, "", ""))
 
 
-def list_live(template: Template) -> Iterator[board_.Row]:
+def list_live(board: board_.Board) -> Iterator[board_.Row]:
     """List the children of a dead template that live."""
-    if template.board >= 0:
-        for row in board_.Board(memory.map_shared(template.board, board_.SIZE)).rows():
-            # Nobody strikes the dead off a dead template's board, and their pids go to others.
-            if is_child(row.pid) or is_its_process(row):
-                yield row
+    for row in board.rows():
+        # Nobody strikes the dead off a dead template's board, and their pids go to others.
+        if is_child(row.pid) or is_its_process(row):
+            yield row
 
 
 def is_child(pid: int) -> bool:

@@ -11,7 +11,7 @@ from select import EPOLLHUP
 from time import monotonic
 
 from warmfork._machine import fds, memory, pids, signals, titles
-from warmfork._tracker import names
+from warmfork._tracker import boards, names
 from warmfork._tracker.answers import say_to
 from warmfork._tracker.generations import Generations
 from warmfork._tracker.holders import Holders
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 class Server:
     """What the tracker of a tree knows."""
 
-    def __init__(self, door: fds.socket, book: Book, root_stack: int) -> None:
+    def __init__(self, door: fds.socket, book: Book, root_stack: int, succeeds: bool) -> None:
         root = book.get_root()
         self.root = root
         self.root_stack = root_stack
@@ -50,6 +50,9 @@ class Server:
             self.loop.watch(self.root_pidfd, self.bury_root)
         else:
             self.root_dead = True
+        if succeeds:
+            for board in boards.find_left(book.fd):
+                self.orphans.inherit(board)
         self.awake = self.listen_to_deaths()
         self.let_go_of_stdout()
         titles.load()

@@ -53,12 +53,15 @@ class Template:
         else:
             os.kill(self.pid, 9)
 
+    def get_board(self) -> board_.Board:
+        """Give its board, which outlives it."""
+        return board_.Board(memory.map_shared(self.board, board_.SIZE))
+
     def obituary(self) -> messages.Died:
         """Say how this template died, and while doing what."""
         preloading = ""
-        board = board_.Board(memory.map_shared(self.board, board_.SIZE))
         try:
-            item = board.read_head()[3]
+            item = self.get_board().read_head()[3]
             preload = dict(zip(Spec.FIELDS, self.key, strict=False)).get("preload", ())
             preloading = preload[item - 1] if item else ""  # type: ignore[index]
         except (ValueError, IndexError):
@@ -80,10 +83,13 @@ def read_spec(fd: int) -> Spec:
     return spec
 
 
-def exec_template(key: tuple[object, ...], spec: Spec, generation: int, stdio: int, streams: list[int]) -> Template:
-    """Start a fresh interpreter as a template. Raises OSError where there is no such executable."""
+def exec_template(
+    key: tuple[object, ...], spec: Spec, generation: int, stdio: int, streams: list[int], ledger: int
+) -> Template:
+    """Start a fresh interpreter as a template of the tree that has this ledger. Raises OSError where there is no such
+    executable."""
     control, theirs = fds.make_pair()
-    board = fds.make_memory("warmfork-board", size=board_.SIZE)
+    board = fds.make_memory(board_.make_name(os.fstat(ledger).st_ino), size=board_.SIZE)
     log = make_log()
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     try:

@@ -45,6 +45,11 @@ BORN = -1
 """The step of a child before its first: forked, and in the at-fork handlers of what was preloaded."""
 
 
+def make_name(ledger: int) -> str:
+    """Give the name of the boards of a tree, by which a tracker finds them again: `ledger` is its ledger's inode."""
+    return f"warmfork-board-{ledger:016x}"
+
+
 def encode_name(name: str) -> bytes:
     """Give a name as it fits on the board."""
     return name.encode("utf-8", "replace")[: NAME_SIZE - 1]
@@ -142,6 +147,10 @@ class Board:
     def read_starts(self) -> int:
         """Give how many children were started, also of a board that was never begun."""
         return int.from_bytes(self.memory[48:56], "little")
+
+    def read_template(self) -> int:
+        """Give the template's pid, 0 of a board that was never begun."""
+        return int.from_bytes(self.memory[24:32], "little")
 
     def read_phase(self) -> tuple[int, int]:
         """Give what the template is doing, and since when (ns, monotonic)."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from warmfork._words.board import Board, Row
 
-BOARD = re.compile(r"/memfd:warmfork-board \(deleted\)|/.*/warmfork-board-[0-9a-f]+ \(deleted\)")
+BOARD = re.compile(r"/memfd:warmfork-board-[0-9a-f]+ \(deleted\)|/.*/warmfork-board-[0-9a-f-]+ \(deleted\)")
 """What a board's fd is open on: a memfd, or a file in its place."""
 
 TITLE = re.compile(r"warmfork: (?P<role>tracker|template) (?P<name>.*?)(?: gen=(?P<generation>\d+) \[.*\])?")
