@@ -40,7 +40,7 @@ STACK = 16_384
 NAP = 1000
 """Microseconds that the helper sleeps: until the child's death was told."""
 VM, FS, FILES, PARENT = 0x100, 0x200, 0x400, 0x8000
-GPU_MODULES = frozenset(("torch", "cupy", "jax", "jaxlib", "tensorflow", "numba.cuda", "pycuda"))
+GPU_MODULES = ("torch", "cupy", "jax", "jaxlib", "tensorflow", "numba.cuda", "pycuda")
 
 _stack = b""
 _make_helper: Callable[[], int] | None = None
@@ -91,9 +91,12 @@ def leave(code: int) -> NoReturn:
 
 def has_gpu() -> bool:
     """Has this process a GPU open? Asked only where a library is loaded that could have opened one."""
-    if GPU_MODULES.isdisjoint(sys.modules):
-        return False
-    return bool(fds.list_gpus())
+    # Not by isdisjoint(): that goes through all of sys.modules, and copies the page of each name: 1.1 ms with sklearn.
+    modules = sys.modules
+    for name in GPU_MODULES:
+        if name in modules:
+            return bool(fds.list_gpus())
+    return False
 
 
 def read_code(argument: object) -> int:

@@ -154,11 +154,11 @@ class Idle:
             gc.collect()
             if "helper" not in self.without:
                 ending.prepare_helper()
-        from warmfork._template.rehearsal import load_postponed
+        from warmfork._template import rehearsal
 
-        yield from load_postponed(server.spec)
+        yield from rehearsal.load_postponed(server.spec)
         if "rehearsal" not in self.without:
-            yield from self.rehearse()
+            yield from rehearsal.rehearse(server.spec, server.board, server.base)
         if "immortal" not in self.without:
             from warmfork._template import immortal
 
@@ -166,7 +166,7 @@ class Idle:
         if "pretouch" not in self.without and server.policy != spares.NONE:
             from warmfork._template import pretouch
 
-            learnt = pretouch.learn(lambda: next(self.rehearse()))
+            learnt = pretouch.learn(lambda: rehearsal.live(server.spec, server.board, server.base))
             self.touches = learnt.touches
             if learnt.helper is False:
                 ending.forget_helper()
@@ -174,9 +174,3 @@ class Idle:
                 self.tell(note)
         if "freeze" not in self.without:
             gc.freeze()
-
-    def rehearse(self) -> Iterator[int]:
-        """Rehearse birth, a round for each item that is asked for."""
-        from warmfork._template.rehearsal import rehearse
-
-        return rehearse(self.server.spec, self.server.board, self.server.base)

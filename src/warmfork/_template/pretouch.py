@@ -43,11 +43,11 @@ class Learnt:
         self.notes: list[str] = []  # what can't be had here, for the log
 
 
-def learn(rehearse: Callable[[], object]) -> Learnt:
+def learn(live: Callable[[], object]) -> Learnt:
     """Learn which pages a birth touches, and whether a child can leave as it should. What can't be had costs speed only."""
     learnt = Learnt()
     try:
-        ranges, learnt.helper, trouble = record(rehearse)
+        ranges, learnt.helper, trouble = record(live)
         learnt.touches = prepare(ranges)
     except (OSError, ImportError, AttributeError, ValueError) as error:
         trouble = str(error)  # no _ctypes, no process to be had
@@ -58,14 +58,14 @@ def learn(rehearse: Callable[[], object]) -> Learnt:
     return learnt
 
 
-def record(rehearse: Callable[[], object]) -> tuple[list[Range], bool | None, str]:
-    """Have a throw-away child rehearse a birth. Gives what it touched, whether it could make a helper, and what kept it
+def record(live: Callable[[], object]) -> tuple[list[Range], bool | None, str]:
+    """Have a throw-away child live a life. Gives what it touched, whether it could make a helper, and what kept it
     from telling."""
     reader, writer = os.pipe2(os.O_CLOEXEC)
     pid = forking.fork()
     if pid == 0:
         try:
-            os.write(writer, report(rehearse))
+            os.write(writer, report(live))
         finally:
             os._exit(0)
     os.close(writer)
@@ -86,9 +86,9 @@ def record(rehearse: Callable[[], object]) -> tuple[list[Range], bool | None, st
 WORDS = {b"True": True, b"False": False}
 
 
-def report(rehearse: Callable[[], object]) -> bytes:
-    """In the throw-away child: rehearse, and say what was found."""
-    rehearse()
+def report(live: Callable[[], object]) -> bytes:
+    """In the throw-away child: live, and say what was found."""
+    live()
     helper, trouble, touched = ending.try_helper(), "", []
     try:
         touched = list_touched()

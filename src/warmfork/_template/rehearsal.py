@@ -65,33 +65,60 @@ def rehearse_fork() -> None:
 
 
 def rehearse_once(spec: Spec, board: Board, base: tuple[Any, ...], slot: int) -> None:
-    """Be fed, and become, once."""
-    module = sys.modules.get(spec.entry.partition(":")[0])
-    rehearse_entry = getattr(module, "rehearse", None)
-    payload = rehearse_entry(None) if rehearse_entry is not None else b""
-    said = {
-        "small": base,
-        "entry": spec.entry,
-        "kill": False,
-        "name": "template",  # becomes our own title for a moment: let it still say what we are
-        "fds": feed.HAS_DOOR | feed.HAS_OUT | feed.HAS_ERR,
-    }
-    state = dumps(said)
-    ours, theirs = fds.make_pair()
-    birth = Birth(ours, board, slot, base, spec)
-    me = -1
-    try:
-        me = os.pidfd_open(os.getpid())
-        passed = (me, me, 1, 2)
-        header = feed.HEADER.pack(feed.MAGIC, len(state), len(payload), len(passed), 0)
-        fds.send(theirs, b"".join((header, state, payload)), passed)
+    """Be fed, and become, once, but for what could not be put back."""
+    entry = find_entry(spec)
+    with Fed(spec, board, base, slot, entry.rehearse(None)) as birth:
         for name, step in birth_.STEPS:
             if name in STEPS:
                 birth.step = name
                 step(birth)
-        if rehearse_entry is not None:
-            rehearse_entry(birth)
-    finally:
-        theirs.close()
-        ours.close()
-        fds.close_all([fd for fd in (me, birth.parent, birth.door) if fd >= 0])
+        entry.rehearse(birth)
+
+
+def live(spec: Spec, board: Board, base: tuple[Any, ...]) -> None:
+    """In a throw-away child: be a spare that is taken, has nothing to run, and comes to its end. Only its leaving is left
+    out."""
+    with Fed(spec, board, base, board.take_slot(), find_entry(spec).rehearse(None)) as birth:
+        me = os.getpid()
+        birth.client, birth.leave, birth.watch = me, os.eventfd(0), os.pidfd_open(me)
+        birth_.become(birth)
+
+
+def find_entry(spec: Spec) -> Any:
+    """Find the module of the entry. Its rehearse() gives a payload for None, and takes it for a birth that got it."""
+    name = spec.entry.partition(":")[0]
+    __import__(name)
+    return sys.modules[name]
+
+
+class Fed:
+    """A birth whose feed waits to be read; for a `with` block."""
+
+    def __init__(self, spec: Spec, board: Board, base: tuple[Any, ...], slot: int, payload: bytes) -> None:
+        said = {
+            "small": base,
+            "entry": spec.entry,
+            "kill": False,
+            "name": "template",  # becomes our own title for a moment: let it still say what we are
+            "fds": feed.HAS_DOOR | feed.HAS_OUT | feed.HAS_ERR,
+        }
+        state = dumps(said)
+        ours, self.theirs = fds.make_pair()
+        self.birth = Birth(ours, board, slot, base, spec)
+        self.me = -1
+        try:
+            self.me = os.pidfd_open(os.getpid())
+            passed = (self.me, self.me, 1, 2)
+            header = feed.HEADER.pack(feed.MAGIC, len(state), len(payload), len(passed), 0)
+            fds.send(self.theirs, b"".join((header, state, payload)), passed)
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def __enter__(self) -> Birth:
+        return self.birth
+
+    def __exit__(self, *_: object) -> None:
+        self.theirs.close()
+        self.birth.socket.close()
+        fds.close_all([fd for fd in (self.me, self.birth.parent, self.birth.door) if fd >= 0])

@@ -24,7 +24,7 @@ from multiprocessing import context, process  # noqa: E402
 
 from warmfork._child.pickles import dumps, loads  # noqa: E402
 from warmfork.doors import resources  # noqa: E402
-from warmfork.doors.context import ContextProcess  # noqa: E402
+from warmfork.doors.context import ContextProcess, forget_context, rebuild_context  # noqa: E402
 from warmfork.doors.main_module import import_main  # noqa: E402
 
 TYPE_CHECKING = False
@@ -252,8 +252,6 @@ def prepare(said: dict[str, Any], birth: Birth) -> None:
 
         adopt_installed(said["installed"], role.spec)
     if said["context"] is not None:
-        from warmfork.doors.context import rebuild_context
-
         context._default_context._actual_context = rebuild_context(said["context"], role.spec)  # type: ignore[attr-defined]
     elif said["start_method"] is not None:
         context._force_start_method(said["start_method"])
@@ -287,7 +285,7 @@ def rehearse(birth: Birth | None) -> bytes:
             "log_level": None,
             "orig_dir": process.ORIGINAL_DIR,  # type: ignore[attr-defined]
             "start_method": None,
-            "context": None,
+            "context": NO_CONTEXT if installed is None else None,
             "installed": None,
             "by_value": False,
             "main": ("", "") if main_failed else get_preloaded_main(),  # never to be run a second time here
@@ -311,7 +309,12 @@ def rehearse(birth: Birth | None) -> bytes:
         for name, value in kept.items():
             setattr(process, name, value)
         context._default_context._actual_context = chosen  # type: ignore[attr-defined]
+        forget_context(NO_CONTEXT)
     return b""
+
+
+NO_CONTEXT = ((), "", "raise", "warn", (0, "auto", ()), None, None, False, (), "ignore", 0, False)
+"""A description, as of Prepared.describe(), for rehearsal."""
 
 
 def get_preloaded_main() -> tuple[str, ...]:

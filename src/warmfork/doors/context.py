@@ -251,3 +251,8 @@ def rebuild_context(description: tuple[Any, ...], spec: Spec | None = None) -> C
     if description not in _contexts:
         _contexts[description] = Context(description, spec)
     return _contexts[description]
+
+
+def forget_context(description: tuple[Any, ...]) -> None:
+    """Let go of the context of this description, where there is one."""
+    _contexts.pop(description, None)
