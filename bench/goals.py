@@ -163,7 +163,7 @@ def list_other_goals() -> list[Goal]:
     read = "start() to the first read of an array that is an argument"
     alive = "start()+join() with 10 and with 2,000 processes alive"
     goals = [
-        Goal(f"first line, {name}", compare_line(line, name), 0.8, "x the bare floor", bench="line")
+        Goal(f"first line, {name}", compare_figures(line, name, OWN, "floor"), 0.8, "x the bare floor", bench="line")
         for name in WITH_SPARES
     ]
     goals += [
@@ -201,16 +201,6 @@ def list_other_goals() -> list[Goal]:
             for what, most in (("client", 1.0), ("template", 0.0))
         ),
     ]
-
-
-def compare_line(sheet: str, template: str) -> Measure:
-    """warmfork's first line on a template against the floor of the bare one."""
-
-    def measure(result: Result) -> float | None:
-        line, floor = result.find_figure(sheet, template, OWN), result.find_figure(sheet, BARE, "floor")
-        return line.value / floor.value if line and floor else None
-
-    return measure
 
 
 def compare_rate(sheet: str) -> Measure:

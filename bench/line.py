@@ -3,7 +3,8 @@
     python bench/line.py -n 300 --json out.json
 
 The child reads the same clock as the program. 20 ms lie between two starts, so that there is time to fork a spare.
-The floor is that of bench/start.py on the bare template: a bare fork, exit and wait.
+The floor is that of bench/start.py on the bare template, a bare fork, exit and wait, and takes its turns on each
+template: a slow minute of the machine is no property of a template.
 """
 
 from __future__ import annotations
@@ -25,9 +26,12 @@ def measure(result: Result, n: int, tick: Tick) -> None:
     for template, modules in TEMPLATES.items():
         if find_missing(modules):
             continue
-        names = ("floor", *COMPETITORS) if not modules else COMPETITORS
-        with open_workers(result, SHEET, names, modules, tick, note=f"{template}: ") as workers:
-            times = take_turns(result, template, workers, n, tick)
+        note = f"{template}: "
+        with (
+            open_workers(result, SHEET, ("floor",), (), tick, note=note) as floor,
+            open_workers(result, SHEET, COMPETITORS, modules, tick, note=note) as workers,
+        ):
+            times = take_turns(result, template, [*floor, *workers], n, tick)
         for name, found in times.items():
             value = statistics.median(found) / 1e6
             result.figures.append(Figure(SHEET, name, template, value, "ms", len(found)))

@@ -3,9 +3,9 @@
     python bench/payload.py -n 5
 
 The array is numpy's, and numpy is in the template. fork is beside it as what can't be had: its child has the array
-already, and shares it. Competitors take turns, five starts in a row: a virtual machine may hand memory that nobody has
-used for two seconds back to its host, and what is measured at the first start is then how fast the host gives it back
-(0.3 s for 100 MB where it takes 0.01 otherwise).
+already, and shares it. Competitors take turns, seven starts in a row of which the first two are not counted: a virtual
+machine may hand memory that nobody has used for two seconds back to its host, and what is measured at the first start
+is then how fast the host gives it back (0.3 s for 100 MB where it takes 0.01 otherwise).
 """
 
 from __future__ import annotations

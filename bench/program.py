@@ -17,11 +17,12 @@ def noop() -> None:
     """What the child does."""
 
 
-def tell(path: str) -> None:
-    """Another thing for a child to do: to say when its first line ran."""
+def tell(path: str, array=None) -> None:  # type: ignore[no-untyped-def]
+    """Another thing for a child to do: to say when its first line ran, or when it has read both ends of an array."""
+    ends = (array[0], array[-1]) if array is not None else ()
     now = time.perf_counter_ns()
     with open(path, "w") as file:
-        file.write(str(now))
+        print(now, *ends, file=file)
 
 
 if __name__ == "__main__":
