@@ -7,7 +7,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help demo test test-pythons conformance faults soak bench lint clean
+.PHONY: help demo test test-pythons conformance faults switches soak bench lint clean
 
 help:
 	@echo "make demo          see it work"
@@ -15,6 +15,7 @@ help:
 	@echo "make test-pythons  the tests of warmfork run and the start-up hook on every Python found, 3.11 to 3.15"
 	@echo "make conformance   CPython's own tests on every Python found"
 	@echo "make faults        everybody dies everywhere, on every Python found"
+	@echo "make switches      conformance and faults with each technique off, on one Python"
 	@echo "make soak          a quarter of an hour of random deaths, and every answer checked"
 	@echo "make bench         all that is measured, beside fork, spawn and the stdlib's forkserver; and the goals"
 	@echo "make lint          ruff and mypy"
@@ -36,6 +37,9 @@ conformance: $(VENV)/made-test
 
 faults: $(VENV)/made-test
 	$(RUN) -m tests.faults --python all
+
+switches: $(VENV)/made-test
+	$(RUN) -m tests.switches
 
 soak: $(VENV)/made-test
 	$(RUN) -m tests.faults.soak

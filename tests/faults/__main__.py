@@ -16,6 +16,7 @@ from tests.faults import cells
 from tests.faults.playing import play
 from tests.faults.results import Result, format_table, read_result
 from warmfork._machine import pids
+from warmfork._words.spec import TECHNIQUES
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -27,6 +28,14 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="each who at each when, once")
     parser.add_argument(
         "--python", nargs="+", default=[], metavar="X.Y", help="on these versions, or `all` that are found"
+    )
+    parser.add_argument(
+        "--without",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        choices=TECHNIQUES,
+        help="techniques of warmfork to do without (docs/switches.md): %(choices)s",
     )
     parser.add_argument("--repeat", type=int, default=1, metavar="N", help="the whole thing N times in a row")
     parser.add_argument("-k", default="", metavar="TEXT", help="only cells with this in their name")
@@ -50,6 +59,8 @@ def choose(options: argparse.Namespace, engine: str) -> list[cells.Cell]:
     if options.quick:
         quick = set(cells.list_quick_cells())
         chosen = [cell for cell in chosen if cell in quick]
+    if "spares" in options.without:
+        chosen = [cell for cell in chosen if cell.who != cells.SPARE]
     return [cell for cell in chosen if options.k in str(cell)]
 
 
@@ -60,7 +71,7 @@ def play_here(options: argparse.Namespace) -> Iterator[Result]:
     for engine in ("warmfork", "stdlib") if options.engine == "both" else (options.engine,):
         for cell in choose(options, engine):
             began = time.monotonic()
-            faults = play(cell, engine)
+            faults = play(cell, engine, options.without)
             reason = cells.get_reason(cell) if engine == "warmfork" else ""
             result = Result(python, engine, cell, faults, round(time.monotonic() - began, 3), reason)
             report(result)
@@ -86,6 +97,7 @@ def play_elsewhere(options: argparse.Namespace) -> Iterator[Result]:
         with tempfile.NamedTemporaryFile(suffix=".json") as file:
             command = [python, "-m", "tests.faults", "--engine", options.engine, "-k", options.k, "--json", file.name]
             command += ["--quick"] if options.quick else []
+            command += ["--without", *options.without] if options.without else []
             done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
             content = Path(file.name).read_text()
         print("".join(f"{line}\n" for line in done.stdout.splitlines() if line.startswith(("OFF", "    "))), end="")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests import leftovers
@@ -306,9 +307,10 @@ def list_spares(template: int) -> list[int]:
     return found if len(found) >= 2 else []
 
 
-def play(cell: Cell, engine: str = "warmfork") -> list[str]:
-    """Play one cell. Gives what is wrong; nothing is left of it in any case."""
-    with Stage("program", engine, "2" if cell.who == cells.SPARE else "0") as stage:
+def play(cell: Cell, engine: str = "warmfork", without: Sequence[str] = ()) -> list[str]:
+    """Play one cell, without some of warmfork's techniques. Gives what is wrong; nothing is left of it in any case."""
+    spares = "2" if cell.who == cells.SPARE else "0"
+    with Stage("program", engine, spares, WARMFORK_WITHOUT=",".join(without)) as stage:
         acted = Play(cell, stage)
         try:
             acted.set_stage()
