@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from resource import RUSAGE_SELF, getrusage
 
 imported_by = os.getpid()
 filled_by: list[int] = []
@@ -17,3 +18,25 @@ def shorten_lives() -> None:
     from warmfork._template import spares
 
     spares.LIFE = 0.2
+
+
+taken: list[int] = []
+"""The page faults that this process had had when it was taken, of a spare."""
+
+
+def note_faults() -> None:
+    """Preloaded: a spare notes how many page faults it has had, when it is taken."""
+    from warmfork._child import birth
+
+    wait = birth.wait_as_spare
+
+    def wait_and_note(of: birth.Birth) -> None:
+        wait(of)
+        taken.append(getrusage(RUSAGE_SELF).ru_minflt)
+
+    birth.wait_as_spare = wait_and_note
+
+
+def count_faults() -> int:
+    """Give how many this child has had since it was taken: -1 of one that was no spare."""
+    return getrusage(RUSAGE_SELF).ru_minflt - taken[-1] if taken else -1

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from tests.support import run_forked
+from tests.support import fork, run_forked
 from warmfork._machine import calls, rights
 
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root can change its users, groups and root")
@@ -63,7 +63,7 @@ def test_each_change_is_seen_and_named_by_the_process_itself(change, name):
 def test_each_change_is_seen_by_who_asks_the_kernel(change, name):
     reader, writer = os.pipe()
     go, come = os.pipe()
-    pid = os.fork()
+    pid = fork()
     if pid == 0:
         os.close(come)
         change()
@@ -82,7 +82,7 @@ def test_each_change_is_seen_by_who_asks_the_kernel(change, name):
 
 
 def test_of_a_process_that_is_dead_nothing_is_known_and_nothing_said():
-    pid = os.fork()
+    pid = fork()
     if pid == 0:
         os._exit(0)
     os.waitpid(pid, 0)

@@ -10,7 +10,7 @@ import signal
 
 import pytest
 
-from tests.support import run_forked
+from tests.support import fork, run_forked
 from warmfork._machine import fds, stacks
 from warmfork._words import board as board_
 
@@ -31,7 +31,7 @@ def enable(back: int) -> bool:
 
 def crash_forked(number: int, *before) -> int:
     """Fork a process that takes its own place, does something, and dies of a signal. Gives its pid."""
-    pid = os.fork()
+    pid = fork()
     if pid == 0:
         stacks.take_own()
         for call in before:

@@ -1,4 +1,4 @@
-"""Memory: what this process takes, files that are shared, where the stack of a process begins."""
+"""Memory: what this process takes, and files that are shared."""
 
 from __future__ import annotations
 
@@ -48,20 +48,6 @@ def map_private(size: int, huge: bool = True) -> mmap:
 def map_copy(fd: int, size: int, offset: int) -> mmap:
     """Map a part of a file, which is ours to write to: the file does not change. `offset` is a multiple of PAGESIZE."""
     return mmap(fd, size, MAP_PRIVATE, PROT_READ | PROT_WRITE, offset=offset)
-
-
-def read_start_stack(pid: int) -> int:
-    """Read where the process's stack began, which is another place after each exec. 0 where it can't be told."""
-    try:
-        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return 0
-    try:
-        return int(os.read(fd, 4096).rpartition(b")")[2].split()[25])
-    except (OSError, IndexError):
-        return 0
-    finally:
-        os.close(fd)
 
 
 FLOCK = Struct("hhqqi4x")

@@ -64,24 +64,27 @@ def wait_reaped(pidfd: int, timeout: float) -> bool:
     return bool(reaped.poll(timeout * 1000))
 
 
+def read_stat(pid: int) -> list[bytes]:
+    """Read what /proc says of a process, from its state on (field 3 of proc_pid_stat(5)). Nothing where there is none."""
+    try:
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return []
+    try:
+        return os.read(fd, 4096).rpartition(b")")[2].split()
+    except OSError:
+        return []
+    finally:
+        os.close(fd)
+
+
 def read_zombie_status(pid: int) -> int | None:
     """Read the status of a process that is dead and not reaped: field 52 of its stat. None where it can't be told.
 
     The kernel shows it to the same user only, and 0 to others: 0 is no proof of a clean exit, so it counts as unknown.
     """
-    try:
-        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        fields = os.read(fd, 4096).rpartition(b")")[2].split()
-    except OSError:
-        return None
-    finally:
-        os.close(fd)
-    if not fields or fields[0] != b"Z":
-        return None
-    return int(fields[-1]) or None
+    fields = read_stat(pid)
+    return int(fields[-1]) or None if fields[:1] == [b"Z"] else None
 
 
 def become_subreaper() -> None:
@@ -95,31 +98,19 @@ TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 def read_since(pid: int) -> int:
     """Read when a process was started, in ns since boot (in steps of 10 ms): with its pid, that names it for ever. 0
     where there is no such process."""
-    try:
-        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return 0
-    try:
-        fields = os.read(fd, 4096).rpartition(b")")[2].split()
-    except OSError:
-        return 0
-    finally:
-        os.close(fd)
-    return int(fields[19]) * TICK_NS
+    fields = read_stat(pid)
+    return int(fields[19]) * TICK_NS if fields else 0
+
+
+def read_start_stack(pid: int) -> int:
+    """Read where the process's stack began, which is another place after each exec. 0 where it can't be told."""
+    fields = read_stat(pid)
+    return int(fields[25]) if fields else 0
 
 
 def is_stopped(pid: int) -> bool:
     """Is this process stopped, or held by a debugger? It may be slow then, and hangs in nothing."""
-    try:
-        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        return os.read(fd, 4096).rpartition(b")")[2].split()[:1] in ([b"T"], [b"t"])
-    except OSError:
-        return False
-    finally:
-        os.close(fd)
+    return read_stat(pid)[:1] in ([b"T"], [b"t"])
 
 
 def open_older(pid: int, moment: int) -> int:

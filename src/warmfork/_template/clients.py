@@ -5,7 +5,7 @@ from __future__ import annotations
 from _collections import deque  # without the collections module, which costs a bare template 2 ms
 from select import EPOLLIN, EPOLLOUT
 
-from warmfork._machine import fds, memory
+from warmfork._machine import fds, pids
 from warmfork._words import messages, wire
 
 TYPE_CHECKING = False
@@ -24,7 +24,7 @@ class Client:
         self.channel: fds.socket | None = channel
         self.pid = pid
         self.pidfd = pidfd
-        self.stack = memory.read_start_stack(pid)
+        self.stack = pids.read_start_stack(pid)
         self.traffic = traffic
         self.poller = poller
         self.children: set[int] = set()
@@ -72,7 +72,7 @@ class Client:
     def is_another_program(self) -> bool:
         """Has it exec'd since we know it? To be asked where its channel ended, which an exec closes: what it started is
         nobody's then, though its pid and its pidfd live on (M1)."""
-        return self.stack != 0 and memory.read_start_stack(self.pid) != self.stack
+        return self.stack != 0 and pids.read_start_stack(self.pid) != self.stack
 
     def drop(self) -> None:
         """Close the channel, and what was kept for it."""

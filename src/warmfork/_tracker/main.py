@@ -48,7 +48,7 @@ def main() -> NoReturn:
     if root is not None:
         book.begin(root.data)
     # While the program waits for its template: later it may have become another program (M1).
-    stack = memory.read_start_stack(book.get_root().pid)
+    stack = pids.read_start_stack(book.get_root().pid)
     if started is not None:
         # The program waits for the template and for nothing else: leave it the processor, and come after.
         fds.wait_readable(started.control.fileno(), PATIENCE)

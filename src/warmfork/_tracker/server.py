@@ -10,7 +10,7 @@ import os
 from select import EPOLLHUP
 from time import monotonic
 
-from warmfork._machine import fds, memory, pids, signals, titles
+from warmfork._machine import fds, pids, signals, titles
 from warmfork._tracker import boards, names
 from warmfork._tracker.answers import say_to
 from warmfork._tracker.generations import Generations
@@ -135,7 +135,7 @@ class Server:
                 # Nobody holds a sending end: every process of the tree is dead, or has closed all its fds.
                 self.door_open = False
                 self.loop.forget(self.door.fileno())
-                if not self.root_dead and self.root_stack and memory.read_start_stack(self.root.pid) != self.root_stack:
+                if not self.root_dead and self.root_stack and pids.read_start_stack(self.root.pid) != self.root_stack:
                     self.bury_root(0)  # it has become another program (M1)
             return
         try:
