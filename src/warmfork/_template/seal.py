@@ -6,7 +6,7 @@ import gc
 import os
 import sys
 
-from warmfork._child import ending
+from warmfork._child import ending, reseeding
 from warmfork._machine import fds, memory, signals, state
 from warmfork._template import preload
 
@@ -31,6 +31,7 @@ def seal(spec: Spec, notes: preload.Notes, folder: int, log: int) -> None:
     force_lazy_imports()
     findings = take_census(spec, notes)
     undo(spec, folder)
+    reseeding.prepare()
     silence_fork()
     # The program's stdout and stderr are let go here: from now on its pipes end when it ends (row 47b).
     os.dup2(log, 1)
