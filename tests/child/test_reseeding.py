@@ -65,6 +65,20 @@ def test_numpy_s_own_seed_is_called_for_a_state_that_is_not_the_one_we_know(monk
     assert mtrand.seeds == 2
 
 
+def test_numpy_s_own_seed_is_called_where_the_kernel_gives_no_random_bits(monkeypatch):
+    mtrand = Unseeded()
+    monkeypatch.setattr("warmfork._machine.calls.prepare", lambda name, *arguments: lambda: -1)
+    monkeypatch.setattr("warmfork._machine.calls.read_memory", lambda address, size: read(mtrand))
+    prepare(monkeypatch, mtrand)
+    reseeding.reseed()
+    assert mtrand.seeds == 2
+
+
+def read(mtrand: Unseeded) -> bytes:
+    state = mtrand._rand.get_state(legacy=False)["state"]
+    return state["key"].tobytes() + state["pos"].to_bytes(4, reseeding.sys.byteorder)
+
+
 def test_memory_that_is_laid_out_otherwise_is_left_alone(monkeypatch):
     mtrand = Unseeded()
     monkeypatch.setattr("warmfork._machine.calls.read_memory", lambda address, size: bytes(size))

@@ -73,11 +73,6 @@ def read_memory(address: int, size: int) -> bytes:
     return data
 
 
-def write_memory(address: int, data: bytes) -> None:
-    """Put this into this process's memory at an address."""
-    prepare("memcpy", make_pointer(address), data, len(data))()
-
-
 WORD = maxsize.bit_length() // 8 + 1
 PY_BUFFER = 128
 """Bytes for a Py_buffer, which takes 80 (Include/pybuffer.h, stable since 3.11); it begins with the address."""
