@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 
@@ -100,6 +101,38 @@ def test_a_tracker_whose_program_lets_go_before_it_spoke_ends():
     assert os.waitpid(begun.pid, 0) == (begun.pid, 0)
     begun.close()
     ahead._begun.clear()
+
+
+COMPARE = """
+import subprocess, sys
+from warmfork._client import ahead
+found = ahead.get_flags()
+print(found == tuple(subprocess._args_from_interpreter_flags()), found)
+"""
+
+
+@pytest.mark.parametrize(
+    ("options", "variables"),
+    [
+        ((), {}),
+        (("-B",), {}),
+        ((), {"PYTHONDONTWRITEBYTECODE": "1"}),
+        (("-B", "-O"), {}),
+        (("-OO", "-s"), {}),
+        (("-X", "utf8", "-B"), {}),
+        (("-W", "error", "-B"), {}),
+        (("-b", "-q"), {}),
+    ],
+)
+def test_the_options_are_those_that_python_itself_would_hand_on(options, variables):
+    done = subprocess.run(
+        [sys.executable, *options, "-c", COMPARE],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **variables},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.startswith("True "), done.stdout
 
 
 def test_threads_that_start_first_at_once_have_one_tracker(tmp_path):

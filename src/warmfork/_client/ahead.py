@@ -130,9 +130,11 @@ def get_interpreter(executable: str, flags: tuple[str, ...], environment: dict[b
 
 def get_flags() -> tuple[str, ...]:
     """Give the options of this interpreter, for another that is to have the same."""
-    # The usual case without subprocess, whose import costs 3 to 8 ms before a first start.
-    if not (sys.warnoptions or sys._xoptions or any(getattr(sys.flags, flag, 0) for flag in OPTIONS)):
-        return ()
+    # The usual cases without subprocess, whose import costs 3 to 8 ms before a first start. Images of containers set
+    # PYTHONDONTWRITEBYTECODE, which is a flag too.
+    flags = [flag for flag in OPTIONS if getattr(sys.flags, flag, 0)]
+    if not sys.warnoptions and not sys._xoptions and flags in ([], ["dont_write_bytecode"]):
+        return ("-B",) if flags else ()
     from subprocess import _args_from_interpreter_flags  # type: ignore[attr-defined]
 
     return tuple(_args_from_interpreter_flags())
