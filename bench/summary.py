@@ -37,8 +37,7 @@ def format_cell(result: Result, template: str, name: str) -> str:
 
 def list_lines(result: Result, version: str) -> list[str]:
     lines = [
-        f"Python {version}; start and join of a process that does nothing, 8 ms apart, median ms "
-        "(and how many times the floor):",
+        f"Python {version}; start and join of a process that does nothing, 8 ms apart, median ms (and x the floor):",
         "",
         f"| | {' | '.join(COLUMNS.values())} |",
         f"|---{'|---:' * len(COLUMNS)}|",

@@ -41,10 +41,11 @@ def private_tmpdir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="session", autouse=True)
 def interruptible() -> None:
-    """What we start can be interrupted. A shell starts what it runs in the background with SIGINT ignored, and programs
-    inherit that: tests of ^C waited for ever."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    """What we start can be interrupted. A shell starts what it runs in the background with SIGINT and SIGQUIT ignored, and
+    nohup does so with SIGHUP; programs inherit that, and tests of these signals waited for ever."""
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")
