@@ -1,8 +1,8 @@
 """Draws results as bars: `python bench/picture.py docs/benchmarks/start-*.json -o docs/benchmarks/start.svg`.
 
 One row of panels for each result (each version of Python). Of start times, one column for each template: paced medians,
-divided by the floor. Of figures, one column for each that a table has. matplotlib is in the bench group only and is
-imported where it is used.
+divided by the floor. Of figures, one column for each that a table has and that compares somebody with somebody.
+matplotlib is in the bench group only and is imported where it is used.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -33,24 +34,32 @@ def draw(results: list[Result], target: Path) -> None:
     drawer: Any = draw_panel
     title = "start()+join() of a no-op process, 8 ms between starts, median as a multiple of a bare fork"
     if not columns:
-        columns = list(dict.fromkeys((figure.sheet, figure.what) for one in results for figure in one.figures))
-        drawer, title = draw_figure, ""
+        columns = list_comparisons(results)
+        drawer, title = draw_figure, " / ".join(dict.fromkeys(sheet for sheet, _ in columns))
     if not columns:
         return
-    figure = Figure(figsize=(4.2 * len(columns), 0.6 + 2.1 * len(results)), layout="constrained")
+    figure = Figure(figsize=(4.2 * len(columns), 0.9 + 2.1 * len(results)), layout="constrained")
     panels = figure.subplots(len(results), len(columns), squeeze=False)
     for row, result in zip(panels, results, strict=True):
         for panel, column in zip(row, columns, strict=True):
             drawer(panel, result, column)
-    figure.suptitle(title)
+    figure.suptitle("\n".join(textwrap.wrap(title, 26 * len(columns))), fontsize=10)
     figure.savefig(target, metadata={"Date": None} if target.suffix == ".svg" else None)
 
 
+def list_comparisons(results: list[Result]) -> list[tuple[str, str]]:
+    """Lists the columns of all tables that show more than one competitor, and more than nothing."""
+    found: dict[tuple[str, str], list[float]] = {}
+    for figure in results[0].figures:
+        found.setdefault((figure.sheet, figure.what), []).append(figure.value)
+    return [column for column, values in found.items() if len(values) > 1 and any(values)]
+
+
 def draw_figure(panel: Any, result: Result, column: tuple[str, str]) -> None:
-    sheet, what = column
+    _, what = column
     shown = [f for f in reversed(result.figures) if (f.sheet, f.what) == column]
     unit = f" {shown[0].unit}" if shown and shown[0].unit else ""
-    panel.set_title(f"{sheet}\n{what}, Python {result.machine['python']}", fontsize=9)
+    panel.set_title(f"{what}, Python {result.machine['python']}", fontsize=9)
     if not shown:
         panel.text(0.5, 0.5, "not measured", ha="center", transform=panel.transAxes)
         panel.set_axis_off()
@@ -76,7 +85,10 @@ def draw_panel(panel: Any, result: Result, template: str) -> None:
     names = [s.competitor for s in shown]
     ratios = [s.median_us / floor.median_us for s in shown]
     bars = panel.barh(names, ratios, color=[COLOURS.get(name, OTHERS) for name in names])
-    labels = [f" {ratio:.1f} ({s.median_us / 1000:.1f} ms)" for ratio, s in zip(ratios, shown, strict=True)]
+    labels = [
+        f" {ratio:{'.1f' if ratio >= 1 else '.2g'}} ({s.median_us / 1000:.1f} ms)"
+        for ratio, s in zip(ratios, shown, strict=True)
+    ]
     panel.bar_label(bars, labels, fontsize=7)
     panel.set_xscale("log")
     panel.set_xlim(min(0.5, *ratios) * 0.6, max(ratios) * 12)
