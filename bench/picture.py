@@ -85,15 +85,16 @@ def draw_panel(panel: Any, result: Result, template: str) -> None:
     names = [s.competitor for s in shown]
     ratios = [s.median_us / floor.median_us for s in shown]
     bars = panel.barh(names, ratios, color=[COLOURS.get(name, OTHERS) for name in names])
-    labels = [
-        f" {ratio:{'.1f' if ratio >= 1 else '.2g'}} ({s.median_us / 1000:.1f} ms)"
-        for ratio, s in zip(ratios, shown, strict=True)
-    ]
+    labels = [f" {format_ratio(r)} ({s.median_us / 1000:.1f} ms)" for r, s in zip(ratios, shown, strict=True)]
     panel.bar_label(bars, labels, fontsize=7)
     panel.set_xscale("log")
     panel.set_xlim(min(0.5, *ratios) * 0.6, max(ratios) * 12)
     panel.tick_params(labelsize=8)
     panel.spines[["top", "right"]].set_visible(False)
+
+
+def format_ratio(ratio: float) -> str:
+    return f"{ratio:.1f}" if ratio >= 1 else f"{ratio:.2g}"
 
 
 def main() -> int:
