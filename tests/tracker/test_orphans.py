@@ -145,10 +145,11 @@ def test_a_successor_knows_the_children_of_templates_that_died_before_it(tmp_pat
         sign.wait(2)
         tracker = read_parent(template)
         pidfds = [os.pidfd_open(pid) for pid in (daemon, kept)]
-        for pid in (template, tracker):
-            os.kill(pid, signal.SIGSTOP)
-        for pid in (template, tracker):
-            os.kill(pid, signal.SIGKILL)
+        helpers = [os.pidfd_open(pid) for pid in (template, tracker)]
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for pidfd in helpers:
+                signal.pidfd_send_signal(pidfd, number)
+        wait_until(lambda: all(map(targets.is_dead, helpers)))
         if not other:
             print(file=program.stdin, flush=True)
             program.stdout.readline()
@@ -158,7 +159,7 @@ def test_a_successor_knows_the_children_of_templates_that_died_before_it(tmp_pat
         wait_until(lambda: targets.is_dead(pidfds[0]), 2)
         assert not targets.is_dead(pidfds[1]), "it was to be kept"
         signal.pidfd_send_signal(pidfds[1], signal.SIGKILL)
-        for pidfd in pidfds:
+        for pidfd in (*pidfds, *helpers):
             os.close(pidfd)
 
 
