@@ -145,9 +145,9 @@ def test_the_titles_say_who_is_who(tmp_path: Path):
             context = warmfork.get_context()
             process = context.Process(target=targets.wait, name="my-worker")
             process.start()
-            for _ in range(200):  # the tracker gets its title when there is time for it
+            for _ in range(200):  # tracker and template get their titles when there is time for it
                 lines = os.popen("ps -eo args= | grep '^warmfork: .* [p]rogram'").read()
-                if "tracker" in lines and "worker" in lines:
+                if "tracker" in lines and "worker" in lines and "[1 child]" in lines:
                     break
             print(lines)
             process.kill()
