@@ -30,7 +30,7 @@ test: $(VENV)/made-test
 	$(RUN) -m pytest -q
 
 test-pythons: $(VENV)/made-test
-	WARMFORK_TEST_PYTHONS=all $(RUN) -m pytest -q tests/doors/test_run.py tests/doors/test_startup.py
+	WARMFORK_TEST_PYTHONS=all $(RUN) -m pytest -q tests/cli/test_run.py tests/mp/test_startup.py
 
 conformance: $(VENV)/made-test
 	$(RUN) -m tests.conformance

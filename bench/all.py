@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import picture
-from goals import judge
+from goals import end_if_hung
 from report import make_console, make_goal_sheet, make_markdown_sheet, print_sheet
 from results import Result, merge
 from rounds import HERE, find_missing
@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not found:
         print(f"no results of Python {VERSION} in {options.output}: run this without --goals", file=sys.stderr)
         return 1
-    verdicts = judge(merge(found))
+    verdicts = end_if_hung(merge(found))
     print_sheet(make_goal_sheet(verdicts), make_console())
     if not options.benches:
         (options.output / f"goals-{VERSION}.md").write_text(make_markdown_sheet(make_goal_sheet(verdicts)) + "\n")

@@ -213,5 +213,5 @@ def compare_rate(sheet: str) -> Measure:
     return measure
 
 
-def judge(result: Result) -> list[Verdict]:
+def end_if_hung(result: Result) -> list[Verdict]:
     return [Verdict(goal, goal.measure(result)) for goal in list_goals(result.version) if goal.bench in result.benches]

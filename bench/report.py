@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from goals import Verdict, judge
+from goals import Verdict, end_if_hung
 from machine import tell_machine
 from results import TEMPLATES, Figure, Result, Series
 from rich import box
@@ -39,7 +39,7 @@ def show_ms(us: float) -> str:
 
 
 def make_sheets(result: Result) -> list[Sheet]:
-    verdicts = judge(result)
+    verdicts = end_if_hung(result)
     sheets = [make_start_sheet(result, name, verdicts) for name in TEMPLATES]
     sheets.append(make_fresh_sheet(result))
     sheets += [make_figure_sheet(result, name) for name in dict.fromkeys(figure.sheet for figure in result.figures)]
@@ -184,4 +184,4 @@ def make_markdown_sheet(sheet: Sheet) -> str:
 
 def count_missed(result: Result) -> int:
     """How many goals were measured and not reached."""
-    return sum(verdict.reached is False for verdict in judge(result))
+    return sum(verdict.reached is False for verdict in end_if_hung(result))

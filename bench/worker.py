@@ -119,17 +119,17 @@ class Bed:
 
 def serve(noop, tell=None) -> None:  # type: ignore[no-untyped-def]
     """Gets warm, says "ready", then answers each line on stdin with a line of numbers until stdin ends."""
-    bed = Bed(noop, tell)
+    wakeup = Bed(noop, tell)
     for _ in range(int(os.environ.get("BENCH_WARM_UP", WARM_UP))):
-        bed.start()
+        wakeup.start()
     print("ready", flush=True)
     for line in sys.stdin:
         job, *words = line.split()
         numbers = [int(word) for word in words]
         if job == "join":
-            found = bed.join(*numbers)
+            found = wakeup.join(*numbers)
         else:
             from importlib import import_module
 
-            found = import_module(f"jobs.{job}").run(bed, *numbers)
+            found = import_module(f"jobs.{job}").run(wakeup, *numbers)
         print(*found, flush=True)

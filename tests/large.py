@@ -98,23 +98,23 @@ def raise_with_array(size: int) -> None:
 
 def die_where_room_is_made() -> None:
     """A preload: children die as soon as they have said where their room is."""
-    from warmfork._child import room
+    from warmfork._child import large
 
-    room.wait_filled = lambda birth: os.kill(os.getpid(), signal.SIGKILL)
+    large.wait_filled = lambda birth: os.kill(os.getpid(), signal.SIGKILL)
 
 
 def stop_where_room_is_made() -> None:
     """A preload: children stop before they have said where their room is."""
-    from warmfork._child import room
+    from warmfork._child import large
 
-    room.fill = lambda birth: os.kill(os.getpid(), signal.SIGSTOP)
+    large.fill = lambda birth: os.kill(os.getpid(), signal.SIGSTOP)
 
 
 def die_while_it_is_read() -> None:
     """A preload: children die in the middle of what comes over the feed."""
-    from warmfork._child import room
+    from warmfork._child import large
 
-    room.receive = lambda birth, view: os.kill(os.getpid(), signal.SIGKILL)
+    large.receive = lambda birth, view: os.kill(os.getpid(), signal.SIGKILL)
 
 
 def limit_children() -> None:

@@ -12,21 +12,21 @@ living: list[object] = []
 FDS = 10_000
 
 
-def run(bed, count: int, starts: int, gap_ns: int) -> list[int]:  # type: ignore[no-untyped-def]
+def run(wakeup, count: int, starts: int, gap_ns: int) -> list[int]:  # type: ignore[no-untyped-def]
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < FDS:
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(FDS, hard), hard))
     if count < len(living):
-        end_all(bed)
+        end_all(wakeup)
         return []
-    grow(bed, count)
-    bed.join(10, gap_ns)
-    times = bed.join(starts, gap_ns)
-    return [count_fds(os.getpid()), count_fds(find_template(bed)), *times]
+    grow(wakeup, count)
+    wakeup.join(10, gap_ns)
+    times = wakeup.join(starts, gap_ns)
+    return [count_fds(os.getpid()), count_fds(find_template(wakeup)), *times]
 
 
-def grow(bed, count: int) -> None:  # type: ignore[no-untyped-def]
-    if bed.context is None:
+def grow(wakeup, count: int) -> None:  # type: ignore[no-untyped-def]
+    if wakeup.context is None:
         while len(living) < count:
             pid = os.fork()
             if pid == 0:
@@ -34,18 +34,18 @@ def grow(bed, count: int) -> None:  # type: ignore[no-untyped-def]
                 os._exit(0)
             living.append(pid)
         return
-    made = [bed.context.Process(target=signal.pause, daemon=True) for _ in range(count - len(living))]
+    made = [wakeup.context.Process(target=signal.pause, daemon=True) for _ in range(count - len(living))]
     living.extend(made)
-    if hasattr(bed.context, "start_many"):
-        bed.context.start_many(made)
+    if hasattr(wakeup.context, "start_many"):
+        wakeup.context.start_many(made)
     else:
         for process in made:
             process.start()
 
 
-def end_all(bed) -> None:  # type: ignore[no-untyped-def]
+def end_all(wakeup) -> None:  # type: ignore[no-untyped-def]
     for one in living:
-        if bed.context is None:
+        if wakeup.context is None:
             os.kill(one, signal.SIGKILL)
             os.waitpid(one, 0)
         else:
@@ -54,9 +54,9 @@ def end_all(bed) -> None:  # type: ignore[no-untyped-def]
     living.clear()
 
 
-def find_template(bed) -> int:  # type: ignore[no-untyped-def]
-    if hasattr(bed.context, "template_pid"):
-        return bed.context.template_pid
+def find_template(wakeup) -> int:  # type: ignore[no-untyped-def]
+    if hasattr(wakeup.context, "template_pid"):
+        return wakeup.context.template_pid
     forkserver = sys.modules.get("multiprocessing.forkserver")
     return forkserver._forkserver._forkserver_pid if forkserver is not None else 0
 

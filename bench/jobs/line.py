@@ -7,16 +7,16 @@ import tempfile
 import time
 
 
-def run(bed, count: int, gap_ns: int) -> list[int]:  # type: ignore[no-untyped-def]
+def run(wakeup, count: int, gap_ns: int) -> list[int]:  # type: ignore[no-untyped-def]
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "said")
-        return [measure(bed, path, gap_ns) for _ in range(count)]
+        return [measure(wakeup, path, gap_ns) for _ in range(count)]
 
 
-def measure(bed, path: str, gap_ns: int) -> int:  # type: ignore[no-untyped-def]
+def measure(wakeup, path: str, gap_ns: int) -> int:  # type: ignore[no-untyped-def]
     """perf_counter is the machine's monotonic clock: the child reads the same one."""
     time.sleep(gap_ns / 1e9)
-    process = bed.context.Process(target=bed.tell, args=(path,))
+    process = wakeup.context.Process(target=wakeup.tell, args=(path,))
     before = time.perf_counter_ns()
     process.start()
     process.join()

@@ -12,18 +12,18 @@ REST_SECONDS = 0.2
 """Before each look: what a template does when idle is done then, and its spares are forked."""
 
 
-def run(bed, count: int, samples: int) -> list[int]:  # type: ignore[no-untyped-def]
-    found = look(bed)
+def run(wakeup, count: int, samples: int) -> list[int]:  # type: ignore[no-untyped-def]
+    found = look(wakeup)
     for _ in range(samples):
         for _ in range(count // samples):
-            bed.start()
-        found += look(bed)
+            wakeup.start()
+        found += look(wakeup)
     return found
 
 
-def look(bed) -> list[int]:  # type: ignore[no-untyped-def]
+def look(wakeup) -> list[int]:  # type: ignore[no-untyped-def]
     time.sleep(REST_SECONDS)
-    pid = bed.context.template_pid
+    pid = wakeup.context.template_pid
     with open(f"/proc/{pid}/status") as file:
         resident = next(int(line.split()[1]) for line in file if line.startswith("VmRSS:"))
     return [resident, len(os.listdir(f"/proc/{pid}/fd"))]

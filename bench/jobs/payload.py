@@ -11,18 +11,18 @@ WARM_UP = 2
 """Starts in a row that are not counted: see bench/payload.py."""
 
 
-def run(bed, count: int, megabytes: int) -> list[int]:  # type: ignore[no-untyped-def]
+def run(wakeup, count: int, megabytes: int) -> list[int]:  # type: ignore[no-untyped-def]
     import numpy
 
     array = numpy.arange(1, megabytes * 125_000 + 1)
     with tempfile.TemporaryDirectory() as folder:
-        times = [measure(bed, os.path.join(folder, "said"), array) for _ in range(WARM_UP + count)]
+        times = [measure(wakeup, os.path.join(folder, "said"), array) for _ in range(WARM_UP + count)]
         return times[WARM_UP:]
 
 
-def measure(bed, path: str, array) -> int:  # type: ignore[no-untyped-def]
+def measure(wakeup, path: str, array) -> int:  # type: ignore[no-untyped-def]
     time.sleep(GAP_SECONDS)
-    process = bed.context.Process(target=bed.tell, args=(path, array))
+    process = wakeup.context.Process(target=wakeup.tell, args=(path, array))
     before = time.perf_counter_ns()
     process.start()
     process.join()

@@ -9,7 +9,7 @@ import threading
 import time
 
 
-def run(bed, threads: int, milliseconds: int) -> list[int]:  # type: ignore[no-untyped-def]
+def run(wakeup, threads: int, milliseconds: int) -> list[int]:  # type: ignore[no-untyped-def]
     counts = [0] * threads
     errors: list[BaseException] = []
     until = time.perf_counter_ns() + milliseconds * 1_000_000
@@ -17,7 +17,7 @@ def run(bed, threads: int, milliseconds: int) -> list[int]:  # type: ignore[no-u
     def go(number: int) -> None:
         try:
             while time.perf_counter_ns() < until and not errors:
-                bed.start()
+                wakeup.start()
                 counts[number] += 1
         except BaseException as error:
             errors.append(error)

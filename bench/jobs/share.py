@@ -27,10 +27,10 @@ def work(path: str) -> None:
     time.sleep(DEADLINE_SECONDS)
 
 
-def run(bed, count: int) -> list[int]:  # type: ignore[no-untyped-def]
+def run(wakeup, count: int) -> list[int]:  # type: ignore[no-untyped-def]
     with tempfile.TemporaryDirectory() as folder:
         paths = [os.path.join(folder, str(number)) for number in range(count)]
-        children = [bed.context.Process(target=work, args=(path,)) for path in paths]
+        children = [wakeup.context.Process(target=work, args=(path,)) for path in paths]
         try:
             for child in children:
                 child.start()

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from warmfork._words.outcome import Lost as Lost
     from warmfork._words.outcome import Signaled as Signaled
     from warmfork._words.outcome import Usage as Usage
-    from warmfork.doors.context import get_context as get_context
-    from warmfork.doors.install import install as install
-    from warmfork.doors.install import uninstall as uninstall
-    from warmfork.doors.popen import get_child as get_child
-    from warmfork.doors.template import Template as Template
-    from warmfork.doors.track import track as track
-    from warmfork.doors.track import untrack as untrack
+    from warmfork.api.template import Template as Template
+    from warmfork.api.track import track as track
+    from warmfork.api.track import untrack as untrack
+    from warmfork.mp.client.context import get_context as get_context
+    from warmfork.mp.client.install import install as install
+    from warmfork.mp.client.install import uninstall as uninstall
+    from warmfork.mp.client.popen import get_child as get_child
 
 __version__ = "0.1.0.dev0"
 
@@ -41,17 +41,17 @@ _PLACES = {
     "Refused": "warmfork._words.errors",
     "Signaled": "warmfork._words.outcome",
     "StartError": "warmfork._words.errors",
-    "Template": "warmfork.doors.template",
+    "Template": "warmfork.api.template",
     "TemplateDied": "warmfork._words.errors",
     "UnsupportedPlatform": "warmfork._words.errors",
     "Usage": "warmfork._words.outcome",
     "WarmforkError": "warmfork._words.errors",
-    "get_child": "warmfork.doors.popen",
-    "get_context": "warmfork.doors.context",
-    "install": "warmfork.doors.install",
-    "track": "warmfork.doors.track",
-    "uninstall": "warmfork.doors.install",
-    "untrack": "warmfork.doors.track",
+    "get_child": "warmfork.mp.client.popen",
+    "get_context": "warmfork.mp.client.context",
+    "install": "warmfork.mp.client.install",
+    "track": "warmfork.api.track",
+    "uninstall": "warmfork.mp.client.install",
+    "untrack": "warmfork.api.track",
 }
 
 __all__ = [*_PLACES]  # noqa: PLE0604  # one list of names, not two to keep in step

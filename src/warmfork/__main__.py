@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from warmfork.doors.cli import main
+from warmfork.cli import main
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -15,7 +15,7 @@ NEVER = {
     "socket", "selectors", "dataclasses", "typing", "inspect", "multiprocessing", "subprocess", "logging", "ctypes",
     "json", "threading", "tempfile", "random", "signal", "enum", "collections", "contextlib", "functools", "re",
     "traceback", "weakref", "ast", "asyncio", "concurrent", "importlib.metadata", "setproctitle", "psutil", "rich",
-    "cloudpickle", "tblib", "warmfork._client", "warmfork.doors.resources", "warmfork.doors.template",
+    "cloudpickle", "tblib", "warmfork._client", "warmfork.mp.shared.names", "warmfork.api.template",
 }  # fmt: skip
 """What a bare template does without, by name, so that nobody adds it to the list below by the way."""
 
@@ -25,7 +25,7 @@ NEEDS = {
     "resource", "select", "setproctitle._setproctitle", "types", "_types",
     # ours
     "warmfork", "warmfork._child", "warmfork._child.birth", "warmfork._child.ending", "warmfork._child.reseeding",
-    "warmfork._machine", "warmfork._machine.calls", "warmfork._machine.condemned", "warmfork._machine.fds",
+    "warmfork._machine", "warmfork._machine.calls", "warmfork._machine.pending_kills", "warmfork._machine.fds",
     "warmfork._machine.memory", "warmfork._machine.pids", "warmfork._machine.role", "warmfork._machine.signals",
     "warmfork._machine.stacks", "warmfork._machine.state", "warmfork._machine.titles", "warmfork._template",
     "warmfork._template.births",
@@ -35,7 +35,7 @@ NEEDS = {
     "warmfork._tracker.main", "warmfork._words", "warmfork._words.board", "warmfork._words.feed",
     "warmfork._words.messages", "warmfork._words.protocol", "warmfork._words.spec", "warmfork._words.wire",
     # waits for the moment at which something of multiprocessing's gets a name
-    "warmfork.doors", "warmfork.doors.startup",
+    "warmfork.startup",
 }  # fmt: skip
 """What a bare template has loaded when it forks its first child, over what a bare interpreter has."""
 
@@ -112,7 +112,7 @@ def test_a_template_that_has_rehearsed_a_birth_has_what_its_children_need_and_no
         "warmfork._template.pressure",
         "warmfork._template.immortal",
         "warmfork._machine.evidence",
-        "warmfork._child.room",
+        "warmfork._child.large",
     }
     assert seen["rehearsed"] - NEEDS - PICKLE - idle == set()
 
@@ -153,8 +153,20 @@ def test_a_template_of_a_context_has_what_a_process_needs_of_multiprocessing_and
         f"multiprocessing{name}" for name in ("", ".context", ".process", ".reduction", ".util")
     }
     assert {name for name in own if name.startswith("warmfork.")} == {"warmfork._child.pickles"} | {
-        f"warmfork.doors.{name}"
-        for name in ("bootstrap", "context", "main_module", "options", "postponed", "resources")
+        f"warmfork.{name}"
+        for name in (
+            "api",
+            "api.options",
+            "mp",
+            "mp.child",
+            "mp.child.bootstrap",
+            "mp.child.main_module",
+            "mp.child.postponed",
+            "mp.client",
+            "mp.client.context",
+            "mp.shared",
+            "mp.shared.names",
+        )
     }
 
 

@@ -10,70 +10,39 @@ from tests.architecture.sources import Import, find_knots, list_all, list_files,
 
 ROOMS: dict[str, set[str]] = {
     "": set(),  # the public names are loaded by name, on first use
-    "__main__": {"doors"},
+    "__main__": {"cli"},
+    "startup": {"mp.client", "mp.shared"},
     "_words": set(),
     "_machine": {"_words"},
     "_child": {"_machine", "_words"},
     "_tracker": {"_machine", "_words"},
     "_template": {"_child", "_machine", "_words"},
     "_client": {"_machine", "_words"},
-    "doors": {"_client", "_machine", "_words"},
+    "api": {"_client", "_machine", "_words", "startup"},
+    "mp.shared": {"_client", "_machine", "_words", "startup"},
+    "mp.child": {"_child", "_machine", "_words", "mp.client", "mp.shared"},
+    "mp.client": {"_client", "_machine", "_words", "api", "mp.child", "mp.shared", "startup"},
+    "cli": {"_machine", "_words", "api"},
 }
 """A room, and the rooms that it may import besides itself."""
 
 EXCEPTIONS = {
     ("_tracker.main", "_template.main"): "the first template is a fork of the tracker: a second interpreter takes 8 ms",
-    ("doors.bootstrap", "_child.birth"): "runs in template and child: it is the entry that birth hands over to",
-    ("doors.bootstrap", "_child.ending"): "the same",
-    ("doors.bootstrap", "_child.pickles"): "the same",
 }
-
-DOORS: dict[str, set[str]] = {
-    # what several doors need, below them
-    "options": set(),
-    "startup": {"install", "resources"},
-    "resources": {"startup"},
-    "prepared": {"main_module", "options", "resources"},
-    "beginning": {"options"},
-    "popen": {"beginning", "bootstrap", "install", "main_module", "pickling", "prepared", "resources"},
-    "bootstrap": {
-        "context",
-        "install",
-        "main_module",
-        "postponed",
-        "resources",
-        "pickling",
-    },  # a child takes on the context or the install of its parent
-    "main_module": set(),
-    "postponed": set(),
-    "pickling": set(),
-    "facade": {"bootstrap", "install", "resources"},
-    # the doors
-    "template": {"options", "startup"},
-    "context": {"beginning", "options", "popen", "prepared", "resources"},
-    "install": {"beginning", "facade", "options", "popen", "prepared", "startup"},
-    "track": {"options"},
-    "cli": set(),
-    "cli.run": {"cli"},
-    "cli.ps": {"cli", "cli.census"},
-    "cli.census": set(),
-}
-"""A module of doors/, and those beside it that it may import."""
 
 KNOTS = {
     # Started is made before the loop's modules are imported, in the fork's parent.
     frozenset({"_tracker.generations", "_tracker.main", "_tracker.server", "_tracker.templates"}),
     # What multiprocessing's swap needs of each other; all but one of these edges are taken at the first use.
     frozenset(
-        f"doors.{name}"
-        for name in (
-            "bootstrap",
-            "context",
-            "facade",
-            "install",
-            "popen",
-            "prepared",
-            "resources",
+        (
+            "mp.child.bootstrap",
+            "mp.client.config",
+            "mp.client.context",
+            "mp.client.forkserver",
+            "mp.client.install",
+            "mp.client.popen",
+            "mp.shared.names",
             "startup",
         )
     ),
@@ -85,7 +54,9 @@ PURE = {"__future__", "_collections", "_struct", "marshal"}
 
 
 def get_room(module: str) -> str:
-    return module.partition(".")[0]
+    """The room of a module: its folder, and in `mp` the folder in that."""
+    first, _, rest = module.partition(".")
+    return f"mp.{rest.partition('.')[0]}" if first == "mp" and rest else first
 
 
 def list_between_rooms() -> list[Import]:
@@ -93,7 +64,7 @@ def list_between_rooms() -> list[Import]:
 
 
 def test_every_module_stands_in_a_room_that_has_a_rule():
-    assert {get_room(name) for name in list_files()} == set(ROOMS)
+    assert {get_room(name) for name in list_files()} - {"mp"} == set(ROOMS)
 
 
 def test_no_room_imports_another_than_its_rule_allows():
@@ -116,23 +87,13 @@ def test_the_words_import_nothing_that_touches_the_machine():
     assert {str(found) for root, found in roots.items() if root not in PURE} == set()
 
 
-def test_no_room_below_the_doors_knows_multiprocessing():
+def test_no_room_but_mp_knows_multiprocessing():
     found = [
         str(found)
         for found in list_all()[1]
-        if get_room(found.importer) != "doors" and found.imported.partition(".")[0] == "multiprocessing"
+        if not get_room(found.importer).startswith("mp") and found.imported.partition(".")[0] == "multiprocessing"
     ]
     assert found == []
-
-
-def test_doors_import_one_another_as_the_table_says_and_no_otherwise():
-    edges: dict[str, set[str]] = {
-        name.partition(".")[2]: set() for name in list_files() if get_room(name) == "doors" and name != "doors"
-    }
-    for found in list_all()[0]:
-        if get_room(found.importer) == get_room(found.imported) == "doors" and found.imported != "doors":
-            edges[found.importer.partition(".")[2]].add(found.imported.partition(".")[2])
-    assert edges == DOORS, "change the table together with the import, and say why where it is no longer thin"
 
 
 def test_no_module_imports_itself_by_way_of_others():

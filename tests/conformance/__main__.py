@@ -17,7 +17,7 @@ from warmfork._words.spec import TECHNIQUES
 from .interpreters import ENVIRONMENTS, INSIDE, ROOT, Interpreter, find_interpreters, has_module, prepare_environment
 from .suites import SUITES, Suite, choose_suites
 from .table import format_table
-from .verdict import Row, judge, sum_groups
+from .verdict import Row, end_if_hung, sum_groups
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -125,7 +125,7 @@ def _run_suite(interpreter: Interpreter, python: str, suite: Suite, module: str,
             check=True,
         )
         report = json.loads(done.stdout)
-        row = judge(
+        row = end_if_hung(
             interpreter.release,
             suite,
             options.engine,

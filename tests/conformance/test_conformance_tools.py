@@ -17,7 +17,7 @@ from .interpreters import INSIDE, find_interpreters
 from .suites import QUICK, SUITES, Suite, choose_suites
 from .supervisor import __file__ as supervisor_file
 from .table import format_table
-from .verdict import Row, judge, sum_groups
+from .verdict import Row, end_if_hung, sum_groups
 
 SUITE = Suite("processes", "mod", patterns=("x",))
 REPORT = {"returncode": 0, "timed_out": False, "seconds": 1.0, "left": []}
@@ -44,7 +44,7 @@ def judge_events(
     version: str = "3.14.8",
     **report: Any,
 ) -> Row:
-    return judge(version, suite, engine, events, [f"{by} 1" for by in starts.split()], REPORT | report)
+    return end_if_hung(version, suite, engine, events, [f"{by} 1" for by in starts.split()], REPORT | report)
 
 
 def test_a_suite_whose_tests_pass_on_the_right_engine_has_no_fault() -> None:
@@ -214,11 +214,11 @@ def test_a_start_by_the_stdlib_is_counted_and_raises_where_warmfork_is_tested(tm
 
 def test_a_start_by_warmfork_is_counted_and_goes_on(tmp_path: Path) -> None:
     # A package of warmfork's shape: which class is counted, and that its start goes on, needs no more than that.
-    door = tmp_path / "warmfork" / "doors"
-    door.mkdir(parents=True)
-    for folder in (door, door.parent):
+    place = tmp_path / "warmfork" / "mp" / "client"
+    place.mkdir(parents=True)
+    for folder in (place, place.parent, place.parent.parent):
         (folder / "__init__.py").touch()
-    (door / "popen.py").write_text("class Popen:\n    def __init__(self, process):\n        print(process)\n")
+    (place / "popen.py").write_text("class Popen:\n    def __init__(self, process):\n        print(process)\n")
     starts = tmp_path / "starts"
     environment = os.environ | {
         "PYTHONPATH": str(INSIDE),
@@ -227,7 +227,7 @@ def test_a_start_by_warmfork_is_counted_and_goes_on(tmp_path: Path) -> None:
     }
     code = (
         f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import conformance_count; "
-        "from warmfork.doors.popen import Popen; Popen('begun')"
+        "from warmfork.mp.client.popen import Popen; Popen('begun')"
     )
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout == "begun\n"

@@ -72,7 +72,7 @@ def count_starts(lines: Iterable[str]) -> Counter[str]:
     return Counter(line.split()[0] for line in lines)
 
 
-def judge(
+def end_if_hung(
     version: str,
     suite: Suite,
     engine: str,

@@ -169,7 +169,7 @@ class Play:
 
     # -- what must be so afterwards
 
-    def judge(self) -> None:
+    def end_if_hung(self) -> None:
         """Hold everybody to what was promised."""
         if self.stopped and not self.stage.is_dead(self.stopped_pid):
             self.stage.release(self.stopped)
@@ -315,7 +315,7 @@ def play(cell: Cell, engine: str = "warmfork", without: Sequence[str] = ()) -> l
         try:
             acted.set_stage()
             acted.strike()
-            acted.judge()
+            acted.end_if_hung()
         except Fault as fault:
             stage.faults.append(str(fault))
         if stage.faults:

@@ -94,7 +94,7 @@ class Tally:
             self.blame("late", f"{what} took {took:.1f} s to start")
 
 
-def see_death(pidfd: int) -> float:
+def bury_holder(pidfd: int) -> float:
     """Wait for a death, and give when it was."""
     fds.wait_readable(pidfd, None)
     return time.monotonic()
@@ -132,7 +132,7 @@ def check_process(context: Any, tally: Tally, target: Callable[..., Any], given:
     tally.time_start(began, "a Process")
     pidfd = os.dup(process.sentinel)
     try:
-        died = see_death(pidfd)
+        died = bury_holder(pidfd)
         process.join()
         truth = read_truth(pidfd)
         check(tally, f"{target.__name__}{given[-3:]} pid {process.pid}", process.exitcode, truth, wanted, died)
@@ -146,7 +146,7 @@ def check_child(template: warmfork.Template, tally: Tally, kind: str, code: int,
     began = time.monotonic()
     child = template.start(end, (kind, code, seconds))
     tally.time_start(began, "a child")
-    died = see_death(child.fileno())
+    died = bury_holder(child.fileno())
     outcome = child.wait()
     said = outcome.code if isinstance(outcome, warmfork.Exited) else -getattr(outcome, "signal", 999)
     wanted = {"exit": code, "_exit": code, "signal": -code, "raise": 1}.get(kind, 0)

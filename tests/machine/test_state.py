@@ -15,15 +15,15 @@ from warmfork._machine import signals, state
 SMALL = dict(zip(state.NAMES, range(len(state.NAMES)), strict=True))
 
 
-def get_born() -> state.Born:
+def get_born() -> state.Baseline:
     """What a template would have been born with whose client is as this process is now."""
     here = os.stat(".")
-    return state.Born(dict(state.get_environment()), list(sys.argv), list(sys.path), (here.st_dev, here.st_ino))
+    return state.Baseline(dict(state.get_environment()), list(sys.argv), list(sys.path), (here.st_dev, here.st_ino))
 
 
 def change(**fields: object) -> tuple[tuple[object, ...], tuple[object, ...]]:
     """The small state of this process, and the same with some fields changed."""
-    base = state.take_small()
+    base = state.take_always_said()
     wanted = list(base)
     for name, value in fields.items():
         wanted[SMALL[name.replace("_", " ") if name != "oom_score_adj" else name]] = value
@@ -61,7 +61,7 @@ def test_the_state_is_of_values_that_marshal_writes():
         os.environ["ODD"] = "\udcff=\n"
         signals.set_disposition(signal.SIGUSR1, signals.SIG_IGN)
         sys.argv, sys.path = ["\udcff"], ["/odd/\udcff", ""]
-        taken = state.take(state.Born(None, [], [], (0, 0)), "/here")
+        taken = state.take(state.Baseline(None, [], [], (0, 0)), "/here")
         return marshal.loads(marshal.dumps(taken)) == taken
 
     assert run_forked(take)
@@ -70,7 +70,7 @@ def test_the_state_is_of_values_that_marshal_writes():
 def test_the_empty_entry_of_sys_path_is_said_as_the_folder_it_stands_for():
     def take() -> object:
         sys.path = ["", "/a", os.fspath]  # what is no str is nobody's folder
-        return state.take(state.Born(None, [], [], (0, 0)), "/here")["sys_path"]
+        return state.take(state.Baseline(None, [], [], (0, 0)), "/here")["sys_path"]
 
     assert run_forked(take) == ["/here", "/a"]
 
@@ -111,10 +111,10 @@ def test_argv_and_sys_path_are_replaced():
 
 def test_what_is_not_said_stays():
     def apply() -> bool:
-        before = dict(os.environ), list(sys.argv), list(sys.path), state.take_small()
+        before = dict(os.environ), list(sys.argv), list(sys.path), state.take_always_said()
         small, base = change()
         state.apply({"small": small}, base)
-        return (dict(os.environ), list(sys.argv), list(sys.path), state.take_small()) == before
+        return (dict(os.environ), list(sys.argv), list(sys.path), state.take_always_said()) == before
 
     assert run_forked(apply)
 
@@ -142,7 +142,7 @@ def test_a_child_is_given_the_small_state_of_its_client(name, wanted):
     def apply() -> tuple[object, object]:
         small, base = change(**{name: wanted})
         state.apply({"small": small}, base)
-        after = state.take_small()
+        after = state.take_always_said()
         others = [field for field in state.NAMES if field != name and after[SMALL[field]] != base[SMALL[field]]]
         return after[SMALL[name]], others
 
@@ -153,7 +153,7 @@ def test_the_process_group_is_joined():
     def apply() -> bool:
         small, base = change()
         os.setpgid(0, 0)
-        mine = state.take_small()
+        mine = state.take_always_said()
         state.apply({"small": small}, mine)
         return os.getpgrp() == base[SMALL["group"]]
 
@@ -164,7 +164,7 @@ def test_a_group_of_another_session_cannot_be_joined_and_the_child_runs_all_the_
     def apply() -> bool:
         small, _ = change()
         os.setsid()
-        state.apply({"small": small}, state.take_small())
+        state.apply({"small": small}, state.take_always_said())
         return os.getpgrp() == os.getpid()
 
     assert run_forked(apply)
@@ -189,7 +189,7 @@ def test_signals_are_ignored_and_blocked_as_the_client_has_them():
         for number in (signal.SIGUSR1, signal.SIGUSR2):
             signals.set_disposition(number, signals.SIG_DFL)
         signals.set_disposition(signal.SIGUSR1, signals.SIG_IGN)  # the template ignores this one, its client another
-        base = state.take_small()
+        base = state.take_always_said()
         small = list(base)
         small[SMALL["ignored signals"]] = tuple({*base[SMALL["ignored signals"]], signal.SIGUSR2} - {signal.SIGUSR1})
         small[SMALL["signal mask"]] = (int(signal.SIGHUP),)
@@ -210,7 +210,7 @@ def test_signals_are_ignored_and_blocked_as_the_client_has_them():
 def test_taking_the_state_leaves_the_umask_as_it_was():
     def take() -> int:
         os.umask(0o27)
-        assert state.take_small()[SMALL["umask"]] == 0o27
+        assert state.take_always_said()[SMALL["umask"]] == 0o27
         return os.umask(0)
 
     assert run_forked(take) == 0o27

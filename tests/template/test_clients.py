@@ -9,8 +9,8 @@ from select import EPOLLIN, epoll
 import pytest
 
 from warmfork._machine import fds
-from warmfork._template.clients import Client
-from warmfork._template.spares import Traffic
+from warmfork._template.clients import ClientRecord
+from warmfork._template.spares import SparePolicy
 from warmfork._words import messages, wire
 
 
@@ -19,7 +19,7 @@ def test_a_death_that_cannot_be_told_now_is_told_later(monkeypatch: pytest.Monke
     """It used to be dropped, where the kernel had no memory for it, and whoever waited for that child waited on."""
     ours, theirs = fds.make_pair()
     with epoll() as poller:
-        client = Client(ours, os.getpid(), -1, Traffic(0), poller)
+        client = ClientRecord(ours, os.getpid(), -1, SparePolicy(0), poller)
         poller.register(ours.fileno(), EPOLLIN)
         send, left = fds.send, [2]
 

@@ -23,7 +23,7 @@ def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(rehearsal, "rehearse", note("rehearsal", iter([0])))
     monkeypatch.setattr(rehearsal, "load_postponed", note("postponed", iter([-1])))
     monkeypatch.setattr(immortal, "keep_for_ever", note("immortal", iter([0])))
-    monkeypatch.setattr(pretouch, "learn", note("pretouch", pretouch.Learnt()))
+    monkeypatch.setattr(pretouch, "learn", note("pretouch", pretouch.PretouchPlan()))
     monkeypatch.setattr(ending, "prepare_helper", note("helper"))
     for name in ("collect", "freeze", "unfreeze"):
         monkeypatch.setattr(gc, name, note(name))

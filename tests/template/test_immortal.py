@@ -20,7 +20,7 @@ PROGRAM = """
 import os, resource, sys, threading, time
 import warmfork
 from warmfork._child import birth
-from warmfork.doors import bootstrap
+from warmfork.mp.child import bootstrap
 
 LARGE = 1 << 31
 mine = "".join(["a name ", "of mine"])
@@ -113,7 +113,7 @@ def test_an_immortal_object_is_not_counted_and_never_freed():
 
 ALL = """
 import gc, sys, threading
-import json, logging, multiprocessing.pool, random, warmfork.doors.bootstrap
+import json, logging, multiprocessing.pool, random, warmfork.mp.child.bootstrap
 from warmfork._template import immortal
 for _ in immortal.keep_for_ever():
     pass

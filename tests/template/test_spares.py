@@ -14,7 +14,7 @@ import pytest
 import warmfork
 from tests import warm
 from tests.support import run_program, wait_until
-from warmfork._template.spares import AUTO, Traffic
+from warmfork._template.spares import AUTO, SparePolicy
 
 
 def list_spares(template: warmfork.Template) -> list[psutil.Process]:
@@ -59,13 +59,13 @@ def have_a_spare(template: warmfork.Template) -> psutil.Process:
 
 
 def test_a_program_that_starts_one_process_gets_no_spare():
-    traffic = Traffic(AUTO)
+    traffic = SparePolicy(AUTO)
     traffic.note_start(100.0, missed=True)
     assert not traffic.lacks()
 
 
 def test_a_second_start_soon_after_the_first_earns_a_spare_and_a_pause_loses_it():
-    traffic = Traffic(AUTO)
+    traffic = SparePolicy(AUTO)
     traffic.note_start(100.0, missed=True)
     traffic.note_start(100.5, missed=True)
     assert traffic.lacks()
@@ -74,8 +74,8 @@ def test_a_second_start_soon_after_the_first_earns_a_spare_and_a_pause_loses_it(
 
 
 def test_a_fixed_number_of_spares_is_kept_and_zero_means_none():
-    assert Traffic(3).lacks()
-    assert not Traffic(0).lacks()
+    assert SparePolicy(3).lacks()
+    assert not SparePolicy(0).lacks()
     with pytest.raises(ValueError, match="spares"):
         warmfork.Template(spares=-3)
     with pytest.raises(ValueError, match="spares"):

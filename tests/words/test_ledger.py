@@ -13,9 +13,9 @@ KEYS = st.tuples(st.sampled_from(KINDS), st.sampled_from(NAMES))
 EVENTS = st.lists(
     st.one_of(
         KEYS.map(lambda key: messages.Entered(*key, 7, "maker")),
-        st.tuples(KEYS, st.integers(1, 3)).map(lambda at: messages.Held(*at[0], at[1], 100 + at[1], "holder")),
+        st.tuples(KEYS, st.integers(1, 3)).map(lambda at: messages.NameHeld(*at[0], at[1], 100 + at[1], "holder")),
         st.tuples(KEYS, st.integers(0, 3)).map(lambda at: messages.Dropped(*at[0], at[1])),
-        st.just(messages.Mixed()),
+        st.just(messages.StdlibTrackerRuns()),
         st.just(messages.Root(5, 55, "app", "sem.mp-5-")),
     ),
     max_size=40,
@@ -64,7 +64,7 @@ def test_a_semaphore_and_a_segment_of_one_name_are_two():
 
 
 def test_a_name_goes_with_the_last_of_its_holders():
-    ledger = make(messages.Held("file", "/a", pid, pid, "") for pid in (1, 2))
+    ledger = make(messages.NameHeld("file", "/a", pid, pid, "") for pid in (1, 2))
     assert [entry.name for entry in ledger.list_held(1)] == ["/a"]
     ledger.take(messages.Dropped("file", "/a", 1))
     assert ledger.list_held(1) == []
@@ -75,7 +75,7 @@ def test_a_name_goes_with_the_last_of_its_holders():
 
 def test_a_name_of_the_tree_has_no_holder_whose_death_could_take_it():
     """M7: a worker makes a segment, returns its name and exits."""
-    ledger = make([messages.Entered("file", "/a", 1, ""), messages.Held("file", "/a", 1, 1, "")])
+    ledger = make([messages.Entered("file", "/a", 1, ""), messages.NameHeld("file", "/a", 1, 1, "")])
     assert ledger.list_held(1) == []
 
 

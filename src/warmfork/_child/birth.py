@@ -202,9 +202,9 @@ def apply_state(birth: Birth) -> None:
 def take_buffers(birth: Birth) -> None:
     """The large parts of the payload, which the client writes to memory that is made for them here."""
     if "buffers" in birth.state:
-        from warmfork._child import room
+        from warmfork._child import large
 
-        room.fill(birth)
+        large.fill(birth)
 
 
 def take_identity(birth: Birth) -> None:

@@ -64,9 +64,9 @@ def reply(birth: Birth, kind: type[messages.Returned | messages.Raised], value: 
     if not spilled:
         birth.announce(message)
         return
-    from warmfork._child import room
+    from warmfork._child import large
 
-    memory = room.spill(pickled)
+    memory = large.spill(pickled)
     try:
         birth.announce(message, (memory,))
     finally:

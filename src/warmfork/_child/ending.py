@@ -37,7 +37,7 @@ def flush() -> None:
 
 
 STACK = 16_384
-NAP = 1000
+WAITER_RECHECK = 1000
 """Microseconds that the helper sleeps: until the child's death was told."""
 VM, FS, FILES, PARENT = 0x100, 0x200, 0x400, 0x8000
 GPU_MODULES = ("torch", "cupy", "jax", "jaxlib", "tensorflow", "numba.cuda", "pycuda")
@@ -54,7 +54,7 @@ def prepare_helper() -> None:
         top = (id(_stack) + bytes.__basicsize__ - 1 + STACK) & ~0xF
         nap = calls.make_pointer(calls.find("usleep"))
         flags = VM | FS | FILES | PARENT
-        _make_helper = calls.prepare("clone", nap, calls.make_pointer(top), flags, calls.make_pointer(NAP))
+        _make_helper = calls.prepare("clone", nap, calls.make_pointer(top), flags, calls.make_pointer(WAITER_RECHECK))
     except (ImportError, AttributeError, OSError):
         _make_helper = None  # no _ctypes, or a libc without clone: children leave plainly
 

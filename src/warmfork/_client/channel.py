@@ -11,7 +11,7 @@ from _thread import RLock, allocate_lock, get_ident
 from select import POLLIN, poll
 from time import monotonic
 
-from warmfork._client.owned import Owned
+from warmfork._client.fd_list import Owned
 from warmfork._machine import fds, rights, state
 from warmfork._words import messages, protocol, wire
 from warmfork._words.children import Answer, Children
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 GIVE_UP_TIMEOUT = 1.0
 
-GLANCE = 0.02
+LEADER_RECHECK = 0.02
 """Seconds after which a leader looks again: a signal handler may have read what it waits for. Answers come in 1 ms."""
 
-NAP = 1.0
+WAITER_RECHECK = 1.0
 """Seconds after which a sleeper looks again by itself: nobody may have been left to wake it."""
 
 
@@ -44,13 +44,13 @@ class Channel:
         self.template = -1  # pidfd
         self.pid = 0
         self.generation = 0
-        self.born = state.Born(None, [], [], (0, 0))
+        self.born = state.Baseline(None, [], [], (0, 0))
         self.children = Children(Owned)
         self.unread: list[Any] = []  # messages as they came
         self.requests = 0
         self.lock = RLock()  # a signal handler may start a process, or ask for an outcome, while we hold it
         self.leader = 0  # the thread that reads
-        self.sleepers: list[LockType] = []
+        self.waiters: list[LockType] = []
         self.dead = False
         self.poller = self.make_poller()
 
@@ -95,10 +95,10 @@ class Channel:
                 if spare.record is not None:
                     self.children.living.pop(spare.record.pid, None)
 
-    def tell_took(self, pid: int, kill: bool, name: str) -> None:
+    def tell_spare_taken(self, pid: int, kill: bool, name: str) -> None:
         """Tell the template that a spare is a child now. Where the template is gone, nobody needs to know."""
         try:
-            fds.send_within(self.socket, wire.encode(messages.Took(pid, int(kill), name)))
+            fds.send_within(self.socket, wire.encode(messages.SpareTaken(pid, int(kill), name)))
         except OSError:
             return
 
@@ -138,14 +138,14 @@ class Channel:
                     if lead:
                         self.leader = me
                     else:
-                        bed = allocate_lock()
-                        bed.acquire()
-                        self.sleepers.append(bed)
-                rest = NAP if deadline is None else max(0.0, deadline - monotonic())
+                        wakeup = allocate_lock()
+                        wakeup.acquire()
+                        self.waiters.append(wakeup)
+                rest = WAITER_RECHECK if deadline is None else max(0.0, deadline - monotonic())
                 if lead:
-                    self.read(min(rest, GLANCE), above == me)
+                    self.read(min(rest, LEADER_RECHECK), above == me)
                 else:
-                    bed.acquire(True, min(rest, NAP))
+                    wakeup.acquire(True, min(rest, WAITER_RECHECK))
             finally:
                 if lead:
                     self.leader = above
@@ -157,8 +157,8 @@ class Channel:
     def wake_sleepers(self) -> None:
         """Have those who sleep look again."""
         with self.lock:
-            sleepers, self.sleepers = self.sleepers, []
-        for sleeper in sleepers:
+            waiters, self.waiters = self.waiters, []
+        for sleeper in waiters:
             sleeper.release()
 
     def catch_up(self) -> None:
@@ -294,7 +294,7 @@ class Channel:
         """In a forked copy of this process: let go. Another thread may have held the lock, or led, when it forked, and
         handles of the original's children still come here."""
         self.lock = RLock()
-        self.leader, self.sleepers = 0, []
+        self.leader, self.waiters = 0, []
         if self.is_ours():
             self.close()
         else:

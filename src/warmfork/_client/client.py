@@ -10,8 +10,8 @@ from select import POLLIN
 from time import monotonic
 
 from warmfork._client import launch
-from warmfork._client.ahead import get_flags
 from warmfork._client.channel import Channel, log_note
+from warmfork._client.spawn import get_flags
 from warmfork._machine import fds, rights, role, state
 from warmfork._words import messages
 from warmfork._words.errors import AuditError, PreloadError, Refused, StartError, TemplateDied
@@ -73,10 +73,10 @@ class Client:
                 self.door = self.tree.door
                 self.door_identity = fds.identify(self.door.fileno())
             elif self.tree is not None:
-                self.see_to_tracker(self.tree)
+                self.ensure_tracker(self.tree)
             return self.door
 
-    def see_to_tracker(self, tree: launch.Tree) -> None:
+    def ensure_tracker(self, tree: launch.Tree) -> None:
         """Log what the tracker has reported, and start a successor where it is dead and no template has (M21)."""
         self.log_reports()
         if not tree.has_tracker():
@@ -214,7 +214,7 @@ class Client:
             if fds.wait_readable(tree.pidfd, 0):
                 # The one that we started is dead, maybe since a moment ago. Its successor may be nobody's but a
                 # template's: we have no pidfd on that, so we look again after a while.
-                self.see_to_tracker(tree)
+                self.ensure_tracker(tree)
                 soon = monotonic() + LOOK_AGAIN
                 channel.wait_until(lambda: is_answered(channel), soon if deadline is None else min(soon, deadline))
                 continue
@@ -225,7 +225,7 @@ class Client:
             finally:
                 channel.poller.unregister(pidfd)
             if not is_answered(channel):
-                self.see_to_tracker(tree)
+                self.ensure_tracker(tree)
 
     def explain(self, spec: Spec, last: messages.Message | None, timeout: float | None, deadline: float | None) -> None:
         """Raise for what was answered in place of a welcome. Returns where it is worth asking again."""

@@ -51,7 +51,7 @@ def measure(buffer: tuple[Any, ...]) -> int:
     return sum(map(len, buffer))
 
 
-class Order:
+class StartRequest:
     """What is to be started: entry, name, policy, and what differs from this process's own state."""
 
     __slots__ = ("cwd", "entry", "environment", "here", "kill", "name", "replies")
@@ -75,7 +75,7 @@ class Order:
         self.here = here  # what "" in sys.path stands for; the working directory where it is ""
 
 
-def take_state(born: state.Born, order: Order) -> dict[str, Any]:
+def take_state(born: state.Baseline, order: StartRequest) -> dict[str, Any]:
     """Take this process's state as the child is to have it. Done while the template forks."""
     said = state.take(born, order.here)
     if order.environment is not None:
@@ -87,7 +87,12 @@ def take_state(born: state.Born, order: Order) -> dict[str, Any]:
 
 
 def feed(
-    socket: fds.socket | None, born: state.Born, order: Order, said: dict[str, Any], payload: Payload, door: int
+    socket: fds.socket | None,
+    born: state.Baseline,
+    order: StartRequest,
+    said: dict[str, Any],
+    payload: Payload,
+    door: int,
 ) -> None:
     """Send all that the child is to be. Raises OSError."""
     if socket is None:

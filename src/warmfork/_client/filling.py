@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     Buffer = tuple[Any, ...]
     """One buffer, in the parts that it has here."""
 
-ROOM_TIMEOUT = 60.0
+BUFFERS_TIMEOUT = 60.0
 """Seconds for a child to make room. It takes a millisecond; a machine that swaps may need many."""
 
 GONE = (BrokenPipeError, ConnectionError, ProcessLookupError)
@@ -38,7 +38,7 @@ is_refused = False
 def fill(child: Child, buffers: list[Buffer]) -> None:
     """Fill the memory of a child that was fed. Returns also where it died meanwhile. Raises StartError where it does not
     make room in time."""
-    addresses = wait_room(child)
+    addresses = wait_buffers_at(child)
     if addresses is None or child.feed is None:
         return
     _, places = buffers_.place(tuple(map(measure, buffers)))
@@ -53,7 +53,7 @@ def fill(child: Child, buffers: list[Buffer]) -> None:
             refuse(error)
         if is_refused:
             follows = sum(map(measure, buffers))
-        fds.send_within(child.feed, wire.encode(messages.Filled(follows)), timeout=ROOM_TIMEOUT)
+        fds.send_within(child.feed, wire.encode(messages.Filled(follows)), timeout=BUFFERS_TIMEOUT)
         if follows:
             send(child.feed, buffers)
     except GONE:
@@ -62,12 +62,12 @@ def fill(child: Child, buffers: list[Buffer]) -> None:
         give_up()
 
 
-def wait_room(child: Child) -> list[int] | None:
+def wait_buffers_at(child: Child) -> list[int] | None:
     """Wait until the child says where its room is. None where it has failed before that, or is dead."""
-    deadline = monotonic() + ROOM_TIMEOUT
+    deadline = monotonic() + BUFFERS_TIMEOUT
     while True:
         dead = fds.wait_readable(child.fileno(), 0)
-        room = child.read_room()
+        room = child.read_buffers_at()
         if room is not None:
             return [address for (address,) in iter_unpack("<q", room)]
         if dead or child.feed is None or child.is_birth_over():
@@ -78,7 +78,7 @@ def wait_room(child: Child) -> list[int] | None:
 
 def give_up() -> NoReturn:
     """Give up a child that takes nothing: stopped by somebody, or swapped out. Raises StartError."""
-    raise StartError("buffers", f"the child has taken nothing for {ROOM_TIMEOUT} s")
+    raise StartError("buffers", f"the child has taken nothing for {BUFFERS_TIMEOUT} s")
 
 
 def list_stretches(
@@ -110,4 +110,4 @@ def send(feed: fds.socket, buffers: list[Buffer]) -> None:
     for buffer in buffers:
         whole = memoryview(buffer[0] if len(buffer) == 1 else b"".join(buffer))
         for at in range(0, len(whole), buffers_.MESSAGE):
-            fds.send_within(feed, whole[at : at + buffers_.MESSAGE], timeout=ROOM_TIMEOUT)
+            fds.send_within(feed, whole[at : at + buffers_.MESSAGE], timeout=BUFFERS_TIMEOUT)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from warmfork._client.channel import Channel
-    from warmfork._client.feeding import Order
+    from warmfork._client.feeding import StartRequest
     from warmfork._words.children import Answer, Record
     from warmfork._words.outcome import Exited, Signaled
 
@@ -35,7 +35,7 @@ USAGE_TIMEOUT = 0.25
 class Child:
     """A child of this process. Not to be made by users: `Template.start()` gives it."""
 
-    def __init__(self, channel: Channel, record: Record, passed: list[int], order: Order) -> None:
+    def __init__(self, channel: Channel, record: Record, passed: list[int], order: StartRequest) -> None:
         self._pidfd = -1  # first: __del__ asks for it
         self._memory = -1
         self.feed: fds.socket | None = None
@@ -64,7 +64,7 @@ class Child:
         self.feed = fds.socket(*fds.KIND, feed)
 
     @classmethod
-    def from_answer(cls, channel: Channel, answer: Answer, order: Order) -> Child:
+    def from_answer(cls, channel: Channel, answer: Answer, order: StartRequest) -> Child:
         """Make the handle of the child that an answer brought."""
         if answer.record is None or len(answer.fds) != 2:
             raise OSError("the fds of a child did not arrive: is this process out of fds?")
@@ -225,7 +225,7 @@ class Child:
         last = self._words[-1] if self._words else None
         return last if isinstance(last, messages.BirthFailed) else None
 
-    def read_room(self) -> bytes | None:
+    def read_buffers_at(self) -> bytes | None:
         """Give where the child wants the large parts of its payload, once it has said so."""
         self._read_feed()
         return self._room
@@ -273,7 +273,7 @@ class Child:
             return
         del self._unread[0]
         self._feed_state = after
-        if said and isinstance(said[0], messages.Room):
+        if said and isinstance(said[0], messages.BuffersAt):
             self._room = said[0].addresses
             return
         self._words += said

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from warmfork._client import ahead
+from warmfork._client import spawn
 from warmfork._machine import fds, memory, pids, state
 from warmfork._words import ledger as ledger_
 from warmfork._words import messages, wire
@@ -20,7 +20,7 @@ class Tree:
     """What the root of a tree holds: both ends of the door, the ledger, and its tracker. So whatever is said at the door
     or written in the ledger outlives the tracker."""
 
-    def __init__(self, interpreter: ahead.Interpreter) -> None:
+    def __init__(self, interpreter: spawn.Interpreter) -> None:
         self.pidfd = state.move_high(os.pidfd_open(interpreter.pid))
         self.tracker = interpreter.pid
         self.made_of = interpreter.made_of
@@ -52,7 +52,7 @@ class Tree:
         """Start a successor of the dead tracker; it finds what that knew in the ledger. Raises OSError."""
         self.reap()
         os.close(self.pidfd)
-        self.tracker = ahead.spawn(*self.made_of, self.receiver, self.ledger)
+        self.tracker = spawn.spawn(*self.made_of, self.receiver, self.ledger)
         self.pidfd = state.move_high(os.pidfd_open(self.tracker))
 
     def take_reports(self) -> list[messages.Reported]:
@@ -93,7 +93,7 @@ def launch_tracker(executable: str, flags: tuple[str, ...], environment: tuple[s
     if not executable:
         raise StartError("launch", "sys.executable is not set: this program must say which interpreter to start")
     try:
-        interpreter = ahead.get_interpreter(executable, flags, state.split_environment(environment))
+        interpreter = spawn.get_interpreter(executable, flags, state.split_environment(environment))
         try:
             me = os.getpid()
             fds.send(interpreter.door, wire.encode(messages.Root(me, pids.read_since(me), get_program_name(), prefix)))

@@ -16,7 +16,7 @@ from warmfork._client.starting import (
     GONE,
     SPAWN_TIMEOUT,
     TRIES,
-    Start,
+    PendingStart,
     get_own_channel,
     make_timeout,
     wait_for_template,
@@ -33,7 +33,7 @@ WAVE = 200
 """Starts that are under way together: each takes two fds of this process until it is fed."""
 
 
-def start_many(client: Client, spec: Spec, starts: list[Start], timeout: float | None) -> list[Child]:
+def start_many(client: Client, spec: Spec, starts: list[PendingStart], timeout: float | None) -> list[Child]:
     """Start all of them, and give their handles in the same order.
 
     Raises what starting.start() raises. Then none is left running: one that could not be had ends those that were
@@ -51,7 +51,7 @@ def start_many(client: Client, spec: Spec, starts: list[Start], timeout: float |
     return started
 
 
-def start_wave(client: Client, spec: Spec, starts: list[Start], timeout: float | None) -> list[Child]:
+def start_wave(client: Client, spec: Spec, starts: list[PendingStart], timeout: float | None) -> list[Child]:
     """Start these, once all of them exist."""
     for _ in range(TRIES):
         channel = get_own_channel(client, spec, timeout)
@@ -87,7 +87,7 @@ def start_wave(client: Client, spec: Spec, starts: list[Start], timeout: float |
     raise StartError("template", "it died three times under this start")
 
 
-def wait_all(channel: Channel, requests: list[int], starts: list[Start]) -> list[Child]:
+def wait_all(channel: Channel, requests: list[int], starts: list[PendingStart]) -> list[Child]:
     """Wait for the children, and give those that came: fewer than were asked for where the template died. Raises
     StartError where one of them could not be had, the others sent away."""
     deadline = monotonic() + SPAWN_TIMEOUT
@@ -112,7 +112,7 @@ def wait_all(channel: Channel, requests: list[int], starts: list[Start]) -> list
     return found
 
 
-def feed_all(channel: Channel, starts: list[Start], waiting: list[Child]) -> list[Child]:
+def feed_all(channel: Channel, starts: list[PendingStart], waiting: list[Child]) -> list[Child]:
     """Feed them all. One that died before it was fed is a child all the same: its outcome tells."""
     try:
         for start, child in zip(starts, waiting, strict=True):

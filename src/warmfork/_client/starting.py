@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from warmfork._client.channel import Channel
     from warmfork._client.client import Client
-    from warmfork._client.feeding import Order, Payload
+    from warmfork._client.feeding import Payload, StartRequest
     from warmfork._words.children import Answer
     from warmfork._words.spec import Spec
 
@@ -35,10 +35,10 @@ GONE = (BrokenPipeError, ConnectionError)
 """What sending raises where the other end is dead."""
 
 
-class Start:
+class PendingStart:
     """A start under way: what is to be started, and the feed once it is made."""
 
-    def __init__(self, client: Client, order: Order, make_payload: Callable[[], Payload]) -> None:
+    def __init__(self, client: Client, order: StartRequest, make_payload: Callable[[], Payload]) -> None:
         self.client = client
         self.order = order
         self.make_payload = make_payload
@@ -85,11 +85,11 @@ class Start:
 
 
 def start(
-    client: Client, spec: Spec, order: Order, make_payload: Callable[[], Payload], timeout: float | None
+    client: Client, spec: Spec, order: StartRequest, make_payload: Callable[[], Payload], timeout: float | None
 ) -> Child:
     """Start a child. `make_payload` is called while the template forks; what it raises comes through, and the child that
     was forked for it is sent away. Raises PreloadError, AuditError, StartError, Refused."""
-    under_way = Start(client, order, make_payload)
+    under_way = PendingStart(client, order, make_payload)
     for _ in range(TRIES):
         channel = get_own_channel(client, spec, timeout)
         channel.check_rights()
@@ -109,7 +109,7 @@ def get_own_channel(client: Client, spec: Spec, timeout: float | None) -> Channe
     return channel
 
 
-def start_spare(under_way: Start, channel: Channel) -> Child | None:
+def start_spare(under_way: PendingStart, channel: Channel) -> Child | None:
     """Start a child that was forked ahead: one send to it, no round trip. None where there is none at hand."""
     spare = channel.take_spare()
     if spare is None:
@@ -122,7 +122,7 @@ def start_spare(under_way: Start, channel: Channel) -> Child | None:
     while spare is not None:
         child = Child.from_answer(channel, spare, under_way.order)
         if under_way.feed(channel, child):
-            channel.tell_took(child.pid, under_way.order.kill, child.name)
+            channel.tell_spare_taken(child.pid, under_way.order.kill, child.name)
             return child
         spare = channel.take_spare()  # it was leaving: the next one
     return None
@@ -145,7 +145,7 @@ def make_timeout(channel: Channel) -> StartError:
     return StartError("template", f"it has not answered for {SPAWN_TIMEOUT} s{stopped}")
 
 
-def start_fork(under_way: Start, channel: Channel) -> Child | None:
+def start_fork(under_way: PendingStart, channel: Channel) -> Child | None:
     """Have the template fork. None where it died before it did."""
     request = channel.expect()
     try:
@@ -155,7 +155,7 @@ def start_fork(under_way: Start, channel: Channel) -> Child | None:
         raise
 
 
-def ask_and_feed(under_way: Start, channel: Channel, request: int) -> Child | None:
+def ask_and_feed(under_way: PendingStart, channel: Channel, request: int) -> Child | None:
     """Ask for a child, and feed it."""
     try:
         channel.request(request, under_way.order.kill, under_way.order.name)

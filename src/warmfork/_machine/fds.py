@@ -38,7 +38,7 @@ GPU_DEVICES = ("/dev/nvidia", "/dev/kfd", "/dev/dri/")
 KIND = (AF_UNIX, SOCK_SEQPACKET, 0)
 BUFFER = 65_536
 SCM_CREDENTIALS = 2
-CREDENTIALS = Struct("=iII")
+CREDENTIALS = Struct("=iII")  # struct ucred: pid, uid, gid (the real ones)
 ANCILLARY = CMSG_SPACE(MOST_FDS * 4) + CMSG_SPACE(CREDENTIALS.size)
 FEW = CMSG_SPACE(32) + CMSG_SPACE(CREDENTIALS.size)
 NEVER_BLOCK = MSG_DONTWAIT | MSG_NOSIGNAL
@@ -46,13 +46,67 @@ RECEIVE = MSG_DONTWAIT | MSG_CMSG_CLOEXEC  # without MSG_CMSG_CLOEXEC, Python's 
 RECEIVE_BLOCKING = MSG_CMSG_CLOEXEC
 
 
+class Fd:
+    """An fd that belongs to this object: closed once, by close(), by the end of a `with` block, or with the object."""
+
+    __slots__ = ("number",)
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __enter__(self) -> Fd:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __bool__(self) -> bool:
+        return self.number >= 0
+
+    def fileno(self) -> int:
+        """Give the number; -1 where it is closed or somebody else's by now."""
+        return self.number
+
+    def release(self) -> int:
+        """Give the number to somebody who closes it from now on."""
+        number, self.number = self.number, -1
+        return number
+
+    def close(self) -> None:
+        """Close it, if it is still ours."""
+        number, self.number = self.number, -1
+        if number >= 0:
+            os.close(number)
+
+    def __del__(self) -> None:
+        if self.number >= 0:
+            self.close()
+
+
 class Received:
-    """One message as it came: data, fds (now ours to close), and the sender's pid where the kernel vouches for it."""
+    """One message as it came: data, fds, and the sender's ids where the kernel vouches for them (pid 0 where not).
 
-    __slots__ = ("cut", "data", "fds", "pid")
+    The fds belong to it: what nobody has taken off the list is closed at the end of a `with` block."""
 
-    def __init__(self, data: bytes, fds: list[int], pid: int, cut: bool) -> None:
-        self.data, self.fds, self.pid, self.cut = data, fds, pid, cut
+    __slots__ = ("cut", "data", "fds", "gid", "pid", "uid")
+
+    def __init__(self, data: bytes, fds: list[int], pid: int, cut: bool, uid: int = -1, gid: int = -1) -> None:
+        self.data, self.fds, self.pid, self.cut, self.uid, self.gid = data, fds, pid, cut, uid, gid
+
+    def __enter__(self) -> Received:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def take(self, index: int = 0) -> Fd:
+        """Take an fd over."""
+        return Fd(self.fds.pop(index))
+
+    def close(self) -> None:
+        """Close what nobody has taken."""
+        fds, self.fds = self.fds, []
+        close_all(fds)
 
 
 def make_pair() -> tuple[socket, socket]:
@@ -148,14 +202,14 @@ def unpack_received(raw: tuple[Any, ...]) -> Received:
     if not control:
         return Received(data, [], 0, bool(state & MSG_TRUNC))
     fds: list[int] = []
-    pid = 0
+    pid, uid, gid = 0, -1, -1
     for level, kind, content in control:
         if level == SOL_SOCKET and kind == SCM_RIGHTS:
             count = len(content) // 4
             fds.extend(unpack(f"={count}i", content[: count * 4]))
         elif level == SOL_SOCKET and kind == SCM_CREDENTIALS:
-            pid = CREDENTIALS.unpack(content)[0]
-    return Received(data, fds, pid, bool(state & (MSG_CTRUNC | MSG_TRUNC)))
+            pid, uid, gid = CREDENTIALS.unpack(content)
+    return Received(data, fds, pid, bool(state & (MSG_CTRUNC | MSG_TRUNC)), uid, gid)
 
 
 def wait_readable(fd: int, timeout: float | None) -> bool:

@@ -21,7 +21,7 @@ LIMITS = range(16)
 """RLIM_NLIMITS of Linux (asm-generic/resource.h)."""
 
 
-class Born:
+class Baseline:
     """What a template was born with and its children have unless told otherwise."""
 
     __slots__ = ("argv", "cwd", "environment", "sys_path")
@@ -95,7 +95,7 @@ def read_umask() -> int:
     return masks[1]
 
 
-def take_small() -> tuple[Any, ...]:
+def take_always_said() -> tuple[Any, ...]:
     """Take what is always said: see NAMES. Of the calling thread where the kernel keeps it by thread."""
     return (
         read_umask(),
@@ -113,10 +113,10 @@ def take_small() -> tuple[Any, ...]:
 NAMES = ("umask", "nice", "affinity", "scheduler", "limits", "ignored signals", "signal mask", "oom_score_adj", "group")
 
 
-def take(born: Born, here: str) -> dict[str, Any]:
+def take(born: Baseline, here: str) -> dict[str, Any]:
     """Take the state of the calling thread, as a value that marshal can write; `here` is the folder that "" in sys.path
     stands for. The working directory is not in it: an fd says it (see is_elsewhere)."""
-    state: dict[str, Any] = {"small": take_small()}
+    state: dict[str, Any] = {"small": take_always_said()}
     environment = get_environment()
     if environment != born.environment:
         state["environment"] = dict(environment)
@@ -127,7 +127,7 @@ def take(born: Born, here: str) -> dict[str, Any]:
     return state
 
 
-def is_elsewhere(born: Born) -> bool:
+def is_elsewhere(born: Baseline) -> bool:
     """Is this process's working directory another one than the template was born in?"""
     here = os.stat(".")
     return (here.st_dev, here.st_ino) != born.cwd

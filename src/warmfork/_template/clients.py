@@ -12,15 +12,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from select import epoll
 
-    from warmfork._template.spares import Traffic
+    from warmfork._template.spares import SparePolicy
 
 
-class Client:
+class ClientRecord:
     """A process that asks for children."""
 
     __slots__ = ("channel", "children", "outbox", "pid", "pidfd", "poller", "stack", "traffic")
 
-    def __init__(self, channel: fds.socket, pid: int, pidfd: int, traffic: Traffic, poller: epoll) -> None:
+    def __init__(self, channel: fds.socket, pid: int, pidfd: int, traffic: SparePolicy, poller: epoll) -> None:
         self.channel: fds.socket | None = channel
         self.pid = pid
         self.pidfd = pidfd

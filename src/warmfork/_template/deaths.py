@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from resource import struct_rusage
 
     from warmfork._machine.evidence import Witness
-    from warmfork._template.clients import Client
+    from warmfork._template.clients import ClientRecord
 
 
 class Deaths:
@@ -29,7 +29,7 @@ class Deaths:
             self.witness = Witness()
         return self.witness
 
-    def tell(self, client: Client, pid: int, status: int, usage: struct_rusage) -> None:
+    def tell(self, client: ClientRecord, pid: int, status: int, usage: struct_rusage) -> None:
         """Tell."""
         if status & 0x7F:
             stack, why = self.prepare().ask(status, pid, self.back)

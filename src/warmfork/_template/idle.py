@@ -18,7 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from warmfork._template.clients import Client
+    from warmfork._template.clients import ClientRecord
     from warmfork._template.collapse import Blocks
     from warmfork._template.server import Server
 
@@ -36,7 +36,7 @@ class Idle:
         self.warmed = False
         self.rounds: Iterator[int] | None = None
         self.blocks: Blocks | None = None  # of the heaps, still to be collapsed to huge pages
-        self.touches: list[Callable[[], int]] = []  # give a spare the pages that a birth touches
+        self.prefault_calls: list[Callable[[], int]] = []  # give a spare the pages that a birth touches
         self.limits: list[tuple[str, str]] | None = None  # cgroups whose memory is limited
         self.trigger = -1
         self.leave = -1  # an eventfd: what tells spares to leave
@@ -69,7 +69,7 @@ class Idle:
         the pages that are replaced, and no longer shares them."""
         return bool(self.blocks) and self.server.starts > 1 and self.server.count_started() == 0
 
-    def find_lacking(self) -> Client | None:
+    def find_lacking(self) -> ClientRecord | None:
         """Give a client that is to have one more spare."""
         for client in self.server.clients:
             if client.channel is not None and client.traffic.lacks():
@@ -167,7 +167,7 @@ class Idle:
             from warmfork._template import pretouch
 
             learnt = pretouch.learn(lambda: rehearsal.live(server.spec, server.board, server.base))
-            self.touches = learnt.touches
+            self.prefault_calls = learnt.prefault_calls
             if learnt.helper is False:
                 ending.forget_helper()
             for note in learnt.notes:

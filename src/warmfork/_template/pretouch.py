@@ -32,26 +32,26 @@ Range = tuple[int, int, int]
 """Address, bytes, advice."""
 
 
-class Learnt:
+class PretouchPlan:
     """What a throw-away child found out."""
 
-    __slots__ = ("helper", "notes", "touches")
+    __slots__ = ("helper", "notes", "prefault_calls")
 
     def __init__(self) -> None:
-        self.touches: list[Callable[[], int]] = []  # each gives a process a few of the pages of a birth
+        self.prefault_calls: list[Callable[[], int]] = []  # each gives a process a few of the pages of a birth
         self.helper: bool | None = None  # could it make the helper that takes over a dead child's memory?
         self.notes: list[str] = []  # what can't be had here, for the log
 
 
-def learn(live: Callable[[], object]) -> Learnt:
+def learn(live: Callable[[], object]) -> PretouchPlan:
     """Learn which pages a birth touches, and whether a child can leave as it should. What can't be had costs speed only."""
-    learnt = Learnt()
+    learnt = PretouchPlan()
     try:
         ranges, learnt.helper, trouble = record(live)
-        learnt.touches = prepare(ranges)
+        learnt.prefault_calls = prepare(ranges)
     except (OSError, ImportError, AttributeError, ValueError) as error:
         trouble = str(error)  # no _ctypes, no process to be had
-    if not learnt.touches:
+    if not learnt.prefault_calls:
         learnt.notes.append(f"without pretouch: {trouble or 'nothing was found'}")
     if learnt.helper is False:
         learnt.notes.append("without helper: clone() is refused, so a death is known when the memory is torn down")

@@ -12,7 +12,7 @@ import sys
 from marshal import dumps
 
 from warmfork._child import birth as birth_
-from warmfork._child import room
+from warmfork._child import large
 from warmfork._child.birth import Birth
 from warmfork._machine import fds, role
 from warmfork._words import feed
@@ -42,7 +42,7 @@ def load_postponed(spec: Spec) -> Iterator[int]:
 
 def rehearse(spec: Spec, board: Board, base: tuple[Any, ...]) -> Iterator[int]:
     """Take the steps of birth in this process, one round for each item that is asked for."""
-    room.prepare()
+    large.prepare()
     for number in range(ROUNDS):
         kept = role.kind, role.door, role.parent
         slot = board.take_slot()
@@ -67,7 +67,7 @@ def rehearse_fork() -> None:
 def rehearse_once(spec: Spec, board: Board, base: tuple[Any, ...], slot: int) -> None:
     """Be fed, and become, once, but for what could not be put back."""
     entry = find_entry(spec)
-    with Fed(spec, board, base, slot, entry.rehearse(None)) as birth:
+    with FedBirth(spec, board, base, slot, entry.rehearse(None)) as birth:
         for name, step in birth_.STEPS:
             if name in STEPS:
                 birth.step = name
@@ -78,7 +78,7 @@ def rehearse_once(spec: Spec, board: Board, base: tuple[Any, ...], slot: int) ->
 def live(spec: Spec, board: Board, base: tuple[Any, ...]) -> None:
     """In a throw-away child: be a spare that is taken, has nothing to run, and comes to its end. Only its leaving is left
     out."""
-    with Fed(spec, board, base, board.take_slot(), find_entry(spec).rehearse(None)) as birth:
+    with FedBirth(spec, board, base, board.take_slot(), find_entry(spec).rehearse(None)) as birth:
         me = os.getpid()
         birth.client, birth.leave, birth.watch = me, os.eventfd(0), os.pidfd_open(me)
         birth_.become(birth)
@@ -91,7 +91,7 @@ def find_entry(spec: Spec) -> Any:
     return sys.modules[name]
 
 
-class Fed:
+class FedBirth:
     """A birth whose feed waits to be read; for a `with` block."""
 
     def __init__(self, spec: Spec, board: Board, base: tuple[Any, ...], slot: int, payload: bytes) -> None:

@@ -12,14 +12,14 @@ from time import clock_gettime_ns, monotonic, monotonic_ns
 
 from warmfork._child.birth import Birth
 from warmfork._machine import fds, signals, state, titles
-from warmfork._machine.condemned import Condemned
+from warmfork._machine.pending_kills import PendingKills
 from warmfork._template import seal, spares, succession
 from warmfork._template.births import Births
-from warmfork._template.clients import Client
+from warmfork._template.clients import ClientRecord
 from warmfork._template.deaths import Deaths
 from warmfork._template.forking import fork_child
 from warmfork._template.idle import Idle
-from warmfork._template.spares import Traffic
+from warmfork._template.spares import SparePolicy
 from warmfork._words import board as board_
 from warmfork._words import messages, protocol, wire
 
@@ -50,15 +50,15 @@ class Server:
         self.control = control
         self.kept = *kept, board.file  # what the preload opened: children have it, as they would under fork
         self.deaths = Deaths(board.file)
-        self.base = state.take_small()
+        self.base = state.take_always_said()
         self.notes: tuple[str, ...] = ()
         here = os.stat(".")
         self.here = here.st_dev, here.st_ino
         self.environment: tuple[str, ...] = spec.environment
         self.me = os.pidfd_open(os.getpid())
-        self.children: dict[int, tuple[int, Client, int]] = {}  # pid: slot, client, kill
-        self.condemned = Condemned()
-        self.clients: set[Client] = set()
+        self.children: dict[int, tuple[int, ClientRecord, int]] = {}  # pid: slot, client, kill
+        self.pending_kills = PendingKills()
+        self.clients: set[ClientRecord] = set()
         self.starts = 0
         self.policy = spares.NONE if spares.is_commit_strict() else spec.spares
         self.latest = 0  # the child that was started last
@@ -96,12 +96,12 @@ class Server:
                 self.idle.use()
                 if self.born is not None:
                     return self.born
-            if self.condemned:
-                self.condemned.execute()
+            if self.pending_kills:
+                self.pending_kills.kill_due()
             if self.births.waiting:
                 self.births.look()
             adopted = adopted or bool(self.clients)
-            if (adopted or self.control.fileno() < 0) and not self.clients and not self.condemned:
+            if (adopted or self.control.fileno() < 0) and not self.clients and not self.pending_kills:
                 self.tracker.see_off()
                 return None  # nobody is left, or nobody can come any more
 
@@ -111,8 +111,8 @@ class Server:
         birth = self.births.get_due()
         if birth is not None:
             due = birth if due is None else min(due, birth)
-        if self.condemned:
-            kill = self.condemned.get_due()
+        if self.pending_kills:
+            kill = self.pending_kills.get_due()
             due = kill if due is None else min(due, kill)
         return None if due is None else max(0.0, due - monotonic())
 
@@ -171,7 +171,7 @@ class Server:
 
     def adopt(self, channel: fds.socket, pid: int, pidfd: int) -> None:
         """Take a client on and welcome it. Where that takes a file too many, it is told so."""
-        client = Client(channel, pid, pidfd, Traffic(self.policy), self.poller)
+        client = ClientRecord(channel, pid, pidfd, SparePolicy(self.policy), self.poller)
         try:
             self.watch(channel.fileno(), lambda events: self.read_channel(client, events))
             self.watch(pidfd, lambda events: self.bury_client(client))
@@ -211,7 +211,7 @@ class Server:
             )
         return message
 
-    def read_channel(self, client: Client, events: int) -> None:
+    def read_channel(self, client: ClientRecord, events: int) -> None:
         """Read one request. One at a time, so that clients take turns."""
         if client.channel is None:
             return
@@ -242,11 +242,11 @@ class Server:
         if isinstance(message, messages.Spawn):
             client.traffic.note_start(now, missed=True)
             self.fork(client, message)
-        elif isinstance(message, messages.Took) and message.pid in client.traffic.spares:
+        elif isinstance(message, messages.SpareTaken) and message.pid in client.traffic.spares:
             client.traffic.note_start(now, missed=False)
             self.enter(client, message)
 
-    def detach(self, client: Client) -> None:
+    def detach(self, client: ClientRecord) -> None:
         """The client has let go of its channel. It may live on: its children's policy still needs its death."""
         if client.channel is not None:
             self.forget(client.channel.fileno())
@@ -256,25 +256,25 @@ class Server:
         elif client.is_another_program():
             self.bury_client(client)
 
-    def release(self, client: Client) -> None:
+    def release(self, client: ClientRecord) -> None:
         """Nothing depends on this client any longer."""
         if client in self.clients:
             self.clients.remove(client)
             self.forget(client.pidfd)
             os.close(client.pidfd)
 
-    def bury_client(self, client: Client) -> None:
+    def bury_client(self, client: ClientRecord) -> None:
         """The client is dead: end those of its children whose policy says so, let the others live."""
         for pid in client.children:
             # The board, which a child that was a spare writes itself: the client may have died before it told us.
             if self.board.read_row(self.children[pid][0]).kill:
-                self.condemned.end(pid)
+                self.pending_kills.end(pid)
         client.children = set()
         self.detach(client)
 
     # -- children
 
-    def fork(self, client: Client, wanted: messages.Spawn) -> None:
+    def fork(self, client: ClientRecord, wanted: messages.Spawn) -> None:
         """Fork a child for this client and announce it. A fork that fails is an answer, not our end (rows 29, 30)."""
         slot = self.board.take_slot()
         if slot < 0:
@@ -299,7 +299,7 @@ class Server:
             if wanted is SPARE:
                 self.born.client, self.born.leave, self.born.watch = client.pid, leave, client.pidfd
                 titles.set_title(f"warmfork: spare {self.spec.name}")
-                for touch in self.idle.touches:
+                for touch in self.idle.prefault_calls:
                     touch()
                 if self.policy == spares.AUTO:
                     self.born.life = spares.LIFE
@@ -321,11 +321,11 @@ class Server:
         else:
             self.note_started(pid)
 
-    def fork_spare(self, client: Client) -> None:
+    def fork_spare(self, client: ClientRecord) -> None:
         """Fork a child ahead for this client."""
         self.fork(client, SPARE)
 
-    def refuse(self, client: Client, wanted: messages.Spawn, errno: int, step: str) -> None:
+    def refuse(self, client: ClientRecord, wanted: messages.Spawn, errno: int, step: str) -> None:
         """The kernel gave no child. A spare is then not tried for again before the client's next start (M25)."""
         if wanted is SPARE:
             client.traffic.target = 0
@@ -338,7 +338,7 @@ class Server:
         self.starts += 1
         self.board.write_starts(self.starts)
 
-    def enter(self, client: Client, took: messages.Took) -> None:
+    def enter(self, client: ClientRecord, took: messages.SpareTaken) -> None:
         """A spare has become a child of its client."""
         client.traffic.spares.discard(took.pid)
         slot = self.children[took.pid][0]
@@ -375,7 +375,7 @@ class Server:
             if pid == 0:
                 continue
             known = self.children.pop(pid, None)
-            self.condemned.forget(pid)
+            self.pending_kills.forget(pid)
             if known is None:
                 continue  # a helper that took over a child's memory, or a process that a preload started
             slot, client, _ = known

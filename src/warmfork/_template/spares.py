@@ -29,7 +29,7 @@ MOST = 16
 """Spares that are learnt at most: each takes 1.5 to 2.5 MB."""
 
 
-class Traffic:
+class SparePolicy:
     """What one client does, and the spares that are its."""
 
     __slots__ = ("last", "policy", "spares", "target")

@@ -8,12 +8,12 @@ from warmfork._machine import fds
 from warmfork._words import messages, wire
 
 
-def say_on(channel: int, message: messages.Message) -> None:
+def answer_channel(channel: int, message: messages.Message) -> None:
     """Answer on a client's channel in the template's place, and close our copy."""
-    say_to(fds.adopt_socket(os.dup(channel)), message)
+    send_answer(fds.adopt_socket(os.dup(channel)), message)
 
 
-def say_to(answer: fds.socket, message: messages.Message) -> None:
+def send_answer(answer: fds.socket, message: messages.Message) -> None:
     """Send the one answer, and close."""
     try:
         fds.send(answer, wire.encode(message))

@@ -6,8 +6,8 @@ import os
 from time import monotonic, monotonic_ns
 
 from warmfork._machine import fds, pids, rights
-from warmfork._tracker.answers import say_on, say_to
-from warmfork._tracker.templates import Template, launch, read_spec, read_tail
+from warmfork._tracker.answers import answer_channel, send_answer
+from warmfork._tracker.templates import TemplateRecord, launch, read_spec, read_tail
 from warmfork._words import board as board_
 from warmfork._words import messages, outcome, wire
 from warmfork._words.spec import identify
@@ -46,8 +46,8 @@ class Generations:
         self.book = book
         self.receiver, self.ledger_fd = tell_door
         self.inherit = inherit
-        self.templates: dict[tuple[object, ...], Template] = {}
-        self.by_pid: dict[int, Template] = {}
+        self.templates: dict[tuple[object, ...], TemplateRecord] = {}
+        self.by_pid: dict[int, TemplateRecord] = {}
         self.deaths: dict[tuple[object, ...], list[float]] = {}
 
     def any_alive(self) -> bool:
@@ -80,7 +80,7 @@ class Generations:
             return
         difference = self.compare_rights(got.pid, self.templates.get(identify(spec)))
         if difference:
-            say_on(channel, messages.Refused(difference, 1))
+            answer_channel(channel, messages.Refused(difference, 1))
             return
         why = ""
         for _ in range(2):  # it may die between our look and our message
@@ -96,7 +96,7 @@ class Generations:
                 return
         refuse(channel, f"the template takes no client: {why}")
 
-    def compare_rights(self, asker: int, template: Template | None) -> str:
+    def compare_rights(self, asker: int, template: TemplateRecord | None) -> str:
         """Say what a process may not do that this template's children might, "" where there is nothing: its door does
         not lift a confinement (M6). Asked of the kernel, for what it says itself is no proof."""
         tree = rights.read("self")
@@ -104,19 +104,19 @@ class Generations:
 
     def find_template(
         self, key: tuple[object, ...], spec: Spec, hello: messages.Hello, got: fds.Received
-    ) -> Template | None:
+    ) -> TemplateRecord | None:
         """Give the template of this spec, started if need be, or None where the client was told why there is none."""
         channel, _, spec_fd, door, *streams = got.fds
         template = self.templates.get(key)
         if template is not None and template.alive:
-            self.see_end(template)
+            self.check_death(template)
         if template is not None and (not template.alive or template.refusal):
             if hello.failed and not template.ready:
                 del self.templates[key]
-                say_on(channel, template.refusal or template.obituary())
+                answer_channel(channel, template.refusal or template.make_died())
                 return None
             if not template.alive and self.is_broken(key):
-                say_on(channel, messages.Broken(len(self.deaths[key]), int(BREAK_WINDOW), template.status))
+                answer_channel(channel, messages.Broken(len(self.deaths[key]), int(BREAK_WINDOW), template.status))
                 return None
             template = None
         elif template is not None and template.control.fileno() < 0:
@@ -137,7 +137,7 @@ class Generations:
         door: int,
         stdio: int,
         streams: list[int],
-    ) -> Template:
+    ) -> TemplateRecord:
         """Start a template by exec. Raises OSError."""
         from warmfork._tracker.templates import exec_template
 
@@ -155,7 +155,7 @@ class Generations:
         self.add_template(template)
         return template
 
-    def add_template(self, template: Template) -> None:
+    def add_template(self, template: TemplateRecord) -> None:
         """Enter a template in the books."""
         self.templates[template.key] = template
         self.by_pid[template.pid] = template
@@ -171,7 +171,9 @@ class Generations:
         except (ValueError, OSError):
             return
         got.fds[:] = [spec_fd]
-        template = Template(identify(spec), spec.name, said.generation, got.pid, fds.adopt_socket(control), board, log)
+        template = TemplateRecord(
+            identify(spec), spec.name, said.generation, got.pid, fds.adopt_socket(control), board, log
+        )
         template.ready = said.phase == board_.SERVING
         template.pidfd = pidfd
         for row in template.get_board().rows():
@@ -186,7 +188,7 @@ class Generations:
             self.templates[template.key] = newer  # somebody said hello before this one came back
         self.loop.watch(pidfd, lambda events: self.bury_template(template, read_status(pidfd)))
 
-    def let_go(self, template: Template) -> None:
+    def let_go(self, template: TemplateRecord) -> None:
         """Close what we hold of this template, but its board."""
         if template.control.fileno() >= 0:
             self.loop.forget(template.control.fileno())
@@ -201,7 +203,7 @@ class Generations:
 
     # -- what templates say
 
-    def read_control(self, template: Template) -> None:
+    def read_control(self, template: TemplateRecord) -> None:
         """The template says that it is sealed, or why it never will be, or has closed its end."""
         try:
             got = fds.receive(template.control)
@@ -234,11 +236,11 @@ class Generations:
         if template is None or template.ready or not template.alive:
             answer.close()
             return
-        say_to(answer, template.obituary())
+        send_answer(answer, template.make_died())
         template.wanted_dead = True
         template.kill()
 
-    def judge(self, pid: int) -> None:
+    def end_if_hung(self, pid: int) -> None:
         """A client has waited long for this template's answer. End it where it hangs in a fork, and only then: it may be
         busy with others, or stopped, and both will pass (M18)."""
         template = self.by_pid.get(pid)
@@ -255,7 +257,7 @@ class Generations:
             template.wanted_dead = True
             template.kill()
 
-    def see_end(self, template: Template) -> None:
+    def check_death(self, template: TemplateRecord) -> None:
         """Look whether it is dead already, and nobody has told us yet. One of the last things that a dying process
         does is to close its end of the control socket: then its status comes within a moment."""
         if template.control.fileno() >= 0:
@@ -281,7 +283,7 @@ class Generations:
                 template.wanted_dead = True
                 template.kill()
 
-    def bury_template(self, template: Template, status: int) -> None:
+    def bury_template(self, template: TemplateRecord, status: int) -> None:
         """A template is dead. Its children are ours now; its board says whose they were."""
         if not template.alive:
             return
@@ -296,7 +298,7 @@ class Generations:
         self.inherit(template.get_board())
         self.forget_dead_templates()
 
-    def note_death(self, template: Template) -> None:
+    def note_death(self, template: TemplateRecord) -> None:
         """Count a death that nobody wanted, and have the program log it."""
         now = monotonic()
         served = template.get_board().read_starts()
@@ -337,7 +339,7 @@ class Generations:
 
 def refuse(channel: int, why: str) -> None:
     """Say why there is no template."""
-    say_on(channel, messages.Refused(why, 0))
+    answer_channel(channel, messages.Refused(why, 0))
 
 
 UNKNOWN = -1

@@ -35,12 +35,12 @@ class Holders:
     def watch(self, pid: int, pidfd: int) -> None:
         """Watch this holder. The pidfd is ours from now on."""
         self.pidfds[pid] = pidfd
-        self.loop.watch(pidfd, lambda _events: self.see_death(pid))
+        self.loop.watch(pidfd, lambda _events: self.bury_holder(pid))
 
     def hold(self, message: messages.Track, pid: int, pidfd: int, title: str) -> None:
         """This process holds this name. The pidfd is ours from now on."""
         since = pids.read_since(pid)
-        self.book.write(messages.Held(message.kind, message.name, pid, since, title))
+        self.book.write(messages.NameHeld(message.kind, message.name, pid, since, title))
         if pid in self.pidfds:
             os.close(pidfd)
         else:
@@ -61,7 +61,7 @@ class Holders:
             self.loop.forget(pidfd)
             os.close(pidfd)
 
-    def see_death(self, pid: int) -> None:
+    def bury_holder(self, pid: int) -> None:
         """A holder is dead."""
         status = pids.read_zombie_status(pid)  # before its parent has reaped it
         if status is None:

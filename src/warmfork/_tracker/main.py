@@ -53,13 +53,13 @@ def main() -> NoReturn:
         # The program waits for the template and for nothing else: leave it the processor, and come after.
         fds.wait_readable(started.control.fileno(), PATIENCE)
         fds.wait_readable(DOOR, FURTHER_PATIENCE)
-    from warmfork._tracker.server import Server
+    from warmfork._tracker.server import Tracker
 
     gc.enable()
 
     code = 1
     try:
-        server = Server(door, book, stack, succeeds=root is None)
+        server = Tracker(door, book, stack, succeeds=root is None)
         if first is not None:
             server.serve_first(first, started)
         code = server.serve()

@@ -7,8 +7,8 @@ import os
 from time import monotonic_ns
 
 from warmfork._machine import evidence, fds, pids
-from warmfork._machine.condemned import Condemned
-from warmfork._tracker.answers import say_to
+from warmfork._machine.pending_kills import PendingKills
+from warmfork._tracker.answers import send_answer
 from warmfork._words import board as board_
 from warmfork._words import messages
 
@@ -33,7 +33,7 @@ class Orphans:
         self.loop = loop
         self.fates: dict[int, messages.Fate] = {}
         self.asked: dict[int, list[fds.socket]] = {}
-        self.condemned = Condemned()
+        self.pending_kills = PendingKills()
         self.witness = evidence.Witness()
         self.left: list[board_.Board] = []  # of dead templates that left children
         self.clients: dict[int, int] = {}  # pidfds on those whose death is the end of some of them
@@ -72,17 +72,17 @@ class Orphans:
     def end(self, row: board_.Row) -> None:
         """End the child in this row."""
         if is_child(row.pid):
-            self.condemned.end(row.pid)
+            self.pending_kills.end(row.pid)
             return
         pidfd = pids.open_older(row.pid, row.forked_ns + NEAR_NS)
         if pidfd >= 0:
-            self.condemned.end(row.pid, pidfd)
+            self.pending_kills.end(row.pid, pidfd)
 
     # -- fates
 
     def keep_fate(self, pid: int, status: int, usage: struct_rusage, boards: list[int]) -> None:
         """An orphan is dead: tell who asked, keep it for who will. In the back of one of these boards is its stack."""
-        self.condemned.forget(pid)
+        self.pending_kills.forget(pid)
         stack = why = ""
         if status & 0x7F:
             for board in boards or [-1]:
@@ -93,7 +93,7 @@ class Orphans:
         now = monotonic_ns() // 1000
         fate = messages.Fate(pid, 1, status, user, system, usage.ru_maxrss, now, stack, why)
         for answer in self.asked.pop(pid, ()):
-            say_to(answer, fate)
+            send_answer(answer, fate)
         self.fates[pid] = fate
         if len(self.fates) > FATES:
             del self.fates[next(iter(self.fates))]
@@ -102,11 +102,11 @@ class Orphans:
         """Say what became of a process, now or when it is dead."""
         fate = self.fates.get(pid)
         if fate is not None:
-            say_to(answer, fate)
+            send_answer(answer, fate)
         elif is_child(pid):
             self.asked.setdefault(pid, []).append(answer)
         else:
-            say_to(answer, messages.Fate(pid, 0, 0, 0, 0, 0, 0, "", ""))
+            send_answer(answer, messages.Fate(pid, 0, 0, 0, 0, 0, 0, "", ""))
 
 
 def list_live(board: board_.Board) -> Iterator[board_.Row]:

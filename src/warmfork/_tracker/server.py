@@ -12,13 +12,13 @@ from time import monotonic
 
 from warmfork._machine import fds, pids, signals, titles
 from warmfork._tracker import boards, names
-from warmfork._tracker.answers import say_to
+from warmfork._tracker.answers import send_answer
 from warmfork._tracker.generations import Generations
 from warmfork._tracker.holders import Holders
 from warmfork._tracker.loop import Loop
 from warmfork._tracker.main import Started
 from warmfork._tracker.orphans import Orphans, is_child
-from warmfork._tracker.templates import Template, read_spec
+from warmfork._tracker.templates import TemplateRecord, read_spec
 from warmfork._words import messages, protocol, wire
 from warmfork._words.spec import identify
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from warmfork._tracker.book import Book
 
 
-class Server:
+class Tracker:
     """What the tracker of a tree knows."""
 
     def __init__(self, door: fds.socket, book: Book, root_stack: int, succeeds: bool) -> None:
@@ -74,10 +74,10 @@ class Server:
 
     def serve(self) -> int:
         """Serve until the tree has ended. Gives the exit code: 1 where names were left, as the stdlib's tracker does."""
-        condemned = self.orphans.condemned
+        pending_kills = self.orphans.pending_kills
         while not (self.root_dead and not self.door_open and not self.has_children()):
-            self.loop.turn(max(0.0, condemned.get_due() - monotonic()) if condemned else None)
-            condemned.execute()
+            self.loop.turn(max(0.0, pending_kills.get_due() - monotonic()) if pending_kills else None)
+            pending_kills.kill_due()
             broken = self.generations.count_broken()
             if broken != self.broken:
                 self.broken = broken
@@ -119,7 +119,9 @@ class Server:
             return
         spec_fd = first.fds[2]
         spec = read_spec(spec_fd)
-        template = Template(identify(spec), spec.name, 1, started.pid, started.control, started.board, started.log)
+        template = TemplateRecord(
+            identify(spec), spec.name, 1, started.pid, started.control, started.board, started.log
+        )
         template.note_asker(first.pid)
         self.generations.add_template(template)
         fds.close_all(first.fds)
@@ -157,12 +159,12 @@ class Server:
             self.book.write(messages.Entered(message.kind, message.name, got.pid, self.get_title(got.pid)))
         elif isinstance(message, messages.Unregister):
             self.book.write(messages.Dropped(message.kind, message.name, 0))
-        elif isinstance(message, messages.Mixed):
+        elif isinstance(message, messages.StdlibTrackerRuns):
             self.book.write(message)
         elif isinstance(message, messages.Untrack):
             self.holders.let_go(message, got.pid)
         elif isinstance(message, messages.Hung):
-            self.generations.judge(message.pid)
+            self.generations.end_if_hung(message.pid)
         elif isinstance(message, messages.Return):
             self.generations.take_back(message, got)
         elif isinstance(message, messages.GiveUp):
@@ -183,7 +185,7 @@ class Server:
         elif isinstance(message, messages.Ask):
             self.serve_ask(message.pid, fds.adopt_socket(fd))
         else:
-            say_to(fds.adopt_socket(fd), messages.Swept(self.sweep()))
+            send_answer(fds.adopt_socket(fd), messages.NamesSwept(self.sweep()))
 
     def get_title(self, pid: int) -> str:
         """Give the title of a process that registers, looked up once."""
@@ -196,7 +198,7 @@ class Server:
         if pid not in self.orphans.fates and not is_child(pid):
             # Its template may be dying at this moment: its children become ours only when it is dead.
             for template in [template for template in self.generations.by_pid.values() if template.alive]:
-                self.generations.see_end(template)
+                self.generations.check_death(template)
             self.reap_all()
         self.orphans.serve_ask(pid, answer)
 

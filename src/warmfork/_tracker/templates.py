@@ -17,7 +17,7 @@ MOST_ASKERS = 1000
 """Askers that are remembered before the dead are struck off."""
 
 
-class Template:
+class TemplateRecord:
     """One generation of a template."""
 
     def __init__(
@@ -57,7 +57,7 @@ class Template:
         """Give its board, which outlives it."""
         return board_.Board(memory.map_shared(self.board, board_.SIZE))
 
-    def obituary(self) -> messages.Died:
+    def make_died(self) -> messages.Died:
         """Say how this template died, and while doing what."""
         preloading = ""
         try:
@@ -85,7 +85,7 @@ def read_spec(fd: int) -> Spec:
 
 def exec_template(
     key: tuple[object, ...], spec: Spec, generation: int, stdio: int, streams: list[int], ledger: int
-) -> Template:
+) -> TemplateRecord:
     """Start a fresh interpreter as a template of the tree that has this ledger. Raises OSError where there is no such
     executable."""
     control, theirs = fds.make_pair()
@@ -116,7 +116,7 @@ def exec_template(
     finally:
         theirs.close()
         os.close(null)
-    return Template(key, spec.name, generation, pid, control, board, log)
+    return TemplateRecord(key, spec.name, generation, pid, control, board, log)
 
 
 TUNABLES = b"glibc.malloc.hugetlb=1"
@@ -134,7 +134,7 @@ def make_environment(spec: Spec) -> dict[bytes, bytes]:
     return found
 
 
-def launch(template: Template, passed: tuple[int, ...]) -> None:
+def launch(template: TemplateRecord, passed: tuple[int, ...]) -> None:
     """Send a template its first message. See Launch for the fds."""
     fds.send(template.control, wire.encode(messages.Launch(template.generation)), passed)
 

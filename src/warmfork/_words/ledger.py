@@ -44,14 +44,14 @@ class Ledger:
             # Its first maker stays the one who is named.
             key = record.kind, record.name
             self.entries.setdefault(key, Entry(record.kind, record.name, record.maker, record.title))
-        elif isinstance(record, messages.Held):
+        elif isinstance(record, messages.NameHeld):
             key = record.kind, record.name
             entry = self.entries.setdefault(key, Entry(record.kind, record.name, record.holder, record.title, {}))
             if entry.holders is not None:  # a name that is the tree's stays so
                 entry.holders[record.holder] = record.since
         elif isinstance(record, messages.Dropped):
             self.drop(record)
-        elif isinstance(record, messages.Mixed):
+        elif isinstance(record, messages.StdlibTrackerRuns):
             self.mixed = True
         elif isinstance(record, messages.Root):
             self.root = record
@@ -77,13 +77,13 @@ class Ledger:
         if self.root is not None:
             yield self.root
         if self.mixed:
-            yield messages.Mixed()
+            yield messages.StdlibTrackerRuns()
         for entry in self.entries.values():
             if entry.holders is None:
                 yield messages.Entered(entry.kind, entry.name, entry.maker, entry.title)
             else:
                 for holder, since in entry.holders.items():
-                    yield messages.Held(entry.kind, entry.name, holder, since, entry.title)
+                    yield messages.NameHeld(entry.kind, entry.name, holder, since, entry.title)
 
 
 def find_root(file: BinaryIO) -> messages.Root | None:

@@ -130,7 +130,7 @@ class Ask(Message, tag=4):
     pid: int
 
 
-class Mixed(Message, tag=5):
+class StdlibTrackerRuns(Message, tag=5):
     """multiprocessing's own tracker runs in this tree as well, so names may be gone before their turn."""
 
 
@@ -198,7 +198,7 @@ class Died(Message, tag=12):
     stderr: str  # the end of what it wrote after the seal
 
 
-class Swept(Message, tag=13):
+class NamesSwept(Message, tag=13):
     """How many names were left."""
 
     left: int
@@ -262,7 +262,7 @@ class Spawn(Message, tag=32):
     name: str
 
 
-class Took(Message, tag=37):
+class SpareTaken(Message, tag=37):
     """I fed this spare: it is a child now. No answer; said after the fact, so that a start is one send to the spare."""
 
     pid: int
@@ -332,7 +332,7 @@ class Became(Message, tag=41):
     """State applied, payload unpickled: what was pickled for me need not be kept alive any longer."""
 
 
-class Room(Message, tag=46):
+class BuffersAt(Message, tag=46):
     """Here is the memory for the buffers of my payload: write to it. `addresses`: 8 bytes for each mapping of theirs."""
 
     addresses: bytes
@@ -374,7 +374,7 @@ class Entered(Message, tag=70):
     title: str
 
 
-class Held(Message, tag=71):
+class NameHeld(Message, tag=71):
     """A name is held by this process, started at `since` (ns since boot)."""
 
     kind: str

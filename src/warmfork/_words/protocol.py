@@ -22,7 +22,7 @@ TABLE: dict[tuple[str, str], dict[tuple[str, type[m.Message]], str]] = {
         (UP, m.Register): "open",
         (UP, m.Unregister): "open",
         (UP, m.Ask): "open",
-        (UP, m.Mixed): "open",
+        (UP, m.StdlibTrackerRuns): "open",
         (UP, m.Sweep): "open",
         (UP, m.GiveUp): "open",
         (UP, m.Track): "open",
@@ -32,7 +32,7 @@ TABLE: dict[tuple[str, str], dict[tuple[str, type[m.Message]], str]] = {
     },
     (ANSWER, "open"): {
         (DOWN, m.Fate): "ended",
-        (DOWN, m.Swept): "ended",
+        (DOWN, m.NamesSwept): "ended",
         (DOWN, m.Died): "ended",
     },
     (CONTROL, "open"): {
@@ -57,7 +57,7 @@ TABLE: dict[tuple[str, str], dict[tuple[str, type[m.Message]], str]] = {
     },
     (CHANNEL, "served"): {
         (UP, m.Spawn): "served",
-        (UP, m.Took): "served",
+        (UP, m.SpareTaken): "served",
         (DOWN, m.Spawned): "served",
         (DOWN, m.SpawnFailed): "served",
         (DOWN, m.Exited): "served",
@@ -66,7 +66,7 @@ TABLE: dict[tuple[str, str], dict[tuple[str, type[m.Message]], str]] = {
         (DOWN, m.Stuck): "served",
     },
     (FEED, "open"): {
-        (UP, m.Room): "open",
+        (UP, m.BuffersAt): "open",
         (DOWN, m.Filled): "open",
         (UP, m.Became): "running",
         (UP, m.BirthFailed): "ended",
@@ -80,9 +80,9 @@ TABLE: dict[tuple[str, str], dict[tuple[str, type[m.Message]], str]] = {
     },
     (LEDGER, "open"): {
         (DOWN, m.Entered): "open",
-        (DOWN, m.Held): "open",
+        (DOWN, m.NameHeld): "open",
         (DOWN, m.Dropped): "open",
-        (DOWN, m.Mixed): "open",
+        (DOWN, m.StdlibTrackerRuns): "open",
         (DOWN, m.Reported): "open",
     },
 }

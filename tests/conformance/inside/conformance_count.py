@@ -49,7 +49,7 @@ def _count_warmfork(module: object) -> None:
     popen.__init__ = __init__
 
 
-_PATCHES = {"multiprocessing.forkserver": _count_stdlib, "warmfork.doors.popen": _count_warmfork}
+_PATCHES = {"multiprocessing.forkserver": _count_stdlib, "warmfork.mp.client.popen": _count_warmfork}
 
 
 def find_spec(name: str, path: object = None, target: object = None) -> object:

@@ -1,0 +1,99 @@
+"""Room for what is large: memory for the parts of a payload, which the client writes, and a memfd for a result.
+
+The memory is the child's own, anonymous and private: writable as users expect, in huge pages where the kernel has some,
+and there is no file that could be full or cut short under it.
+"""
+
+from __future__ import annotations
+
+import os
+from _struct import pack
+from mmap import PAGESIZE
+
+from warmfork._machine import calls, fds, memory
+from warmfork._words import buffers as buffers_
+from warmfork._words import messages, wire
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from warmfork._child.birth import Birth
+    from warmfork._words.buffers import Pickled
+
+
+def prepare() -> None:
+    """Have made what fill() makes at its first call: done in the template, in its idle time."""
+    calls.get_address(b"")
+
+
+def fill(birth: Birth) -> None:
+    """Make the memory, tell the client where it is, and wait until it is filled. Raises OSError where there is no memory."""
+    sizes: tuple[int, ...] = birth.state["buffers"]
+    lengths, places = buffers_.place(sizes)
+    try:
+        huge = birth.spec.huge_pages != "off"
+        mappings = [memory.map_private(length, huge) for length in lengths]
+    except OSError as error:
+        raise OSError(error.errno, f"no memory for {sum(sizes):,} bytes of arguments: {error.strerror}") from error
+    views = [memoryview(mappings[number])[at : at + size] for (number, at), size in zip(places, sizes, strict=True)]
+    birth.announce(messages.BuffersAt(b"".join([pack("<q", calls.get_address(made)) for made in mappings])))
+    follows = wait_filled(birth)
+    if follows:
+        for view in views:
+            receive(birth, view)
+    if birth.state["split"]:  # the pickle itself is one of them, the last
+        birth.payload = views.pop()
+    birth.buffers = views
+
+
+def wait_filled(birth: Birth) -> int:
+    """Wait for the client's word. Gives the bytes that follow over the feed. Without a client nobody wants us."""
+    wait(birth)
+    got = fds.receive(birth.socket, flags=fds.RECEIVE_BLOCKING)
+    if not got.data:
+        os._exit(0)
+    message = wire.decode(got.data)
+    if not isinstance(message, messages.Filled):
+        raise RuntimeError(f"{message!r} in place of the buffers")
+    return message.follows
+
+
+def receive(birth: Birth, view: memoryview) -> None:
+    """Receive a buffer over the feed, in messages of buffers.MESSAGE bytes."""
+    at = 0
+    while at < len(view):
+        wait(birth)
+        got = birth.socket.recv_into(view[at : at + buffers_.MESSAGE])
+        if not got:
+            os._exit(0)
+        at += got
+
+
+def wait(birth: Birth) -> None:
+    """Wait until there is something on the feed. The end of the feed need not show where the client dies: a fork may
+    have a copy of its end (M1)."""
+    number = birth.socket.fileno()
+    fds.wait_any_readable((number, birth.parent), None)
+    if not fds.wait_readable(number, 0):
+        os._exit(0)
+
+
+def spill(pickled: Pickled) -> int:
+    """Give a memfd that holds a result, laid out as the client maps it. Raises OSError where there is no memory.
+
+    The child may leave right after, while the client is busy with something else: so it is not left in our memory.
+    """
+    sizes = tuple(map(len, pickled.buffers))
+    mappings, places, end = buffers_.lay_out(sizes, PAGESIZE)
+    memory = fds.make_memory("warmfork-result")
+    try:
+        fds.write_all(memory, b"".join([pack("<q", size) for size in sizes]))
+        for buffer, (number, offset) in zip(pickled.buffers, places, strict=True):
+            fds.write_all(memory, buffer, mappings[number][0] + offset)
+        for part in pickled.parts:
+            fds.write_all(memory, part, end)
+            end += len(part)
+        os.ftruncate(memory, end)
+    except BaseException:
+        os.close(memory)
+        raise
+    return memory

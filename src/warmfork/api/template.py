@@ -1,0 +1,348 @@
+"""The template door: a warm process of your own, and children of it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from functools import partial
+from itertools import count
+
+from warmfork import startup
+from warmfork._client import feeding, payload, starting
+from warmfork._client.client import get_client, get_interpreter
+from warmfork._client.handle import Child
+from warmfork._machine import fds, platform, state
+from warmfork._words.buffers import Pickled, run
+from warmfork._words.errors import WarmforkError
+from warmfork._words.spec import Spec
+from warmfork.api.options import (
+    START_TIMEOUT,
+    check_policies,
+    check_preload,
+    flush_streams,
+    read_orphans,
+    read_techniques,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from types import TracebackType
+    from typing import Any
+
+    from warmfork._client.channel import Channel
+
+ENTRY = "warmfork._child.call:run_call"
+GRACE = 1.0
+LOOKS = 8
+
+_serials = count(1)
+
+
+class Template:
+    """A process that has imported what you need, and forks children of itself.
+
+    >>> import warmfork
+    >>> with warmfork.Template(preload=["json"]) as t:
+    ...     t.start(sum, ([1, 2],)).result()
+    3
+
+    Args:
+        preload: modules to import ("numpy"), and functions to call ("app.models:load"), in this order.
+        name: what `ps` shows; the program's own name by default.
+        on_preload_error: "raise" (PreloadError at the first start) or "warn" (logged, and the children do without).
+        audit: what to do about threads and other things that a fork does not survive, where the preload left some:
+            "warn" logs them, "refuse" raises AuditError, "off" does not look.
+        spares: children forked ahead, so that a start need not wait for a fork: "auto" (the default) learns from your
+            traffic (none for a program that starts one process), a number, or 0.
+        huge_pages: "auto" (the default) has the template's heaps collapsed to huge pages where that pays, so that large
+            ones are forked faster; True: all of them before the first child; False; or "malloc": the template has
+            glibc's allocator in place of Python's, on huge pages (for heaps of hundreds of MB: allocation-heavy code
+            is 20 to 35 % slower in it, and in its children).
+        without: techniques to do without, of "spares", "helper", "pretouch", "rehearsal", "immortal", "huge_pages",
+            "freeze", "out_of_band".
+        start_timeout: seconds that preloading may take.
+        orphans: what becomes of children that still run when this process dies, however it does: "kill" (SIGTERM, after a
+            second SIGKILL), "keep", or None: "kill". WARMFORK_ORPHANS, where it is not given.
+
+    `spares`, `huge_pages` and `without`, where they are not given, are taken from WARMFORK_SPARES, WARMFORK_HUGE_PAGES
+    and WARMFORK_WITHOUT (comma-separated).
+
+    The template is started by the first `start()` or by `wait_ready()`, and ends with `stop()`, with the `with` block,
+    or with this program.
+    """
+
+    def __init__(
+        self,
+        preload: Iterable[str] = (),
+        *,
+        name: str | None = None,
+        on_preload_error: str = "raise",
+        audit: str = "warn",
+        spares: str | int | None = None,
+        huge_pages: str | bool | None = None,
+        without: Iterable[str] | None = None,
+        start_timeout: float | None = START_TIMEOUT,
+        orphans: str | None = None,
+    ) -> None:
+        platform.check()
+        self.name = name or get_default_name()
+        self.preload = check_preload(preload)
+        check_policies(on_preload_error, audit)
+        self._policies = on_preload_error, audit
+        self._techniques = read_techniques(spares, huge_pages, without)
+        self._timeout = start_timeout
+        self._orphans = read_orphans(orphans) or "kill"
+        self._out_of_band = "out_of_band" not in self._techniques[2]
+        self._spec: Spec | None = None
+        self._children: list[Child] = []
+        self._looked_at = 0
+        self._stopped = False
+        self._serial = next(_serials)
+        self._names = count(1)
+
+    def __enter__(self) -> Template:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def __repr__(self) -> str:
+        return f"<Template {self.name} preload={list(self.preload)}>"
+
+    @property
+    def pid(self) -> int:
+        """The template's pid. Starts it if need be."""
+        return self._get_channel(self._timeout).pid
+
+    @property
+    def generation(self) -> int:
+        """The template's serial number: 2 where it died once and was brought up again. Starts it if need be."""
+        return self._get_channel(self._timeout).generation
+
+    def wait_ready(self, timeout: float | None = None) -> None:
+        """Start the template, and wait until it has preloaded.
+
+        Raises PreloadError, AuditError, or StartError where that takes longer than `timeout` seconds (None: the
+        `start_timeout` of this template).
+        """
+        self._get_channel(self._timeout if timeout is None else timeout)
+
+    def start(
+        self,
+        fn: Callable[..., object],
+        args: Iterable[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        name: str | None = None,
+        env: Mapping[str, str] | None = None,
+        cwd: str | os.PathLike[str] | None = None,
+        orphans: str | None = None,
+    ) -> Child:
+        """Start a child that calls `fn(*args, **kwargs)`.
+
+        The child has this program's state as it is now: environment, working directory, umask, stdout and stderr,
+        limits and the rest. `env` replaces the environment, `cwd` the working directory. Its stdin is /dev/null.
+        `orphans` is what becomes of it when this process dies: "kill" or "keep", or None for the template's.
+
+        Raises PreloadError, AuditError, StartError; what pickle raises, naming the part that can't be pickled; and
+        OSError for a `cwd` that is no folder. In each case nothing is left running.
+        """
+        return self._start_all(fn, [(tuple(args), dict(kwargs) if kwargs else {})], [name], env, cwd, orphans)[0]
+
+    def start_many(
+        self,
+        fn: Callable[..., object],
+        arguments: Iterable[Iterable[Any]],
+        *,
+        name: str | None = None,
+        env: Mapping[str, str] | None = None,
+        cwd: str | os.PathLike[str] | None = None,
+        orphans: str | None = None,
+    ) -> list[Child]:
+        """Start a child for each item of `arguments`, which calls `fn(*item)`, in one round trip to the template.
+
+        All of them are started, or none: `fn` does not run in any before all exist, up to 200 at a time, and where one
+        can't be had, or can't be pickled, those that were begun are ended and what start() raises is raised. The rest
+        is as for start(); `name` is that of all, with a number behind it.
+        """
+        calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = [(tuple(item), {}) for item in arguments]
+        names = [f"{name}-{number}" if name else None for number in range(1, len(calls) + 1)]
+        return self._start_all(fn, calls, names, env, cwd, orphans)
+
+    def _start_all(
+        self,
+        fn: Callable[..., object],
+        calls: list[tuple[tuple[Any, ...], dict[str, Any]]],
+        names: list[str | None],
+        env: Mapping[str, str] | None,
+        cwd: str | os.PathLike[str] | None,
+        orphans: str | None,
+    ) -> list[Child]:
+        if self._stopped:
+            raise ValueError(f"{self!r} was stopped")
+        if not callable(fn):
+            raise TypeError(f"fn must be callable, not {fn!r}")
+        if orphans is not None:
+            read_orphans(orphans)
+        fds.fill_standard_streams()
+        environment = encode_environment(env) if env is not None else None
+        folder = os.open(cwd, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) if cwd is not None else -1
+        try:
+            here = get_here()
+            kill = (orphans or self._orphans) == "kill"
+            wanted = []
+            for (args, kwargs), name in zip(calls, names, strict=True):
+                title = name or f"{getattr(fn, '__name__', 'call')}-{next(self._names)}"
+                order = feeding.StartRequest(ENTRY, title, kill, True, environment, folder, here)
+                wanted.append((order, partial(self._make_payload, (fn, args, kwargs))))
+            flush_streams()
+            if len(wanted) == 1:
+                children = [starting.start(get_client(), self._get_spec(), *wanted[0], self._timeout)]
+            else:
+                from warmfork._client.many import start_many
+
+                client = get_client()
+                starts = [starting.PendingStart(client, *one) for one in wanted]
+                children = start_many(client, self._get_spec(), starts, self._timeout)
+        except WarmforkError:
+            self._forget_spec()
+            raise
+        finally:
+            if folder >= 0:
+                os.close(folder)
+        self._keep(children)
+        return children
+
+    def _keep(self, children: list[Child]) -> None:
+        """Remember children, to end them in stop(), and let go of those that are dead: looks at a few in turn, since to
+        look at all would take a start 3 ms where 2,000 live."""
+        known = self._children
+        for _ in range(min(len(known), LOOKS)):
+            self._looked_at = (self._looked_at + 1) % len(known)
+            if not known[self._looked_at].is_running():
+                known[self._looked_at] = known[-1]
+                known.pop()
+                if not known:
+                    break
+        known += children
+
+    def _make_payload(self, call: object) -> feeding.Payload:
+        """Pickle a call."""
+        pickled = payload.dump(call, self._pickle, self._pickle_by_value, False)
+        return feeding.Payload(pickled.parts, [], call, pickled.buffers, self._out_of_band)
+
+    def _pickle(self, value: object) -> Pickled:
+        from pickle import Pickler
+
+        return run(Pickler, value, self._out_of_band)
+
+    def _pickle_by_value(self, value: object) -> Pickled:
+        import cloudpickle
+
+        return run(cloudpickle.Pickler, value, self._out_of_band)
+
+    def stop(self) -> None:
+        """End the children that still run (SIGTERM, after a second SIGKILL) and the template. Waits until they have."""
+        if self._stopped:
+            return
+        self._stopped = True
+        running = [child for child in self._children if child.is_running()]
+        for child in running:
+            child.terminate()
+            child.send_signal(18)  # a stopped process takes SIGTERM only after SIGCONT (M22)
+        for child in running:
+            try:
+                child.wait(GRACE)
+            except TimeoutError:
+                child.kill()
+                child.wait()
+        self._children.clear()
+        running.clear()
+        if self._spec is not None:
+            client = get_client()
+            channel = client.channels.get(self._key())
+            template = channel.dup_template() if channel is not None else -1
+            client.retire(self._spec)
+            if template >= 0:
+                fds.wait_readable(template, GRACE)
+                os.close(template)
+
+    def _get_channel(self, timeout: float | None) -> Channel:
+        """Give a channel to the template, started if need be."""
+        try:
+            return get_client().get_live_channel(self._get_spec(), timeout)
+        except WarmforkError:
+            self._forget_spec()
+            raise
+
+    def _forget_spec(self) -> None:
+        """Where no template came of it, have the next try take sys.path, environment and all anew."""
+        if self._spec is not None and get_client().channels.get(self._key()) is None:
+            self._spec = None
+
+    def _key(self) -> tuple[object, ...]:
+        from warmfork._words.spec import identify
+
+        return identify(self._get_spec())
+
+    def _get_spec(self) -> Spec:
+        """Give the spec, made at the first need: it has the environment, sys.path and argv of that moment."""
+        if self._stopped and self._spec is None:
+            raise ValueError(f"{self!r} was stopped")
+        if self._spec is None:
+            startup.watch_names()
+            executable, flags = get_interpreter()
+            on_preload_error, audit = self._policies
+            self._spec = Spec(
+                name=self.name,
+                executable=executable,
+                flags=flags,
+                preload=self.preload,
+                policies=(on_preload_error,) * len(self.preload),
+                audit=audit,
+                spares=self._techniques[0],
+                huge_pages=self._techniques[1],
+                without=self._techniques[2],
+                entry=ENTRY,
+                loader="warmfork.startup:watch_names",
+                loader_arguments=(),
+                sys_path=get_sys_path(),
+                argv=tuple(map(str, sys.argv)),
+                own_environment=0,
+                environment=state.join_environment(state.get_environment()),
+                epoch=self._serial,
+                wanted=(),
+            )
+        return self._spec
+
+
+def get_default_name() -> str:
+    """Give the name of this program."""
+    from warmfork._client.launch import get_program_name
+
+    return get_program_name()
+
+
+def get_sys_path() -> tuple[str, ...]:
+    """Give sys.path with '' resolved, as a child in another folder needs it."""
+    return tuple(entry or get_here() for entry in sys.path if isinstance(entry, str))  # type: ignore[redundant-expr]
+
+
+def get_here() -> str:
+    """Give the working directory, or "" where somebody has deleted it."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return ""
+
+
+def encode_environment(env: Mapping[str, str]) -> dict[bytes, bytes]:
+    """Give an environment as bytes. Raises TypeError and ValueError for what putenv() would refuse in the child."""
+    found = {os.fsencode(name): os.fsencode(value) for name, value in env.items()}
+    for name, value in found.items():
+        if not name or b"=" in name or b"\0" in name + value:
+            raise ValueError(f"env: no variable can be {os.fsdecode(name)!r}={os.fsdecode(value)!r}")
+    return found

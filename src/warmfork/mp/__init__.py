@@ -1,0 +1,1 @@
+"""All that knows multiprocessing, by who runs it."""

@@ -1,0 +1,1 @@
+"""Runs in templates and children of multiprocessing: what becomes a process there."""

@@ -1,0 +1,322 @@
+"""What multiprocessing needs in the template and in the child: `__main__`, the process object, its bootstrap.
+
+Runs in the template (prepare_template) and in the child (run_process), and nowhere else.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import threading
+from itertools import count
+from marshal import dumps as write_values
+from marshal import loads as read_values
+
+from warmfork._child import birth as birth_
+from warmfork._child import ending
+from warmfork._machine import role
+from warmfork.mp.child import postponed
+
+postponed.import_multiprocessing()  # before anything else imports it
+
+from multiprocessing import context, process  # noqa: E402
+
+from warmfork._child.pickles import dumps, loads  # noqa: E402
+from warmfork.mp.child.main_module import import_main  # noqa: E402
+from warmfork.mp.client.context import ContextProcess, forget_context, rebuild_context  # noqa: E402
+from warmfork.mp.shared import names as resources  # noqa: E402
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from warmfork._child.birth import Birth
+
+
+def import_util() -> Any:
+    """Import multiprocessing.util without subprocess, of which it wants one function that children never call: 3 to
+    8 ms, and memory in each child. Whoever imports subprocess gets the real one."""
+    if "subprocess" in sys.modules:
+        from multiprocessing import util
+
+        return util
+    stand_in = type(sys)("subprocess")
+    vars(stand_in)["_args_from_interpreter_flags"] = get_flags
+    sys.modules["subprocess"] = stand_in
+    try:
+        from multiprocessing import util
+    finally:
+        del sys.modules["subprocess"]
+    return util
+
+
+def get_flags() -> list[str]:
+    """Give what subprocess._args_from_interpreter_flags() gives."""
+    from subprocess import _args_from_interpreter_flags  # type: ignore[attr-defined]
+
+    flags: list[str] = _args_from_interpreter_flags()
+    return flags
+
+
+util = import_util()
+
+RUNS_EXIT_HANDLERS = sys.version_info >= (3, 13)
+"""multiprocessing's children run atexit handlers since 3.13 (gh-83856)."""
+
+GUARD = "An attempt has been made to start a new process before the"
+"""How multiprocessing begins to say that the main module is not guarded."""
+
+main_failed = False
+"""Could the template not run `__main__`? Children do it themselves then."""
+
+inherited: list[int] = []
+"""The fds that came with the process object."""
+
+
+class InheritedFd:
+    """Stands for an fd in a pickle, by its place among those that were sent along."""
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+
+    def detach(self) -> int:
+        """Give the fd, in the child."""
+        return inherited[self.index]
+
+
+def prepare_template(kind: str, value: str, installed: str) -> list[str]:
+    """Run `__main__` as `__mp_main__`, once for all children (rows 12 to 16). Gives notes for the client's log."""
+    resources.take_over()
+    if installed:
+        from warmfork.mp.client.install import adopt_installed
+
+        adopt_installed()
+    current = process.current_process()
+    # Programs ask these two whether they are the main program: an application that saw "MainProcess" started a second
+    # server in the template (row 13).
+    current.name = "ForkServerProcess"
+    process._parent_process = process._ParentProcess("MainProcess", os.getppid(), -1)  # type: ignore[attr-defined]
+    import_wanted()
+    if not kind:
+        return []
+    current._inheriting = True  # type: ignore[attr-defined]
+    try:
+        import_main(kind, value)
+    except RuntimeError as error:
+        if GUARD in str(error):
+            error.warmfork_item = "__main__"  # type: ignore[attr-defined]
+            raise
+        return [describe_failure(error)]
+    except BaseException as error:
+        return [describe_failure(error)]
+    finally:
+        del current._inheriting  # type: ignore[attr-defined]
+    return []
+
+
+def import_wanted() -> None:
+    """Import what the client has of multiprocessing and is likely to refer to in what it sends to its children."""
+    for name in role.spec.wanted if role.spec is not None else ():
+        try:
+            __import__(name)
+        except ImportError:
+            continue  # the client has it, so this is not the same Python; the children will say so where it matters
+
+
+def describe_failure(error: BaseException) -> str:
+    """Note that children will import `__main__` themselves, and say why."""
+    global main_failed
+    main_failed = True
+    return f"__main__ could not be preloaded, each child imports it itself: {type(error).__name__}: {error}"
+
+
+def run_process(birth: Birth) -> int:
+    """The entry of a multiprocessing.Process. Gives its exit code."""
+    atexit._clear()
+    if RUNS_EXIT_HANDLERS:
+        atexit.register(util._exit_function)
+    code = 1
+    try:
+        code = bootstrap(birth)
+    finally:
+        if RUNS_EXIT_HANDLERS:
+            atexit._run_exitfuncs()
+            ending.flush()
+    return code
+
+
+def bootstrap(birth: Birth) -> int:
+    """Unpickle the process object and run it."""
+    try:
+        obj = unpickle_process(birth)
+    except BaseException as error:
+        birth_.fail(birth, error)
+        sys.excepthook(*sys.exc_info())
+        ending.flush()
+        return 1
+    birth.finish_becoming()
+    birth.socket.close()
+    if type(obj)._bootstrap is STDLIB_BOOTSTRAP:
+        return run_leanly(obj, birth.parent)
+    code: int = obj._bootstrap(parent_sentinel=birth.parent)  # somebody (coverage) has put something round it
+    return code
+
+
+def unpickle_process(birth: Birth) -> Any:
+    """Take what the parent said of itself, then unpickle the process object."""
+    current = process.current_process()
+    current._inheriting = True  # type: ignore[attr-defined]
+    try:
+        size = int.from_bytes(birth.payload[:4], "little")
+        prepare(read_values(birth.payload[4 : 4 + size]), birth)
+        return loads(birth.payload[4 + size :], buffers=birth.buffers)
+    finally:
+        del current._inheriting  # type: ignore[attr-defined]
+        birth.payload, birth.buffers = b"", []
+
+
+AFTER_FORK = process.BaseProcess._after_fork  # type: ignore[attr-defined]
+STDLIB_BOOTSTRAP = process.BaseProcess._bootstrap  # type: ignore[attr-defined]
+
+
+def run_leanly(obj: Any, parent: int) -> int:
+    """Do what BaseProcess._bootstrap does, less what is done already: 30 us where that takes 150, cold.
+
+    Not done again: closing stdin (it is /dev/null, and so is sys.stdin). util.info() only where somebody logs.
+    """
+    code = 1
+    try:
+        become_process(obj, parent)
+        if util._logger is not None:
+            util.info("child process calling self.run()")
+        try:
+            obj.run()
+        finally:
+            if not RUNS_EXIT_HANDLERS:
+                util._exit_function()
+        code = 0
+    except SystemExit as error:
+        code = read_exit_code(error)
+    except BaseException:
+        from traceback import print_exc
+
+        if sys.stderr is not None:
+            sys.stderr.write(f"Process {obj.name}:\n")
+            print_exc()
+    finally:
+        threading._shutdown()  # type: ignore[attr-defined]
+        if util._logger is not None:
+            util.info("process exiting with exitcode %d", code)
+        ending.flush()
+    return code
+
+
+def become_process(obj: Any, parent: int) -> None:
+    """Be this process, in multiprocessing's eyes."""
+    if obj._start_method is not None:
+        context._force_start_method(obj._start_method)
+    process._process_counter = count(1)  # type: ignore[attr-defined]
+    process._children = set()  # type: ignore[attr-defined]
+    process._current_process = obj  # type: ignore[attr-defined]
+    process._parent_process = process._ParentProcess(obj._parent_name, obj._parent_pid, parent)  # type: ignore[attr-defined]
+    if util._afterfork_registry or util._finalizer_registry or type(obj)._after_fork is not AFTER_FORK:
+        obj._after_fork()
+
+
+def read_exit_code(error: SystemExit) -> int:
+    """Give the exit code of a SystemExit, as BaseProcess._bootstrap reads it."""
+    if error.code is None:
+        return 0
+    if isinstance(error.code, int):
+        return error.code
+    sys.stderr.write(f"{error.code}\n")
+    return 1
+
+
+def prepare(said: dict[str, Any], birth: Birth) -> None:
+    """Take what the parent said of itself: what multiprocessing.spawn.prepare() takes, less what birth has applied."""
+    inherited[:] = birth.fds
+    current = process.current_process()
+    current.name = said["name"]
+    current.authkey = said["authkey"]
+    if said["log_to_stderr"]:
+        util.log_to_stderr()
+    if said["log_level"] is not None:
+        util.get_logger().setLevel(said["log_level"])
+    process.ORIGINAL_DIR = said["orig_dir"]  # type: ignore[attr-defined]
+    tracker = said["tracker_fd"]
+    resources.adopt_child(inherited[tracker] if tracker >= 0 else -1)
+    if said["installed"] is not None:
+        from warmfork.mp.client.install import adopt_installed
+
+        adopt_installed(said["installed"], role.spec)
+    if said["context"] is not None:
+        context._default_context._actual_context = rebuild_context(said["context"], role.spec)  # type: ignore[attr-defined]
+    elif said["start_method"] is not None:
+        context._force_start_method(said["start_method"])
+    if said["by_value"]:
+        postponed.call_when_run(postponed.REDUCTION, pickle_by_value)
+    if said["main"] != get_preloaded_main() or main_failed:
+        import_main(*said["main"])
+
+
+def pickle_by_value() -> None:
+    """Have queues and pipes send by value what the main module defines, for it is in no file."""
+    from warmfork.mp.client import pickling
+
+    pickling.take_over()
+
+
+load_postponed = postponed.finish
+"""Called in a template that is idle, before it rehearses."""
+
+
+def rehearse(birth: Birth | None) -> bytes:
+    """Called in the template, to have the code above warm: give a payload, then (with the birth that got it) take it.
+    All that is changed of this process is put back."""
+    current = process.current_process()
+    installed = sys.modules.get("warmfork.mp.client.install")
+    if birth is None:
+        said = {
+            "name": current.name,
+            "authkey": bytes(current.authkey),
+            "log_to_stderr": False,
+            "log_level": None,
+            "orig_dir": process.ORIGINAL_DIR,  # type: ignore[attr-defined]
+            "start_method": None,
+            "context": NO_CONTEXT if installed is None else None,
+            "installed": None,
+            "by_value": False,
+            "main": ("", "") if main_failed else get_preloaded_main(),  # never to be run a second time here
+            "tracker_fd": -1,
+        }
+        values = write_values(said)
+        obj = (context.ForkServerProcess if installed is not None else ContextProcess)(name=current.name)
+        context.set_spawning_popen(obj)  # type: ignore[arg-type]
+        try:
+            return b"".join((len(values).to_bytes(4, "little"), values, dumps(obj, 5)))
+        finally:
+            context.set_spawning_popen(None)
+    names = ("_process_counter", "_children", "_current_process", "_parent_process", "_dangling")
+    kept = {name: getattr(process, name) for name in names}
+    chosen = context._default_context._actual_context  # type: ignore[attr-defined]
+    try:
+        obj = unpickle_process(birth)
+        become_process(obj, -1)
+        obj.run()
+    finally:
+        for name, value in kept.items():
+            setattr(process, name, value)
+        context._default_context._actual_context = chosen  # type: ignore[attr-defined]
+        forget_context(NO_CONTEXT)
+    return b""
+
+
+NO_CONTEXT = ((), "", "raise", "warn", (0, "auto", ()), None, None, False, (), "ignore", 0, False)
+"""A description, as of Prepared.describe(), for rehearsal."""
+
+
+def get_preloaded_main() -> tuple[str, ...]:
+    """Give what the spec says of `__main__`."""
+    return role.spec.loader_arguments[:2] if role.spec is not None else ("", "")

@@ -1,0 +1,1 @@
+"""Runs in programs: contexts, processes, and warmfork in the place of the stdlib's forkserver."""

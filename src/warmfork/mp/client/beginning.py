@@ -1,0 +1,34 @@
+"""How a start of a multiprocessing door begins: the template comes up while the client is loaded."""
+
+from __future__ import annotations
+
+from multiprocessing import process
+
+from warmfork.api.options import get_executable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from warmfork.mp.client.config import Prepared
+
+
+def begin(get_prepared: Callable[[], Prepared]) -> None:
+    """Have the template started, before anything is loaded that only the client needs: first the interpreter, then
+    what tells it what to be. Raises RuntimeError where the main module has no guard."""
+    from warmfork._client import spawn
+
+    check_not_importing_main()
+    spawn.begin(get_executable())
+    try:
+        get_prepared().begin()
+    finally:
+        spawn.end()
+
+
+def check_not_importing_main() -> None:
+    """Raise RuntimeError, in multiprocessing's words, where `__main__` starts processes while it is imported."""
+    if getattr(process.current_process(), "_inheriting", False):
+        from multiprocessing import spawn
+
+        spawn._check_not_importing_main()  # type: ignore[attr-defined]

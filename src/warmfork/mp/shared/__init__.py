@@ -1,0 +1,1 @@
+"""What programs, templates and children of multiprocessing have in common."""
