@@ -26,6 +26,7 @@ NEEDS = {
     # ours
     "warmfork", "warmfork._child", "warmfork._child.birth", "warmfork._child.ending", "warmfork._child.reseeding",
     "warmfork._machine", "warmfork._machine.calls", "warmfork._machine.pending_kills", "warmfork._machine.fds",
+    "warmfork._machine.memfds", "warmfork._machine.sockets",
     "warmfork._machine.memory", "warmfork._machine.pids", "warmfork._machine.role", "warmfork._machine.signals",
     "warmfork._machine.stacks", "warmfork._machine.state", "warmfork._machine.titles", "warmfork._template",
     "warmfork._template.births",

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support import run_forked
-from warmfork._machine import fds
+from warmfork._machine import fds, sockets
 
 Pair = tuple[fds.socket, fds.socket]
 
@@ -187,7 +187,7 @@ def test_a_sender_waits_again_when_somebody_else_took_the_room(pair, monkeypatch
 
     while fds.wait_readable(other.fileno(), 0):
         fds.receive(other)
-    monkeypatch.setattr(fds, "send", send)
+    monkeypatch.setattr(sockets, "send", send)
     fds.send_within(one, b"!", timeout=10)
     assert fds.receive(other).data == b"!"
 
@@ -271,7 +271,7 @@ def test_a_send_waits_until_the_kernel_has_what_it_takes_again(
             raise OSError(number, os.strerror(number))
         send(*given)
 
-    monkeypatch.setattr(fds, "send", send_or_fail)
+    monkeypatch.setattr(sockets, "send", send_or_fail)
     fds.send_within(pair[0], b"x")
     assert fds.receive(pair[1]).data == b"x"
     left[0] = 1_000_000

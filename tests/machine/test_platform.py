@@ -9,7 +9,7 @@ import pytest
 
 import warmfork
 from warmfork import Template, get_context
-from warmfork._machine import fds, platform
+from warmfork._machine import fds, memfds, platform
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +67,7 @@ def test_a_python_without_pidfds_is_refused_too(monkeypatch):
 
 @pytest.mark.parametrize("error", [*REFUSALS, None], ids=["EPERM", "ENOSYS", "a Python without"])
 def test_without_memfds_files_do_and_that_is_logged(monkeypatch, caplog, error):
-    monkeypatch.setattr(fds, "no_memfds", False)
+    monkeypatch.setattr(memfds, "no_memfds", False)
     if error is None:
         monkeypatch.delattr(os, "memfd_create")
     else:
@@ -86,7 +86,7 @@ def test_without_memfds_files_do_and_that_is_logged(monkeypatch, caplog, error):
 
 
 def test_without_memfds_and_without_a_folder_it_says_so(monkeypatch):
-    monkeypatch.setattr(fds, "no_memfds", False)
+    monkeypatch.setattr(memfds, "no_memfds", False)
     monkeypatch.setattr(os, "memfd_create", refuse(REFUSALS[0]))
     monkeypatch.setattr(os, "open", refuse(OSError(30, "Read-only file system")))
     with pytest.raises(warmfork.UnsupportedPlatform, match="no memfds, and no folder takes a file"):

@@ -25,16 +25,16 @@ def check() -> None:
         raise_if_passing(error)
         # EPERM from an old container runtime's filter means the same as ENOSYS (M24).
         raise UnsupportedPlatform(f"this kernel gives no pidfds (5.3 has them): {error}") from error
-    from warmfork._machine import fds  # it imports what only Linux has
+    from warmfork._machine import memfds  # it imports what only Linux has
 
     try:
-        os.close(fds.make_memory("warmfork-probe"))
+        os.close(memfds.make_memory("warmfork-probe"))
     except OSError as error:
         raise_if_passing(error)
         raise UnsupportedPlatform(
             f"this kernel gives no memfds, and no folder takes a file in their place: {error}"
         ) from error
-    if fds.no_memfds:
+    if memfds.no_memfds:
         from logging import getLogger
 
         getLogger("warmfork").info("this kernel, or a filter, gives no memfds: files without names are used instead")

@@ -6,7 +6,7 @@ import gc
 import os
 import sys
 
-from warmfork._machine import fds, memory, signals
+from warmfork._machine import fds, memfds, memory, signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -139,6 +139,6 @@ def make_log() -> int:
     from fcntl import F_ADD_SEALS, F_SEAL_GROW, F_SEAL_SHRINK, fcntl
 
     log = fds.make_memory("warmfork-log", size=LOG_SIZE, sealable=True)
-    if not fds.no_memfds:  # a file can't be sealed
+    if not memfds.no_memfds:  # a file can't be sealed
         fcntl(log, F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK)
     return log
