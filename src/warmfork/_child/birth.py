@@ -156,7 +156,7 @@ def take_fds(birth: Birth) -> None:
             os.dup2(received, number)
             os.close(received)
         elif number:  # stdin is /dev/null already: the template's
-            null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+            null = fds.open_null()
             os.dup2(null, number)
             os.close(null)
     if layout & feed.HAS_CWD:

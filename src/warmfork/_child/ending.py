@@ -85,7 +85,7 @@ def leave(code: int) -> NoReturn:
     if _make_helper is not None and not has_gpu():
         _signal.pthread_sigmask(_signal.SIG_SETMASK, signals.ALL)
         if _make_helper() > 0:
-            os.closerange(0, fds.HIGHEST)
+            fds.close_range(0, fds.HIGHEST)
     os._exit(code)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from _thread import RLock
 
-from warmfork._machine import fds, state
+from warmfork._machine import fds, pids, state
 from warmfork._words import feed as feed_
 from warmfork._words.feed import HAS_CWD, HAS_DOOR, HAS_ERR, HAS_OUT, INLINE
 
@@ -152,7 +152,7 @@ def get_own_pidfd() -> int:
         except OSError:
             fd = -1  # the program closed all its fds
     with _lock:
-        fd = state.move_high(os.pidfd_open(os.getpid()))
+        fd = state.move_high(pids.open_pidfd(os.getpid()))
         _own = os.getpid(), fd, fds.identify(fd)
     return fd
 

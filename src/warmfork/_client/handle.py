@@ -164,10 +164,10 @@ class Child:
         return launch.ask_fate(client.door, self.pid, USAGE_TIMEOUT if told else ANSWER_TIMEOUT)
 
     def _ask_kernel(self) -> int | None:
-        """Ask the kernel, which tells once somebody has reaped the child; or, of most codes, before."""
+        """Ask the kernel, which tells once somebody has reaped the child; or before, where we may look."""
         status = pids.ask_status(self._pidfd)
         if status is None:
-            status = pids.read_zombie_status(self.pid)
+            status = pids.read_zombie_status(self._pidfd)
         if status is None and pids.wait_reaped(self._pidfd, REAP_TIMEOUT):
             status = pids.ask_status(self._pidfd)
         return status

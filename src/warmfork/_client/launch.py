@@ -6,7 +6,7 @@ import os
 import sys
 
 from warmfork._client import spawn
-from warmfork._machine import fds, memory, pids, state
+from warmfork._machine import fds, memory, pids, platform, state
 from warmfork._words import ledger as ledger_
 from warmfork._words import messages, wire
 from warmfork._words.errors import StartError
@@ -21,7 +21,7 @@ class Tree:
     or written in the ledger outlives the tracker."""
 
     def __init__(self, interpreter: spawn.Interpreter) -> None:
-        self.pidfd = state.move_high(os.pidfd_open(interpreter.pid))
+        self.pidfd = state.move_high(pids.open_pidfd(interpreter.pid))
         self.tracker = interpreter.pid
         self.made_of = interpreter.made_of
         self.door = fds.adopt_socket(state.move_high(interpreter.door.detach()))
@@ -53,7 +53,7 @@ class Tree:
         self.reap()
         os.close(self.pidfd)
         self.tracker = spawn.spawn(*self.made_of, self.receiver, self.ledger)
-        self.pidfd = state.move_high(os.pidfd_open(self.tracker))
+        self.pidfd = state.move_high(pids.open_pidfd(self.tracker))
 
     def take_reports(self) -> list[messages.Reported]:
         """Give what the tracker has reported since the last time."""
@@ -89,7 +89,8 @@ def get_program_name() -> str:
 
 
 def launch_tracker(executable: str, flags: tuple[str, ...], environment: tuple[str, ...], prefix: str) -> Tree:
-    """Start a tracker. Raises StartError, with nothing left behind."""
+    """Start a tracker. Raises StartError, with nothing left behind, and UnsupportedPlatform."""
+    platform.check()
     if not executable:
         raise StartError("launch", "sys.executable is not set: this program must say which interpreter to start")
     try:
@@ -114,7 +115,7 @@ def say_hello(door: fds.socket, spec: Spec, failed: bool) -> fds.socket:
     by_exec = 4 if spec.huge_pages == "malloc" else 0
     message = messages.Hello(os.getpid(), int(failed), sum(streams) | by_exec)
     try:
-        given.append(os.pidfd_open(os.getpid()))
+        given.append(pids.open_pidfd(os.getpid()))
         given.append(fds.make_memory("warmfork-spec", wire.encode(spec, largest=1 << 30)))
         fds.send_within(door, wire.encode(message), [theirs.fileno(), *given, door.fileno(), *streams])
     except BaseException:

@@ -52,7 +52,7 @@ def spawn(executable: str, flags: tuple[str, ...], environment: dict[bytes, byte
     OSError."""
     # Where fd numbers are low, one of the two may have the number that the other is to get.
     receiver, ledger = make_high(receiver), make_high(ledger)
-    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    null = fds.open_null()
     try:
         return os.posix_spawn(
             executable,

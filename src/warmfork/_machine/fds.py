@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from select import POLLIN, POLLNVAL, poll
 
+from warmfork._machine import syscalls
 from warmfork._machine.memfds import make_memfd, make_memory, make_nameless, read_all, write_all
 from warmfork._machine.sockets import (
     ANCILLARY,
@@ -147,18 +148,40 @@ def close_all(fds: list[int] | tuple[int, ...]) -> None:
         os.close(fd)
 
 
+HIGHEST = (1 << 31) - 1
+"""No fd has a higher number."""
+
+
 def close_all_but(keep: tuple[int, ...]) -> None:
-    """Close every fd from 3 up that is not in `keep` (sorted): one close_range(2) for each gap."""
+    """Close every fd from 3 up that is not in `keep` (sorted)."""
     low = 3
     for fd in keep:
         if fd > low:
-            os.closerange(low, fd)
+            close_range(low, fd - 1)
         if fd >= low:
             low = fd + 1
-    os.closerange(low, HIGHEST)
+    close_range(low, HIGHEST)
 
 
-HIGHEST = 1 << 30
+def close_range(first: int, last: int) -> None:
+    """Close the fds from `first` to `last`: with one system call, or one by one where that is refused."""
+    if syscalls.close_range(first, last):
+        return
+    try:
+        found = [int(name) for name in os.listdir("/proc/self/fd")]
+    except OSError:
+        from resource import RLIMIT_NOFILE, getrlimit
+
+        limit = getrlimit(RLIMIT_NOFILE)[0]
+        os.closerange(first, min(last + 1, limit if 0 <= limit < MOST_TRIED else MOST_TRIED))
+        return
+    for fd in found:
+        if first <= fd <= last:
+            os.closerange(fd, fd + 1)  # the one that listdir() had is closed already, which is no error here
+
+
+MOST_TRIED = 65_536
+"""How many numbers are tried where nobody says which are open: 6 ms."""
 
 
 def list_fds() -> list[int]:
@@ -194,6 +217,21 @@ def is_still(fd: int, identity: tuple[int, int]) -> bool:
         return False
 
 
+def open_null() -> int:
+    """Open /dev/null for reading and writing. Where there is none, as in a bare chroot, give an empty memory file: it reads
+    as empty, and what is written there costs memory until it is closed. Raises OSError."""
+    try:
+        return os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno not in NO_DEVICE:
+            raise
+    return make_memory("warmfork-null")
+
+
+NO_DEVICE = (2, 6, 13, 19, 20)
+"""ENOENT, ENXIO, EACCES, ENODEV, ENOTDIR."""
+
+
 def fill_standard_streams() -> None:
     """Put /dev/null where stdin, stdout or stderr is closed, as daemons do. Otherwise the next fd that anybody opens
     gets that number, and a child that is given its client's stdout is given a socket or somebody's file (1 us)."""
@@ -201,4 +239,4 @@ def fill_standard_streams() -> None:
     for number in (0, 1, 2):
         standard.register(number, 0)
     while any(events & POLLNVAL for _, events in standard.poll(0)):
-        os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)  # takes the lowest number that is free
+        open_null()  # takes the lowest number that is free

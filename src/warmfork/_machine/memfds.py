@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from warmfork._machine import syscalls
+
 
 def make_memory(name: str, content: bytes = b"", size: int = 0, sealable: bool = False) -> int:
     """Make a memfd that holds `content`, positioned at its start, and is at least `size` bytes large. Where the kernel
@@ -26,16 +28,14 @@ no_memfds = False
 """Does this kernel, or a filter, refuse memfds? Learnt when the first one is made."""
 
 REFUSED = (1, 13, 38)
-"""EPERM, EACCES, ENOSYS: a filter's words for "no such call" (M24)."""
+"""EPERM, EACCES, ENOSYS: a filter's words for "no such call"."""
 
 
 def make_memfd(name: str, sealable: bool) -> int:
     """Make an empty memfd, or a file in its place."""
     global no_memfds
     try:
-        return os.memfd_create(name, os.MFD_CLOEXEC | (os.MFD_ALLOW_SEALING if sealable else 0))
-    except AttributeError:
-        no_memfds = True  # a Python that was built without
+        return syscalls.create_memfd(name, sealable)
     except OSError as error:
         if error.errno not in REFUSED:
             raise
@@ -56,6 +56,13 @@ def make_nameless(name: str) -> int:
         os.unlink(path)
         return fd
     raise refusal
+
+
+def seal_size(fd: int) -> None:
+    """Have a memory file neither grow nor shrink from now on; one that was made as sealable. A file in its place can't be
+    sealed, and stays as it is."""
+    if not no_memfds:
+        syscalls.seal_size(fd)
 
 
 def write_all(fd: int, content: bytes | memoryview, at: int = 0) -> None:

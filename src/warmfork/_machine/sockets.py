@@ -23,7 +23,7 @@ from _socket import (
 from _socket import SHUT_RD as SHUT_RD
 from _struct import Struct, pack, unpack
 from posix import close
-from select import POLLOUT, poll
+from select import POLLIN, POLLOUT, poll
 from time import monotonic
 
 TYPE_CHECKING = False
@@ -79,7 +79,17 @@ class Received:
 
 def make_pair() -> tuple[socket, socket]:
     """Make two connected SEQPACKET sockets: messages keep their bounds and their fds. Close-on-exec both."""
-    return socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)
+    ours, theirs = socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)
+    make_patient(ours)
+    make_patient(theirs)
+    return ours, theirs
+
+
+def make_patient(made: socket) -> None:
+    """Take a new socket's time-out from it, if the program has set one for all its sockets (socket.setdefaulttimeout):
+    ours have none, and what others share is not to be non-blocking."""
+    if made.gettimeout() is not None:
+        made.settimeout(None)
 
 
 class NoSocket(OSError):
@@ -95,6 +105,7 @@ def adopt_socket(fd: int) -> socket:
         close(fd)
         raise NoSocket(error.errno, error.strerror) from error
     try:
+        make_patient(made)
         kind = made.getsockopt(SOL_SOCKET, SO_TYPE)
     except OSError as error:
         made.close()
@@ -154,8 +165,18 @@ def send_within(
 
 
 def receive(from_: socket, ancillary: int = FEW, flags: int = RECEIVE, size: int = BUFFER) -> Received:
-    """Receive one message. Raises BlockingIOError where there is none; `data` is empty at the end of the stream."""
-    return unpack_received(from_.recvmsg(size, ancillary, flags))
+    """Receive one message. Raises BlockingIOError where there is none, or waits (RECEIVE_BLOCKING); `data` is empty at
+    the end of the stream."""
+    while True:
+        try:
+            return unpack_received(from_.recvmsg(size, ancillary, flags))
+        except BlockingIOError:
+            # Whoever shares the socket may have made it non-blocking: that is no reason not to wait.
+            if flags & MSG_DONTWAIT:
+                raise
+        data = poll()
+        data.register(from_.fileno(), POLLIN)
+        data.poll()
 
 
 def receive_into(unread: list[Any], from_: socket) -> None:

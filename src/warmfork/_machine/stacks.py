@@ -68,7 +68,7 @@ def disable() -> None:
     """Leave no stack. Where somebody has taken faulthandler for their own, it goes on for them."""
     global _fd
     if _fd >= 0 and fds.is_still(_fd, _identity):
-        null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        null = fds.open_null()
         os.dup2(null, _fd, False)
         os.close(null)
     _fd = -1

@@ -11,7 +11,7 @@ import sys
 from itertools import islice
 from resource import RLIMIT_FSIZE, getrlimit, setrlimit
 
-from warmfork._machine import fds, signals, stacks
+from warmfork._machine import fds, signals, stacks, syscalls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def take_always_said() -> tuple[Any, ...]:
         read_umask(),
         os.getpriority(os.PRIO_PROCESS, 0),
         frozenset(os.sched_getaffinity(0)),
-        (policy := os.sched_getscheduler(0), os.sched_getparam(0).sched_priority if policy else 0),
+        syscalls.get_scheduler(),
         tuple(map(getrlimit, LIMITS)),
         signals.list_ignored(),
         signals.get_mask(),

@@ -14,7 +14,7 @@ from marshal import dumps
 from warmfork._child import birth as birth_
 from warmfork._child import large
 from warmfork._child.birth import Birth
-from warmfork._machine import fds, role
+from warmfork._machine import fds, pids, role
 from warmfork._words import feed
 
 TYPE_CHECKING = False
@@ -80,7 +80,7 @@ def live(spec: Spec, board: Board, base: tuple[Any, ...]) -> None:
     out."""
     with FedBirth(spec, board, base, board.take_slot(), find_entry(spec).rehearse(None)) as birth:
         me = os.getpid()
-        birth.client, birth.leave, birth.watch = me, os.eventfd(0), os.pidfd_open(me)
+        birth.client, birth.leave, birth.watch = me, os.eventfd(0), pids.open_pidfd(me)
         birth_.become(birth)
 
 
@@ -107,7 +107,7 @@ class FedBirth:
         self.birth = Birth(ours, board, slot, base, spec)
         self.me = -1
         try:
-            self.me = os.pidfd_open(os.getpid())
+            self.me = pids.open_pidfd(os.getpid())
             passed = (self.me, self.me, 1, 2)
             header = feed.HEADER.pack(feed.MAGIC, len(state), len(payload), len(passed), 0)
             fds.send(self.theirs, b"".join((header, state, payload)), passed)

@@ -11,7 +11,7 @@ from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, epoll
 from time import clock_gettime_ns, monotonic, monotonic_ns
 
 from warmfork._child.birth import Birth
-from warmfork._machine import fds, signals, state, titles
+from warmfork._machine import fds, pids, signals, state, titles
 from warmfork._machine.pending_kills import PendingKills
 from warmfork._template import seal, spares, succession
 from warmfork._template.births import Births
@@ -55,7 +55,7 @@ class Server:
         here = os.stat(".")
         self.here = here.st_dev, here.st_ino
         self.environment: tuple[str, ...] = spec.environment
-        self.me = os.pidfd_open(os.getpid())
+        self.me = pids.open_pidfd(os.getpid())
         self.children: dict[int, tuple[int, ClientRecord, int]] = {}  # pid: slot, client, kill
         self.pending_kills = PendingKills()
         self.clients: set[ClientRecord] = set()
@@ -310,7 +310,7 @@ class Server:
         self.births.note(pid, slot)
         client.children.add(pid)
         try:
-            pidfd = os.pidfd_open(pid)
+            pidfd = pids.open_pidfd(pid)
         except OSError as error:
             theirs.close()  # the child reads the end of its feed, and leaves
             self.refuse(client, wanted, error.errno or 0, "pidfd_open")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from time import monotonic
 
-from warmfork._machine import fds, memory, role, signals
+from warmfork._machine import fds, memory, pids, role, signals
 from warmfork._words import board as board_
 from warmfork._words import messages, wire
 
@@ -88,7 +88,7 @@ class Tracker:
         """Give a pidfd on whoever is the tracker, or -1 where there is none, or none to be seen."""
         holder = memory.read_lock_holder(self.given.ledger)
         try:
-            return os.pidfd_open(holder) if holder > 0 else -1
+            return pids.open_pidfd(holder) if holder > 0 else -1
         except ProcessLookupError:
             return -1
 
@@ -104,12 +104,12 @@ class Tracker:
         if len(self.started) >= MOST:
             raise OSError(f"{MOST} successors have died within {WINDOW} s")
         self.started.append(now)
-        self.pidfd = os.pidfd_open(self.start_successor())
+        self.pidfd = pids.open_pidfd(self.start_successor())
 
     def start_successor(self) -> int:
         """Start another tracker. Gives its pid. Raises OSError."""
         spec, given = self.spec, self.given
-        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        null = fds.open_null()
         try:
             return os.posix_spawn(
                 spec.executable,

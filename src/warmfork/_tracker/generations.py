@@ -263,7 +263,7 @@ class Generations:
         if template.control.fileno() >= 0:
             self.read_control(template)
         if template.control.fileno() < 0:
-            pidfd = os.dup(template.pidfd) if template.pidfd >= 0 else os.pidfd_open(template.pid)
+            pidfd = os.dup(template.pidfd) if template.pidfd >= 0 else pids.open_pidfd(template.pid)
             dead = fds.wait_readable(pidfd, DYING)
             os.close(pidfd)
             if dead and template.pidfd >= 0:
@@ -348,8 +348,7 @@ UNKNOWN = -1
 
 def read_status(pidfd: int) -> int:
     """Give the status of a dead process that is not our child, as of waitpid(), or UNKNOWN."""
-    pid = pids.read_pid(pidfd)
     status = pids.ask_status(pidfd)
-    if status is None and pid > 0:
-        status = pids.read_zombie_status(pid)
+    if status is None:
+        status = pids.read_zombie_status(pidfd)
     return UNKNOWN if status is None else status

@@ -63,7 +63,7 @@ class Holders:
 
     def bury_holder(self, pid: int) -> None:
         """A holder is dead."""
-        status = pids.read_zombie_status(pid)  # before its parent has reaped it
+        status = pids.read_zombie_status(self.pidfds[pid])  # before its parent has reaped it
         if status is None:
             status = pids.ask_status(self.pidfds[pid])
         self.forget(pid)

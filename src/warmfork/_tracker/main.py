@@ -136,9 +136,6 @@ LOG_SIZE = 65_536
 
 def make_log() -> int:
     """Make the memfd that is a template's stdout and stderr after the seal: bounded, for nobody reads it in time."""
-    from fcntl import F_ADD_SEALS, F_SEAL_GROW, F_SEAL_SHRINK, fcntl
-
     log = fds.make_memory("warmfork-log", size=LOG_SIZE, sealable=True)
-    if not memfds.no_memfds:  # a file can't be sealed
-        fcntl(log, F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK)
+    memfds.seal_size(log)
     return log

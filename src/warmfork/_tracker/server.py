@@ -66,7 +66,7 @@ class Tracker:
 
     def let_go_of_stdout(self) -> None:
         """Hold the program's stderr only: a pipe behind its stdout is to end when it ends."""
-        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        null = fds.open_null()
         os.dup2(null, 1)
         os.close(null)
 

@@ -91,7 +91,7 @@ def exec_template(
     control, theirs = fds.make_pair()
     board = fds.make_memory(board_.make_name(os.fstat(ledger).st_ino), size=board_.SIZE)
     log = make_log()
-    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    null = fds.open_null()
     try:
         out = streams[0] if stdio & 1 else null
         err = streams[-1] if stdio & 2 else null

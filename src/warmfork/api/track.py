@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from warmfork._machine import platform
+from warmfork._machine import pids, platform
 from warmfork._words import messages
 from warmfork.api.options import check_choice
 
@@ -35,7 +35,7 @@ def track(name: str | os.PathLike[str], kind: str, *, scope: str = "tree") -> No
     if scope == "tree":
         get_client().tell(messages.Register(kind, path))
         return
-    me = os.pidfd_open(os.getpid())
+    me = pids.open_pidfd(os.getpid())
     try:
         get_client().tell(messages.Track(kind, path), (me,))
     finally:

@@ -72,7 +72,9 @@ def main(argv: list[str]) -> int:
             print("nothing of warmfork runs")
         sys.stdout.flush()
     except BrokenPipeError:  # `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        from warmfork._machine import fds
+
+        os.dup2(fds.open_null(), 1)
     return 0
 
 

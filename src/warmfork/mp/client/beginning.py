@@ -15,10 +15,14 @@ if TYPE_CHECKING:
 
 def begin(get_prepared: Callable[[], Prepared]) -> None:
     """Have the template started, before anything is loaded that only the client needs: first the interpreter, then
-    what tells it what to be. Raises RuntimeError where the main module has no guard."""
+    what tells it what to be. Raises RuntimeError where the main module has no guard, UnsupportedPlatform
+    where warmfork can't work."""
     from warmfork._client import spawn
+    from warmfork._machine import platform, role
 
     check_not_importing_main()
+    if role.kind == role.PROGRAM:
+        platform.check()
     spawn.begin(get_executable())
     try:
         get_prepared().begin()

@@ -232,7 +232,7 @@ def get_context(
     from warmfork._machine import platform
     from warmfork.mp.shared import names as resources
 
-    platform.check()
+    platform.check_interpreter()
     items = check_preload(preload)
     check_policies(on_preload_error, audit)
     techniques = read_techniques(spares, huge_pages, without)

@@ -33,7 +33,10 @@ def take_over() -> None:
         return
     if role.kind == role.PROGRAM and not role.prefix:
         # Where there may be a process of this pid, this process, and what tells it from others that had it.
-        namespace = os.stat("/proc/self/ns/pid").st_ino
+        try:
+            namespace = os.stat("/proc/self/ns/pid").st_ino
+        except OSError:
+            namespace = 0  # no /proc: nothing can be started here, and a context may be made all the same
         tree = f"{namespace:x}.{os.getpid():x}.{os.urandom(2).hex()}"
         role.prefix = f"sem.mp-{tree}-"
         # All that inherit this process's configuration name their semaphores so, and what is never registered is
