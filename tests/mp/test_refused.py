@@ -54,9 +54,10 @@ WRITES = "large arguments go to children over their feed, which is slower: [Errn
         (["process_vm_writev"], [WRITES]),
         (["memfd_create"], [MEMFDS]),
         (["madvise"], []),
+        (["close_range"], []),
         (["process_vm_writev", "memfd_create", "madvise"], [MEMFDS, WRITES]),
     ],
-    ids=["writing", "memfds", "huge pages", "all of them"],
+    ids=["writing", "memfds", "huge pages", "closing", "all of them"],
 )
 def test_a_call_that_a_filter_refuses_is_done_without(tmp_path: Path, refused: list[str], said: list[str]):
     """M24: EPERM is what old container runtimes say for a call that they do not know."""

@@ -62,6 +62,7 @@ class Child:
         self._pidfd, passed[:] = passed[0], passed[1:]
         feed, passed[:] = passed[0], ()
         self.feed = fds.socket(*fds.KIND, feed)
+        fds.make_patient(self.feed)
 
     @classmethod
     def from_answer(cls, channel: Channel, answer: Answer, order: StartRequest) -> Child:

@@ -142,6 +142,8 @@ def send(cmd: str, name: str, rtype: str) -> None:
 
 def stop(*arguments: object, **named: object) -> None:
     """Have the names removed that are left, as the tests of multiprocessing do at their end."""
+    if sys.is_finalizing():
+        return  # Python 3.12.10 and newer call it when their object goes, which may be after all modules are gone
     stdlib = get_stdlib()
     if stdlib._pid is not None:
         type(stdlib)._stop(stdlib, *arguments, **named)
