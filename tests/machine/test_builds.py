@@ -89,6 +89,13 @@ def closerange(first, last, real=os.closerange):
         raise SystemExit(f"a loop from {first} to {last}")
     real(first, last)
 
+def pthread_sigmask(how, numbers, real=_signal.pthread_sigmask):
+    if 34 in (numbers := list(numbers)):
+        raise SystemExit("musl keeps signal 34, and Python warns of it")
+    return real(how, numbers)
+
+kept = _signal.valid_signals() - {34}
+_signal.valid_signals, _signal.pthread_sigmask = lambda: kept, pthread_sigmask
 os.sched_getscheduler, os.closerange = sched_getscheduler, closerange
 """
 

@@ -120,7 +120,7 @@ import warmfork
 context = warmfork.get_context()
 print("a context", flush=True)
 if __name__ == "__main__":
-    for start in (context.Process(target=int).start, warmfork.Template):
+    for start in (context.Process(target=int).start, context.Lock, warmfork.Template):
         try:
             print(start(), flush=True)
         except warmfork.UnsupportedPlatform as error:
@@ -140,7 +140,7 @@ def run_elsewhere(folder: Path, script: str) -> Done:
 def test_without_proc_a_context_can_be_made_and_each_start_says_what_to_mount(tmp_path):
     done = run_elsewhere(tmp_path, "umount -l /proc;")
     said = "no /proc is mounted (warmfork needs it): mount -t proc proc /proc"
-    assert done == (0, "\n".join(["a context", said, said, ""]), "")
+    assert done == (0, "\n".join(["a context", said, said, said, ""]), "")
 
 
 @needs_root
@@ -149,7 +149,7 @@ def test_the_proc_of_another_pid_namespace_is_told_from_none(tmp_path):
     command = ["unshare", "-m", "-p", "-f", sys.executable, str(tmp_path / "program.py")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     lines = done.stdout.splitlines()
-    assert (done.returncode, done.stderr, len(lines)) == (0, "", 3)
+    assert (done.returncode, done.stderr, len(lines)) == (0, "", 4)
     for line in lines[1:]:
         assert line.startswith("the /proc that is mounted is another pid namespace's") and "mount -t proc" in line
 
@@ -162,11 +162,20 @@ def test_what_proc_lacks_is_named(tmp_path, monkeypatch):
 
 
 @needs_root
-def test_with_an_empty_dev_processes_start(tmp_path):
+@pytest.mark.parametrize(
+    "prepare",
+    [
+        "mount -t tmpfs none /dev",
+        "umount -l /proc; mount -t proc -o hidepid=2 proc /proc",
+        "umount -l /proc; mount -t proc -o subset=pid proc /proc",
+    ],
+    ids=["an empty /dev", "a /proc that hides others", "a /proc of processes only"],
+)
+def test_in_a_bare_place_processes_start(tmp_path, prepare):
     code = """
-    import os, warmfork
+    import os, sys, warmfork
     if __name__ == "__main__":
-        assert not os.path.exists("/dev/null")
+        assert os.path.exists("/dev/null") != ("/dev" in sys.argv[1])
         with warmfork.Template() as template:
             print(template.start(sum, ([40, 2],)).result(20), flush=True)
         process = warmfork.get_context().Process(target=print, args=("works",), kwargs={"flush": True})
@@ -175,7 +184,7 @@ def test_with_an_empty_dev_processes_start(tmp_path):
         print(process.exitcode)
     """
     (tmp_path / "program.py").write_text(textwrap.dedent(code))
-    script = 'mount -t tmpfs none /dev; exec "$@"'
-    command = ["unshare", "-m", "sh", "-c", script, "sh", sys.executable, str(tmp_path / "program.py")]
+    program = [sys.executable, str(tmp_path / "program.py"), prepare]
+    command = ["unshare", "-m", "sh", "-c", f'{prepare}; exec "$@"', "sh", *program]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, stdin=subprocess.PIPE)
     assert (done.returncode, done.stdout, done.stderr) == (0, "42\nworks\n0\n", "")

@@ -131,7 +131,14 @@ def send(cmd: str, name: str, rtype: str) -> None:
     if cmd == "REGISTER":
         if stdlib._fd is not None and stdlib._pid is not None:
             kind.ensure_running(stdlib)  # it may have died, and then says so
-        client.tell(messages.Register(rtype, name))
+        try:
+            client.tell(messages.Register(rtype, name))
+        except Exception:
+            if rtype == "semaphore":  # its maker registers it, and gives it up where that fails
+                from _multiprocessing import sem_unlink
+
+                sem_unlink(name)
+            raise
     elif cmd == "UNREGISTER":
         client.tell(messages.Unregister(rtype, name))
         if stdlib._fd is not None:
