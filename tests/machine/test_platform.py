@@ -141,6 +141,8 @@ def test_without_proc_a_context_can_be_made_and_each_start_says_what_to_mount(tm
     done = run_elsewhere(tmp_path, "umount -l /proc;")
     said = "no /proc is mounted (warmfork needs it): mount -t proc proc /proc"
     assert done == (0, "\n".join(["a context", said, said, said, ""]), "")
+    # Names without a namespace: nobody else makes such.
+    assert not list(Path("/dev/shm").glob("sem.mp-0.*")), "the Lock that could not be had is left"
 
 
 @needs_root
