@@ -100,18 +100,21 @@ def to_ms(begin: float, end: float) -> float:
 
 
 def tell_rounds(rounds: list[dict[str, float]]) -> dict[str, float]:
-    """Name the phases of rounds: those of the first, of the second, and the medians from the fourth on."""
+    """Name the phases of rounds: those of the first, of the second, and the medians from the fourth on (of fewer: the last)."""
     told = {}
-    for name, some in (("first", rounds[:1]), ("second", rounds[1:2]), ("later", rounds[3:])):
-        for phase in rounds[0] if some else ():
+    for name, some in (("first", rounds[:1]), ("second", rounds[1:2]), ("later", rounds[3:] or rounds[-1:])):
+        for phase in rounds[0]:
             told[f"{name} round, {phase}"] = statistics.median(one[phase] for one in some)
     return told
 
 
 def make_rounds(play: Callable[[], dict[str, float]], default: int = 9) -> dict[str, float]:
-    """Play so many rounds, with a pause between them as long as programs have one, and name their phases."""
+    """Play so many rounds, with a pause between them as programs have one, and name their phases.
+
+    Two of those that import everything in each child: all their rounds are alike.
+    """
     rounds = []
-    for number in range(5 if get_competitor() in (SPAWN, FORKSERVER) else default):
+    for number in range(2 if get_competitor() in (SPAWN, FORKSERVER) else default):
         if number:
             time.sleep(0.15)
         rounds.append(play())

@@ -16,7 +16,7 @@ from contenders import BEGUN, COMPETITOR, FORKSERVER, SIZE, SPAWN, now
 from results import Gap, Measure, Result
 
 HERE = Path(__file__).resolve().parent
-SLOW = {SPAWN: 3, FORKSERVER: 3}
+SLOW = {SPAWN: 2, FORKSERVER: 2}
 """Contenders that import everything in each child: they take part in so many rounds."""
 
 DEADLINE = 180
