@@ -45,9 +45,7 @@ def list_variants() -> Iterable[Program]:
     for load in ("bare", "numpy"):
         who = (FORK, PRELOADED, FROZEN, OWN)
         what = f"starts 2 to 40, 8 ms apart, {names[load]}"
-        yield Program(
-            f"early-{load}", "early_starts.py", what, who, loads[load], headline="starts 2 to 11, sum"
-        )
+        yield Program(f"early-{load}", "early_starts.py", what, who, loads[load], headline="starts 2 to 11, sum")
     for load, modules in loads.items():
         who = (FLOOR, FORK, PRELOADED, SPAWN, OWN)
         yield Program(f"noop-{load}", "noop.py", f"a warm no-op, 8 ms apart, {names[load]}", who, modules)
@@ -61,14 +59,25 @@ PROGRAMS = {
         Program("pool-2", "pool.py", "Pool(2)", size=2, needs=NUMPY_PANDAS, headline=ROUND),
         Program("pool-8", "pool.py", "Pool(8)", size=8, needs=NUMPY_PANDAS, headline=ROUND),
         Program(
-            "executor", "executor.py", "ProcessPoolExecutor(8)", (*STDLIB, LOKY, OWN), needs=NUMPY_PANDAS, headline=ROUND
+            "executor",
+            "executor.py",
+            "ProcessPoolExecutor(8)",
+            (*STDLIB, LOKY, OWN),
+            needs=NUMPY_PANDAS,
+            headline=ROUND,
         ),
         Program("processes", "processes.py", "8 × Process, Queue, Lock", needs=NUMPY_PANDAS, headline=ROUND),
         Program("manager", "manager.py", "a Manager and 8 processes", headline="whole"),
         Program("tree", "tree.py", "a tree of 84", (FORK, FORKSERVER, PRELOADED, OWN), headline="second tree"),
         Program("template-functions", "template_functions.py", "Template.start()", (OWN,), headline="of the script"),
         Program("late-lock", "late_lock.py", "a Lock made late", headline="with a Lock"),
-        Program("dataloader", "dataloader.py", "DataLoader, 4 workers", needs=("torch",), headline="first epoch, first batch"),
+        Program(
+            "dataloader",
+            "dataloader.py",
+            "DataLoader, 4 workers",
+            needs=("torch",),
+            headline="first epoch, first batch",
+        ),
         Program(
             "joblib",
             "joblib_list.py",
@@ -78,7 +87,12 @@ PROGRAMS = {
             headline="second list",
         ),
         Program(
-            "script", "script.py", "a script by warmfork run", needs=NUMPY_PANDAS, headline="whole program", by_command=True
+            "script",
+            "script.py",
+            "a script by warmfork run",
+            needs=NUMPY_PANDAS,
+            headline="whole program",
+            by_command=True,
         ),
         Program(
             "payload",

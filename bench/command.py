@@ -28,7 +28,9 @@ def make_parser(doc: str) -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--rounds", type=int, default=10, metavar="N", help="how often each program is run by each (10)")
     add("--quick", action="store_true", help=f"{QUICK} rounds: a look, and no result")
-    add("--only", action="append", default=[], metavar="NAME", help="only this program; may be repeated, or have commas")
+    add(
+        "--only", action="append", default=[], metavar="NAME", help="only this program; may be repeated, or have commas"
+    )
     add("--list", action="store_true", help="list the programs, and run nothing")
     add("--json", action="store_true", help="print JSON in place of tables")
     add("-o", "--output", type=Path, metavar="FOLDER", help="write JSON and Markdown there")

@@ -23,12 +23,8 @@ from tables import NONE, Sheet, show_measure, tell_gaps
 
 OLD, NEW = "old", "new"
 TOLERANCE = 1.1
-GUARDED = ("noop-bare", "noop-numpy", "noop-sklearn", "noop-heap", "payload", "memory") + (
-    "first-bare",
-    "first-numpy",
-    "first-sklearn",
-    "first-heap",
-)
+GUARDED = [f"{kind}-{load}" for kind in ("noop", "first") for load in ("bare", "numpy", "sklearn", "heap")]
+GUARDED += ["payload", "memory"]
 
 
 class NoWarmfork(Exception):

@@ -100,7 +100,7 @@ def to_ms(begin: float, end: float) -> float:
 
 
 def tell_rounds(rounds: list[dict[str, float]]) -> dict[str, float]:
-    """Name the phases of rounds: those of the first, of the second, and the medians from the fourth on (of fewer: the last)."""
+    """Name the phases of rounds: of the first, of the second, and the medians from the fourth on (or of the last)."""
     told = {}
     for name, some in (("first", rounds[:1]), ("second", rounds[1:2]), ("later", rounds[3:] or rounds[-1:])):
         for phase in rounds[0]:

@@ -24,8 +24,9 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import warmfork
 from contenders import check_exit, now, to_ms
+
+import warmfork
 
 LIMIT = 1.2
 SAMPLE, APART = 100, 0.008

@@ -115,9 +115,7 @@ def measure(
         measure_program(result, program, contenders[program.name], rounds, tick)
 
 
-def measure_program(
-    result: Result, program: Program, contenders: Sequence[Contender], rounds: int, tick: Tick
-) -> None:
+def measure_program(result: Result, program: Program, contenders: Sequence[Contender], rounds: int, tick: Tick) -> None:
     """Run one program by all, round after round; the order turns by one each time. Who fails has no turn any more."""
     found: dict[tuple[str, str], list[float]] = {}
     alive = list(contenders)

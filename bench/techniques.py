@@ -17,6 +17,7 @@ from contenders import OWN
 from results import Result
 from rounds import Contender
 from tables import Sheet, show_measure, tell_gaps
+
 from warmfork._words.spec import TECHNIQUES
 
 WORTH = 1.03

@@ -11,6 +11,7 @@ from contenders import check_exit, make_context, make_rounds, now, report, to_ms
 
 MODULES = "numpy", "pandas", queues.__name__, synchronize.__name__
 PROCESSES = 8
+TIMEOUT = 60  # where a child has died without a word
 
 
 def work(number: int, lock: Any, queue: Any) -> None:
@@ -31,9 +32,9 @@ def main() -> None:
         started[:] = [context.Process(target=work, args=(n, lock, queue)) for n in range(PROCESSES)]
         for process in started:
             process.start()
-        found = [queue.get()]
+        found = [queue.get(timeout=TIMEOUT)]
         first = now()
-        found += [queue.get() for _ in range(PROCESSES - 1)]
+        found += [queue.get(timeout=TIMEOUT) for _ in range(PROCESSES - 1)]
         last = now()
         for process in started:
             process.join()

@@ -7,8 +7,9 @@ import statistics
 import time
 from typing import Any
 
-import warmfork
 from contenders import now, report, to_ms
+
+import warmfork
 
 WARM_UP, STARTS = 20, 40
 APART = 0.008
