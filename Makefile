@@ -17,7 +17,7 @@ help:
 	@echo "make faults        everybody dies everywhere, on every Python found"
 	@echo "make switches      conformance and faults with each technique off, on one Python"
 	@echo "make soak          a quarter of an hour of random deaths, and every answer checked"
-	@echo "make bench         all that is measured, beside fork, spawn and the stdlib's forkserver; and the goals"
+	@echo "make bench         real programs, beside fork, spawn, loky and the stdlib's forkserver; and the goals"
 	@echo "make lint          ruff and mypy"
 	@echo "make clean         remove the virtual environments and caches"
 
