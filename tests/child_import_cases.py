@@ -28,7 +28,7 @@ WHENS = ("early", "late", "after spawn", "after forkserver")
 """What the program has loaded when its first process starts: all that the case needs; nothing of it, so that its template
 is up before; and, in both others, what the stdlib's own processes brought."""
 
-SECONDS = 3.0
+SECONDS = 5.0
 """How long children may go on importing: after that the template should have loaded what they need."""
 
 PAUSE = 0.05
@@ -156,6 +156,7 @@ def call_raising(template: Any) -> list[int]:
     child = template.start(imports.fail)
     with contextlib.suppress(ValueError):
         raise AssertionError(f"it did not raise what its function raised: {child.result()}")
+    child.wait()
     return [child.pid]
 
 
