@@ -114,7 +114,7 @@ def make_rounds(play: Callable[[], dict[str, float]], default: int = 9) -> dict[
     Two of those that import everything in each child: all their rounds are alike.
     """
     rounds = []
-    for number in range(2 if get_competitor() in (SPAWN, FORKSERVER) else default):
+    for number in range(2 if get_competitor() in (SPAWN, FORKSERVER, LOKY) else default):
         if number:
             time.sleep(0.15)
         rounds.append(play())

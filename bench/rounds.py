@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from catalogue import Program
-from contenders import BEGUN, COMPETITOR, FORKSERVER, SIZE, SPAWN, now
+from contenders import BEGUN, COMPETITOR, FORKSERVER, LOKY, SIZE, SPAWN, now
 from results import Gap, Measure, Result
 
 HERE = Path(__file__).resolve().parent
-SLOW = {SPAWN: 2, FORKSERVER: 2}
+SLOW = {SPAWN: 2, FORKSERVER: 2, LOKY: 2}
 """Contenders that import everything in each child: they take part in so many rounds."""
 
 DEADLINE = 180
