@@ -6,6 +6,7 @@ import statistics
 from dataclasses import dataclass, field
 
 from catalogue import PROGRAMS
+from contenders import FLOOR, LOKY, OWN, STDLIB
 from goals import GOALS
 from machine import tell_machine
 from results import Gap, Measure, Result
@@ -40,7 +41,7 @@ def show_measure(measure: Measure | None) -> str:
 
 def make_program_sheet(result: Result) -> Sheet:
     """A row for each phase of each program, a column for each competitor, and the goals."""
-    contenders = result.list_contenders()
+    contenders = [one for one in (FLOOR, *STDLIB, LOKY, OWN) if one in result.list_contenders()]
     rows: list[tuple[str, ...]] = []
     for program, phase in result.list_rows():
         goal = GOALS.get((program, phase))
