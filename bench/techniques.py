@@ -21,15 +21,13 @@ from tables import Sheet, show_measure, tell_gaps
 from warmfork._words.spec import TECHNIQUES
 
 WORTH = 1.03
-HOPELESS = {"template-functions": ("importable", "of the script"), "late-lock": ("no-op", "with a Lock")}
-"""Programs whose ratios say nothing of a technique: only these phases count."""
 
 
 def list_worth(result: Result, without: str) -> list[str]:
     """Where the technique gives over 3 %, by the least and by the median: its best five, the best first."""
     gains = []
     for program, phase in result.list_rows():
-        if phase.endswith(", x") or phase not in HOPELESS.get(program, (phase,)):
+        if phase.endswith(", x"):  # a ratio of two other phases
             continue
         having, lacking = result.find(program, phase, OWN), result.find(program, phase, name_contender(without))
         if having and lacking:
