@@ -12,12 +12,12 @@ MAKEFLAGS += --no-print-directory
 help:
 	@echo "make demo          see it work"
 	@echo "make test          the tests and the quick part of conformance, on one Python"
-	@echo "make test-pythons  the tests of warmfork run and the start-up hook on every Python found, 3.11 to 3.15"
+	@echo "make test-pythons  the tests of warmfork run, the start-up hook and what children import, on every Python found"
 	@echo "make conformance   CPython's own tests on every Python found"
 	@echo "make faults        everybody dies everywhere, on every Python found"
 	@echo "make switches      conformance and faults with each technique off, on one Python"
 	@echo "make soak          a quarter of an hour of random deaths, and every answer checked"
-	@echo "make bench         all that is measured, beside fork, spawn and the stdlib's forkserver; and the goals"
+	@echo "make bench         real programs, beside fork, spawn, loky and the stdlib's forkserver; and the goals"
 	@echo "make lint          ruff and mypy"
 	@echo "make clean         remove the virtual environments and caches"
 
@@ -30,7 +30,7 @@ test: $(VENV)/made-test
 	$(RUN) -m pytest -q
 
 test-pythons: $(VENV)/made-test
-	WARMFORK_TEST_PYTHONS=all $(RUN) -m pytest -q tests/cli/test_run.py tests/mp/test_startup.py
+	WARMFORK_TEST_PYTHONS=all $(RUN) -m pytest -q tests/cli/test_run.py tests/mp/test_startup.py tests/mp/test_child_imports.py
 
 conformance: $(VENV)/made-test
 	$(RUN) -m tests.conformance
