@@ -41,7 +41,6 @@ def run_call(birth: Birth) -> int:
         code = 1
         report(birth, error)
     ending.run_exit_handlers()
-    ending.flush()
     return code
 
 

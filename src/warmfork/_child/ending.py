@@ -6,6 +6,7 @@ import _signal
 import os
 import sys
 
+from warmfork._child import stdio
 from warmfork._machine import calls, fds, signals
 
 TYPE_CHECKING = False
@@ -22,18 +23,6 @@ def run_exit_handlers() -> None:
     if threading is not None:
         threading._shutdown()
     atexit._run_exitfuncs()
-
-
-def flush() -> None:
-    """Flush stdout and stderr. A stream that can't be flushed is the user's business, and has told already."""
-    for stream in (sys.stdout, sys.stderr):
-        if stream is None:
-            continue
-        try:
-            stream.flush()
-        except (AttributeError, OSError, ValueError):
-            # Closed, replaced by something without flush(), or its reader is gone: nobody is left to tell.
-            continue
 
 
 STACK = 16_384
@@ -82,6 +71,7 @@ def leave(code: int) -> NoReturn:
     Finalisation, which an interpreter does at its end, would write to every object, and so copy the template's memory
     page by page: 72 to 103 ms on 200,000 objects.
     """
+    stdio.flush()
     if _make_helper is not None and not has_gpu():
         _signal.pthread_sigmask(_signal.SIG_SETMASK, signals.ALL)
         if _make_helper() > 0:

@@ -48,7 +48,7 @@ def fill(birth: Birth) -> None:
 def wait_filled(birth: Birth) -> int:
     """Wait for the client's word. Gives the bytes that follow over the feed. Without a client nobody wants us."""
     wait(birth)
-    got = fds.receive(birth.socket, flags=fds.RECEIVE_BLOCKING)
+    got = fds.receive(birth.socket)
     if not got.data:
         os._exit(0)
     message = wire.decode(got.data)
@@ -62,7 +62,7 @@ def receive(birth: Birth, view: memoryview) -> None:
     at = 0
     while at < len(view):
         wait(birth)
-        got = birth.socket.recv_into(view[at : at + buffers_.MESSAGE])
+        got = birth.socket.recv_into(view[at : at + buffers_.MESSAGE], 0, fds.RECEIVE)
         if not got:
             os._exit(0)
         at += got

@@ -7,7 +7,7 @@ from _thread import RLock
 
 from warmfork._machine import fds, state
 from warmfork._words import feed as feed_
-from warmfork._words.feed import HAS_CWD, HAS_DOOR, HAS_ERR, HAS_OUT, INLINE
+from warmfork._words.feed import HAS_CWD, HAS_DOOR, INLINE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -108,14 +108,9 @@ def feed(
             said["split"] = payload.split
         first = [get_own_pidfd(), *((door,) if door >= 0 else ())]
         last = [*((folder,) if folder >= 0 else ()), *payload.fds]
-        try:
-            send(socket, said, layout | HAS_OUT | HAS_ERR, [*first, 1, 2, *last], payload.data)
-        except OSError as error:
-            if error.errno != 9:  # EBADF: the program has closed its stdout or stderr
-                raise
-            streams = [(number, bit) for number, bit in ((1, HAS_OUT), (2, HAS_ERR)) if fds.is_open(number)]
-            layout |= sum(bit for _, bit in streams)
-            send(socket, said, layout, [*first, *(number for number, _ in streams), *last], payload.data)
+        streams = fds.list_standard_streams()
+        layout |= sum(feed_.STREAM_BITS[number] for number in streams)
+        send(socket, said, layout, [*first, *streams, *last], payload.data)
     finally:
         if opened >= 0:
             os.close(opened)

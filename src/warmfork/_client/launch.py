@@ -109,7 +109,7 @@ def say_hello(door: fds.socket, spec: Spec, failed: bool) -> fds.socket:
     """Ask the tracker for a channel to the template of this spec. Raises OSError where the tracker is gone."""
     channel, theirs = fds.make_pair()
     given: list[int] = []
-    streams = [number for number in (1, 2) if fds.is_open(number)]
+    streams = fds.list_standard_streams()
     # An allocator is chosen by variables, which an interpreter reads when it starts.
     by_exec = 4 if spec.huge_pages == "malloc" else 0
     message = messages.Hello(os.getpid(), int(failed), sum(streams) | by_exec)

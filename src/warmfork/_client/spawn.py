@@ -53,6 +53,7 @@ def spawn(executable: str, flags: tuple[str, ...], environment: dict[bytes, byte
     # Where fd numbers are low, one of the two may have the number that the other is to get.
     receiver, ledger = make_high(receiver), make_high(ledger)
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    streams = fds.list_standard_streams()
     try:
         return os.posix_spawn(
             executable,
@@ -61,8 +62,8 @@ def spawn(executable: str, flags: tuple[str, ...], environment: dict[bytes, byte
             file_actions=[
                 (os.POSIX_SPAWN_DUP2, null, 0),
                 # Onto themselves: what fill_standard_streams() put there is not inherited otherwise.
-                (os.POSIX_SPAWN_DUP2, 1, 1),
-                (os.POSIX_SPAWN_DUP2, 2, 2),
+                (os.POSIX_SPAWN_DUP2, 1 if 1 in streams else null, 1),
+                (os.POSIX_SPAWN_DUP2, 2 if 2 in streams else null, 2),
                 (os.POSIX_SPAWN_DUP2, receiver, 3),
                 (os.POSIX_SPAWN_DUP2, ledger, 4),
             ],
@@ -95,8 +96,8 @@ def begin(executable: str) -> None:
     try:
         if not _begun:
             fds.fill_standard_streams()
-            environment: dict[bytes, bytes] = os.environ._data  # type: ignore[attr-defined]
-            _begun.append(Interpreter(executable, get_flags(), dict(environment)))
+            environment = {os.fsencode(name): os.fsencode(value) for name, value in os.environ.items()}
+            _begun.append(Interpreter(executable, get_flags(), environment))
     except OSError:
         return
     finally:

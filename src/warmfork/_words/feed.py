@@ -21,6 +21,7 @@ INLINE = 32_768
 """Bytes that travel in the message; more goes through a memfd (the kernel's limit is 212,960)."""
 HAS_DOOR, HAS_IN, HAS_OUT, HAS_ERR, HAS_CWD = 1, 2, 4, 8, 16
 """Which fds come first, in this order, after the client's pidfd: the state's "fds" says it."""
+STREAM_BITS = HAS_IN, HAS_OUT, HAS_ERR
 MORE = b"more"
 """The data of a message that only brings further fds."""
 

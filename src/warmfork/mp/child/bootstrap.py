@@ -14,7 +14,7 @@ from marshal import dumps as write_values
 from marshal import loads as read_values
 
 from warmfork._child import birth as birth_
-from warmfork._child import ending
+from warmfork._child import stdio
 from warmfork._machine import role
 from warmfork.mp.child import postponed
 
@@ -142,7 +142,6 @@ def run_process(birth: Birth) -> int:
     finally:
         if RUNS_EXIT_HANDLERS:
             atexit._run_exitfuncs()
-            ending.flush()
     return code
 
 
@@ -153,7 +152,6 @@ def bootstrap(birth: Birth) -> int:
     except BaseException as error:
         birth_.fail(birth, error)
         sys.excepthook(*sys.exc_info())
-        ending.flush()
         return 1
     birth.finish_becoming()
     birth.socket.close()
@@ -208,7 +206,7 @@ def run_leanly(obj: Any, parent: int) -> int:
         threading._shutdown()  # type: ignore[attr-defined]
         if util._logger is not None:
             util.info("process exiting with exitcode %d", code)
-        ending.flush()
+        stdio.flush()
     return code
 
 
