@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -53,7 +54,7 @@ def test_a_process_has_exit_code_1_and_the_traceback_on_stderr(broken: str, capf
 
 def test_a_state_that_can_not_be_had_is_named(monkeypatch: pytest.MonkeyPatch):
     """Each part of the state that the kernel refuses says which one it is."""
-    monkeypatch.setattr("warmfork._machine.state.get_oom_score", lambda: b"no number")
+    monkeypatch.setattr("warmfork._machine.state.OOM_SCORE", SimpleNamespace(read=lambda size: b"no number"))
     with warmfork.Template(spares=0) as template:
         with pytest.raises(warmfork.ChildError, match="oom_score_adj"):
             template.start(targets.give, (1,)).result(20)

@@ -217,16 +217,16 @@ def test_taking_the_state_leaves_the_umask_as_it_was():
 
 
 def test_a_forked_copy_reads_its_own_oom_score():
-    state.get_oom_score()
+    state.OOM_SCORE.read(16)
 
     def read() -> bytes:
         with open("/proc/self/oom_score_adj", "w") as file:
             file.write("321")
-        return state.get_oom_score()
+        return state.OOM_SCORE.read(16)
 
-    before = state.get_oom_score()
+    before = state.OOM_SCORE.read(16)
     assert run_forked(read) == b"321\n"
-    assert state.get_oom_score() == before
+    assert state.OOM_SCORE.read(16) == before
 
 
 def test_a_number_that_the_program_has_closed_and_reused_is_not_read_for_the_oom_score(tmp_path):
@@ -235,12 +235,12 @@ def test_a_number_that_the_program_has_closed_and_reused_is_not_read_for_the_oom
     path.write_bytes(b"1000\n")
 
     def read() -> tuple[bytes, bytes]:
-        before = state.get_oom_score()
+        before = state.OOM_SCORE.read(16)
         theirs = os.open(path, os.O_RDWR)
-        os.dup2(theirs, state._oom_fd[1])
-        after = state.get_oom_score()
+        os.dup2(theirs, state.OOM_SCORE.fd)
+        after = state.OOM_SCORE.read(16)
         os.closerange(3, 1024)
-        assert state.get_oom_score() == after
+        assert state.OOM_SCORE.read(16) == after
         return before, after
 
     before, after = run_forked(read)

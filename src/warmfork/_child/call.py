@@ -92,7 +92,7 @@ def pickle(value: object, out_of_band: bool) -> Pickled:
     """Pickle by reference, or by value (cloudpickle) where the client could not find it by name."""
     try:
         pickled = run(Pickler, value, out_of_band)
-        if not any(b"__main__" in part or b"__mp_main__" in part for part in pickled.parts):
+        if not any(b"__main__" in part or b"__mp_main__" in part for part in map(bytes, pickled.parts)):
             return pickled
     except (PicklingError, AttributeError, TypeError):
         if isinstance(value, PickleBuffer):

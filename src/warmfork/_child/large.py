@@ -28,14 +28,12 @@ def prepare() -> None:
 def fill(birth: Birth) -> None:
     """Make the memory, tell the client where it is, and wait until it is filled. Raises OSError where there is no memory."""
     sizes: tuple[int, ...] = birth.state["buffers"]
-    lengths, places = buffers_.place(sizes)
     try:
         huge = birth.spec.huge_pages != "off"
-        mappings = [memory.map_private(length, huge) for length in lengths]
+        views = [memoryview(memory.map_private(size, huge)) for size in sizes]
     except OSError as error:
         raise OSError(error.errno, f"no memory for {sum(sizes):,} bytes of arguments: {error.strerror}") from error
-    views = [memoryview(mappings[number])[at : at + size] for (number, at), size in zip(places, sizes, strict=True)]
-    birth.announce(messages.BuffersAt(b"".join([pack("<q", calls.get_address(made)) for made in mappings])))
+    birth.announce(messages.BuffersAt(b"".join([pack("<q", calls.get_address(view)) for view in views])))
     follows = wait_filled(birth)
     if follows:
         for view in views:
@@ -83,12 +81,12 @@ def spill(pickled: Pickled) -> int:
     The child may leave right after, while the client is busy with something else: so it is not left in our memory.
     """
     sizes = tuple(map(len, pickled.buffers))
-    mappings, places, end = buffers_.lay_out(sizes, PAGESIZE)
+    places, end = buffers_.lay_out(sizes, PAGESIZE)
     memory = fds.make_memory("warmfork-result")
     try:
         fds.write_all(memory, b"".join([pack("<q", size) for size in sizes]))
-        for buffer, (number, offset) in zip(pickled.buffers, places, strict=True):
-            fds.write_all(memory, buffer, mappings[number][0] + offset)
+        for buffer, at in zip(pickled.buffers, places, strict=True):
+            fds.write_all(memory, buffer, at)
         for part in pickled.parts:
             fds.write_all(memory, part, end)
             end += len(part)

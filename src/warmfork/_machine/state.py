@@ -80,8 +80,7 @@ class KeptFile:
             return b""
 
 
-_oom_score = KeptFile("/proc/self/oom_score_adj")
-_status = KeptFile("/proc/self/status")
+OOM_SCORE, STATUS = KEPT = KeptFile("/proc/self/oom_score_adj"), KeptFile("/proc/self/status")
 
 
 def move_high(fd: int) -> int:
@@ -99,7 +98,7 @@ def move_high(fd: int) -> int:
 def read_umask() -> int | None:
     """Read the umask; None where nobody says it, and setting it, which is the other way to learn it, could reach files
     that another thread creates at this moment."""
-    _, found, rest = _status.read(128).partition(b"\nUmask:\t")
+    _, found, rest = STATUS.read(128).partition(b"\nUmask:\t")
     if found and b"\n" in rest:
         return int(rest[: rest.index(b"\n")], 8)
     if len(sys._current_frames()) > 1:
@@ -121,7 +120,7 @@ def take_always_said() -> tuple[Any, ...]:
         tuple(map(getrlimit, LIMITS)),
         signals.list_ignored(),
         signals.get_mask(),
-        _oom_score.read(16),
+        OOM_SCORE.read(16),
         os.getpgrp(),
     )
 
