@@ -29,12 +29,13 @@ class Birth:
     """A child on its way: what it was forked with, and what it was fed."""
 
     __slots__ = (
-        "base", "board", "buffers", "client", "door", "fds", "keep", "leave", "life", "parent", "payload", "slot",
-        "socket", "spec", "state", "step", "watch",
+        "base", "board", "buffers", "client", "door", "fds", "identity", "keep", "leave", "life", "parent", "payload",
+        "slot", "socket", "spec", "state", "step", "watch",
     )  # fmt: skip
 
     def __init__(self, socket: fds.socket, board: Board, slot: int, base: tuple[Any, ...], spec: Spec) -> None:
         self.socket = socket
+        self.identity = fds.identify(socket.fileno())
         self.board = board
         self.slot = slot
         self.base = base
@@ -53,7 +54,10 @@ class Birth:
         self.keep: object = None  # the server: its sockets were closed by number, their destructors must never run
 
     def announce(self, message: messages.Message, passed: tuple[int, ...] = ()) -> None:
-        """Tell the client, if it still listens."""
+        """Tell the client, if it still listens, and the user's function has not closed the feed with all other fds: its
+        number may be somebody else's then."""
+        if not fds.is_still(self.socket.fileno(), self.identity):
+            return
         try:
             fds.send_within(self.socket, wire.encode(message), passed)
         except OSError:
@@ -74,7 +78,7 @@ def receive_feed(birth: Birth) -> None:
         ending.leave(0)
     if birth.client:
         drop_signals(birth.client)
-    state_size, payload_size, count, spilled = feed.split(got.data)
+    state_size, payload_size, count, flags = feed.split(got.data)
     passed = got.fds
     while len(passed) < count:
         more = receive_whole(birth.socket)
@@ -83,10 +87,12 @@ def receive_feed(birth: Birth) -> None:
         passed += more.fds
     start = feed.HEADER.size
     content = memoryview(got.data)[start:]
-    if spilled:
+    if flags & feed.SPILLED:
         memory = passed.pop(0)
         content = memoryview(fds.read_all(memory, state_size + payload_size))
         os.close(memory)
+    elif flags & feed.FOLLOWS:
+        content = memoryview(receive_pieces(birth.socket, state_size + payload_size))
     birth.state = feed.read_state(content[:state_size].tobytes())
     birth.payload = content[state_size : state_size + payload_size]
     birth.fds = passed
@@ -118,6 +124,18 @@ def receive_whole(socket: fds.socket) -> fds.Received:
             got.close()
             raise OSError(EMFILE, "fds that were sent did not arrive: raise the limit of open files (ulimit -n)")
         return got
+
+
+def receive_pieces(socket: fds.socket, size: int) -> bytes:
+    """Receive so many bytes, in as many messages as they come in."""
+    parts = []
+    while size > 0:
+        part = receive_whole(socket).data
+        if not part:
+            os._exit(0)
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
 
 
 EMFILE = 24
@@ -155,7 +173,7 @@ def take_fds(birth: Birth) -> None:
     birth.parent = passed.pop(0)
     if layout & feed.HAS_DOOR:
         birth.door = passed.pop(0)
-    role.become_child(birth.door, birth.parent)
+    role.become_child(birth.door)
     stdio.take(layout, passed)
     if layout & feed.HAS_CWD:
         folder = passed.pop(0)

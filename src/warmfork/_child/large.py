@@ -10,7 +10,7 @@ import os
 from _struct import pack
 from mmap import PAGESIZE
 
-from warmfork._machine import calls, fds, memory
+from warmfork._machine import calls, fds, memory, state
 from warmfork._words import buffers as buffers_
 from warmfork._words import messages, wire
 
@@ -84,14 +84,15 @@ def spill(pickled: Pickled) -> int:
     places, end = buffers_.lay_out(sizes, PAGESIZE)
     memory = fds.make_memory("warmfork-result")
     try:
-        fds.write_all(memory, b"".join([pack("<q", size) for size in sizes]))
-        for buffer, at in zip(pickled.buffers, places, strict=True):
-            fds.write_all(memory, buffer, at)
-        for part in pickled.parts:
-            fds.write_all(memory, part, end)
-            end += len(part)
-        os.ftruncate(memory, end)
-    except BaseException:
+        with state.LiftedFileLimit():
+            fds.write_all(memory, b"".join([pack("<q", size) for size in sizes]))
+            for buffer, at in zip(pickled.buffers, places, strict=True):
+                fds.write_all(memory, buffer, at)
+            for part in pickled.parts:
+                fds.write_all(memory, part, end)
+                end += len(part)
+            os.ftruncate(memory, end)
+    except OSError as error:
         os.close(memory)
-        raise
+        raise OSError(error.errno, f"no memory for a result of {end:,} bytes: {error.strerror}") from error
     return memory

@@ -119,14 +119,18 @@ def feed(
 def send(socket: fds.socket, said: dict[str, Any], layout: int, passed: list[int], data: bytes | memoryview) -> None:
     """Send the feed, in as many messages as its fds need: one for each 253 (row 39)."""
     said["fds"] = layout
-    message, spilled = feed_.join(said, data, len(passed))
-    memory = fds.make_memory("warmfork-feed", spilled) if spilled else -1
+    follows = state.is_file_limited()
+    message, spilled = feed_.join(said, data, len(passed), follows)
+    memory = fds.make_memory("warmfork-feed", spilled) if spilled and not follows else -1
     try:
         if memory >= 0:
             passed = [memory, *passed]
         fds.send_within(socket, message, passed[: fds.MOST_FDS])
         for start in range(fds.MOST_FDS, len(passed), fds.MOST_FDS):
             fds.send_within(socket, feed_.MORE, passed[start : start + fds.MOST_FDS])
+        if follows:
+            for start in range(0, len(spilled), feed_.PIECE):
+                fds.send_within(socket, spilled[start : start + feed_.PIECE])
     finally:
         if memory >= 0:
             os.close(memory)

@@ -115,7 +115,7 @@ def say_hello(door: fds.socket, spec: Spec, failed: bool) -> fds.socket:
     message = messages.Hello(os.getpid(), int(failed), sum(streams) | by_exec)
     try:
         given.append(os.pidfd_open(os.getpid()))
-        given.append(fds.make_memory("warmfork-spec", wire.encode(spec, largest=1 << 30)))
+        given.append(write_spec(spec))
         fds.send_within(door, wire.encode(message), [theirs.fileno(), *given, door.fileno(), *streams])
     except BaseException:
         channel.close()
@@ -126,6 +126,12 @@ def say_hello(door: fds.socket, spec: Spec, failed: bool) -> fds.socket:
     return fds.adopt_socket(state.move_high(channel.detach()))
 
 
+def write_spec(spec: Spec) -> int:
+    """Write a spec to a memfd. Raises OSError."""
+    with state.LiftedFileLimit():
+        return fds.make_memory("warmfork-spec", wire.encode(spec, largest=1 << 30))
+
+
 def ask_fate(door: fds.socket, pid: int, timeout: float) -> messages.Fate | None:
     """Ask the tracker what became of an orphan, waiting until it is dead. None: it does not know, or is gone."""
     answer = ask(door, messages.Ask(pid), timeout)
@@ -134,7 +140,7 @@ def ask_fate(door: fds.socket, pid: int, timeout: float) -> messages.Fate | None
 
 def give_up(door: fds.socket, spec: Spec, timeout: float) -> str:
     """Have a template ended that hangs in its preload, and give the item that it hangs in ("": nobody knows)."""
-    spec_fd = fds.make_memory("warmfork-spec", wire.encode(spec, largest=1 << 30))
+    spec_fd = write_spec(spec)
     try:
         answer = ask(door, messages.GiveUp(), timeout, (spec_fd,))
     finally:

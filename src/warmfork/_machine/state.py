@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from itertools import islice
-from resource import RLIMIT_FSIZE, getrlimit, setrlimit
+from resource import RLIM_INFINITY, RLIMIT_FSIZE, getrlimit, setrlimit
 
 from warmfork._machine import fds, signals, stacks
 
@@ -93,6 +93,28 @@ def move_high(fd: int) -> int:
         return fd
     os.close(fd)
     return high
+
+
+def is_file_limited() -> bool:
+    """Is there a limit of the size of the files that this process may write (ulimit -f)? Memfds are files in this."""
+    return stacks.is_limited(getrlimit(RLIMIT_FSIZE))
+
+
+class LiftedFileLimit:
+    """For a `with` block: that limit as high as we may have it."""
+
+    def __enter__(self) -> None:
+        self.limits = getrlimit(RLIMIT_FSIZE)
+        if not stacks.is_limited(self.limits):
+            return
+        try:
+            setrlimit(RLIMIT_FSIZE, (RLIM_INFINITY, RLIM_INFINITY))
+        except (ValueError, OSError):  # only root may raise the hard limit
+            setrlimit(RLIMIT_FSIZE, (self.limits[1], self.limits[1]))
+
+    def __exit__(self, *_: object) -> None:
+        if stacks.is_limited(self.limits):
+            setrlimit(RLIMIT_FSIZE, self.limits)
 
 
 def read_umask() -> int | None:
