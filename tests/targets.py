@@ -379,3 +379,34 @@ def print_at_exit() -> None:
     atexit.register(sys.stdout.write, "[handler]")
     util.Finalize(None, sys.stdout.write, args=("[finalizer]",), exitpriority=1)
     sys.stdout.write("[buffer]")
+
+
+def always_have_a_helper() -> None:
+    """A preload: a child's memory is taken over however little it is. A child maps no library that its template has not."""
+    import fcntl  # noqa: F401
+    import pickle  # noqa: F401
+    import socket  # noqa: F401
+
+    from warmfork._child import ending
+
+    ending.WORTH_KIB = 0
+
+
+_locked: list[object] = []
+
+
+def lock_and_listen(path: str) -> tuple[int, bool]:
+    """Take both kinds of lock on a file, and listen. Gives the port, and whether a helper may be made of this process."""
+    import fcntl
+    import socket
+
+    from warmfork._child import ending
+
+    file = open(path, "w")  # noqa: SIM115
+    fcntl.flock(file, fcntl.LOCK_EX)
+    fcntl.lockf(file, fcntl.LOCK_EX)
+    server = socket.socket()
+    server.bind(("127.0.0.1", 0))
+    server.listen()
+    _locked.extend((file, server))
+    return server.getsockname()[1], ending._make_helper is not None and ending.may_outlive()

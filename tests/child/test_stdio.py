@@ -218,7 +218,9 @@ def test_whether_stdout_can_seek_and_flushes_lines_is_asked_of_the_file_that_it_
     file, terminal, pipe = eval(out.replace("text\n", ""))
     assert terminal == ((False, False), by_line, "<stdout>", True)
     assert pipe == ((False, False), False, "<stdout>", True)
-    assert file == ((by_line, by_line), False, "<stdout>", True), "what has no buffer keeps the file that it was made for"
+    assert file == ((by_line, by_line), False, "<stdout>", True), (
+        "what has no buffer keeps the file that it was made for"
+    )
     assert (tmp_path / "file").read_text() == "text\n"
 
 
