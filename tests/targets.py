@@ -410,3 +410,7 @@ def lock_and_listen(path: str) -> tuple[int, bool]:
     server.listen()
     _locked.extend((file, server))
     return server.getsockname()[1], ending._make_helper is not None and ending.may_outlive()
+
+
+def see_environment() -> dict[str, str]:
+    return dict(os.environ)

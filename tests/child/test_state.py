@@ -332,3 +332,107 @@ def test_a_start_from_a_process_that_changed_its_user_is_refused_with_the_reason
     """
     difference, user = run_program(code, tmp_path).stdout.splitlines()
     assert difference == "user ids: (0, 65534, 0), not (0, 0, 0)" and user == "0"
+
+
+ZONES = """
+    import os, tempfile, time
+    import warmfork
+
+    tempfile.gettempdir()  # which the template remembers
+    CHOSEN = {chosen!r}
+    if CHOSEN:
+        tempfile.tempdir = CHOSEN
+
+    def see():
+        return os.environ.get("TZ"), time.localtime(0).tm_hour, tempfile.gettempdir()
+
+    if __name__ == "__main__":
+        os.environ["TZ"] = "UTC0"
+        with warmfork.Template(preload=["program"]) as template:
+            found = [template.start(see).result(20)]
+            os.environ.update(TZ="JST-9", TMPDIR=os.getcwd() + "/first")
+            found.append(template.start(see).result(20))
+            found.append(template.start(see, env={{"TZ": "EST+5", "TMPDIR": os.getcwd() + "/second"}}).result(20))
+        print(found)
+"""
+
+
+@pytest.mark.parametrize("chosen", ["", "/chosen"])
+def test_local_time_and_the_temporary_folder_follow_the_environment(tmp_path: Path, chosen: str):
+    """As in a process that read its environment when it began. A folder that somebody has chosen stays."""
+    for name in ("old", "first", "second"):
+        (tmp_path / name).mkdir()
+    env = {"TMPDIR": str(tmp_path / "old"), "PYTHONPATH": str(tmp_path)}
+    found = eval(run_program(ZONES.format(chosen=chosen), tmp_path, env=env).stdout)
+    folders = [chosen or str(tmp_path / name) for name in ("old", "first", "second")]
+    assert found == list(zip(("UTC0", "JST-9", "EST+5"), (0, 9, 19), folders, strict=True))
+
+
+def test_an_environment_that_is_any_mapping_is_the_child_s(either: warmfork.Template, monkeypatch: pytest.MonkeyPatch):
+    """As tests put one in its place: in the program, or in a script that children run too."""
+    monkeypatch.setattr(os, "environ", {"PATH": "/nowhere", "ONLY": "this"})
+    assert either.start(targets.see_environment).result(20) == {"PATH": "/nowhere", "ONLY": "this"}
+
+
+def test_an_environment_that_a_script_has_replaced_is_replaced_in_the_child(tmp_path: Path):
+    code = """
+        import os
+        import warmfork
+
+        os.environ = {**os.environ, "MINE": "1"}
+
+        def work():
+            print(os.environ["LATER"], os.environ["MINE"], os.environ.get("GONE"), open("/proc/self/comm").read() != "")
+
+        if __name__ == "__main__":
+            context = warmfork.get_context()
+            for _ in range(2):
+                os.environ["LATER"] = "yes"
+                process = context.Process(target=work)
+                process.start()
+                process.join()
+                os.environ.pop("GONE", None)
+    """
+    out = run_program(code, tmp_path, env={"GONE": "set"}).stdout
+    assert out == "yes 1 set True\nyes 1 None True\n"
+
+
+@pytest.mark.parametrize("hard", [False, True])
+def test_a_limit_of_the_size_of_files_keeps_nothing_from_being_started(tmp_path: Path, hard: bool):
+    """Neither large arguments nor a large environment; a large result comes back where the limit can be raised, or it is
+    said why not."""
+    code = """
+        import os, resource, sys
+        import warmfork
+
+        def work(*values):
+            return [len(value) for value in values], resource.getrlimit(resource.RLIMIT_FSIZE), bytes(300_000)
+
+        def check(value):
+            sys.exit(len(value) != 1_000_000)
+
+        if __name__ == "__main__":
+            with warmfork.Template(preload=["program"]) as template:
+                context = warmfork.get_context()
+                context.Process(target=int).start()
+                template.start(int).wait(20)
+                limits = 100_000, 100_000 if sys.argv[1] == "True" else resource.RLIM_INFINITY
+                resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+                os.environ["LARGE"] = "x" * 90_000
+                for _ in range(3):
+                    process = context.Process(target=check, args=(bytes(1_000_000),))
+                    process.start()
+                    process.join()
+                    assert process.exitcode == 0
+                    child = template.start(work, (b"1", list(range(100_000)), bytes(1_000_000)))
+                    try:
+                        got = child.result(20)
+                    except OSError as error:
+                        assert limits[1] == 100_000 and "no room for a result of 300," in str(error), error
+                        assert "ulimit -f" in str(error)
+                    else:
+                        assert got == ([1, 100_000, 1_000_000], limits, bytes(300_000)), got[:2]
+                assert resource.getrlimit(resource.RLIMIT_FSIZE) == limits
+            print("done")
+    """
+    assert run_program(code, tmp_path, str(hard), env={"PYTHONPATH": str(tmp_path)}).stdout == "done\n"

@@ -6,6 +6,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -274,3 +275,39 @@ def test_a_folder_is_known_by_what_it_is_and_not_by_its_name(tmp_path, monkeypat
     (tmp_path / "other").mkdir()
     monkeypatch.chdir(tmp_path / "other")
     assert state.is_elsewhere(born)
+
+
+def test_the_umask_is_read_and_not_set_while_other_threads_may_create_files(monkeypatch):
+    calls = []
+    monkeypatch.setattr(os, "umask", lambda mask: calls.append(mask) or 0)
+    assert state.read_umask() is not None
+    monkeypatch.setattr(state, "STATUS", state.KeptFile("/nowhere"))
+    release = threading.Event()
+    other = threading.Thread(target=release.wait)
+    other.start()
+    try:
+        assert state.read_umask() is None
+    finally:
+        release.set()
+        other.join()
+    assert calls == []
+
+
+def test_where_nobody_says_the_umask_a_single_thread_finds_it_out():
+    def read() -> tuple[int | None, int]:
+        state.STATUS = state.KeptFile("/nowhere")
+        sys._current_frames = lambda: {1: None}
+        os.umask(0o27)
+        return state.read_umask(), os.umask(0)
+
+    assert run_forked(read) == (0o27, 0o27)
+
+
+def test_a_umask_that_nobody_knows_is_not_applied():
+    def apply() -> int:
+        os.umask(0o27)
+        base = state.take_always_said()
+        state.apply({"small": (None, *base[1:])}, base)
+        return os.umask(0)
+
+    assert run_forked(apply) == 0o27

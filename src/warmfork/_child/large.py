@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from warmfork._words.buffers import Pickled
 
 
+EFBIG = 27
+
+
 def prepare() -> None:
     """Have made what fill() makes at its first call: done in the template, in its idle time."""
     calls.get_address(b"")
@@ -94,5 +97,7 @@ def spill(pickled: Pickled) -> int:
             os.ftruncate(memory, end)
     except OSError as error:
         os.close(memory)
-        raise OSError(error.errno, f"no memory for a result of {end:,} bytes: {error.strerror}") from error
+        limit = " (a limit of the size of files, RLIMIT_FSIZE, ulimit -f)" if error.errno == EFBIG else ""
+        size = sum(sizes) + sum(map(len, pickled.parts))
+        raise OSError(error.errno, f"no room for a result of {size:,} bytes: {error.strerror}{limit}") from error
     return memory

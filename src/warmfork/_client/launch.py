@@ -127,9 +127,15 @@ def say_hello(door: fds.socket, spec: Spec, failed: bool) -> fds.socket:
 
 
 def write_spec(spec: Spec) -> int:
-    """Write a spec to a memfd. Raises OSError."""
-    with state.LiftedFileLimit():
-        return fds.make_memory("warmfork-spec", wire.encode(spec, largest=1 << 30))
+    """Write a spec to a memfd. Raises StartError."""
+    data = wire.encode(spec, largest=1 << 30)
+    try:
+        with state.LiftedFileLimit():
+            return fds.make_memory("warmfork-spec", data)
+    except OSError as error:
+        what = f"no room for {len(data):,} bytes that a template has to know (environment, paths): {error.strerror}"
+        limit = ": raise the limit of the size of files (ulimit -f)" if state.is_file_limited() else ""
+        raise StartError("launch", what + limit) from error
 
 
 def ask_fate(door: fds.socket, pid: int, timeout: float) -> messages.Fate | None:
