@@ -414,3 +414,37 @@ def lock_and_listen(path: str) -> tuple[int, bool]:
 
 def see_environment() -> dict[str, str]:
     return dict(os.environ)
+
+
+def close_all_and_open(folder: str) -> str:
+    """Close all fds, as daemons do, fill their numbers with our own, use warmfork, and look at exit what became of them."""
+    import atexit
+    import multiprocessing
+    import socket
+
+    import warmfork
+
+    os.closerange(3, 4096)
+    pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(20)]
+    files = [open(f"{folder}/{number}", "w") for number in range(60)]  # noqa: SIM115
+
+    def look() -> None:
+        for file in files:
+            file.write("mine")
+            file.close()
+        for pair in pairs:
+            for end in pair:
+                end.setblocking(False)
+                try:
+                    raise RuntimeError(f"{end.recv(1000)!r} came to a socket of the child's")
+                except BlockingIOError:
+                    continue
+        with open(f"{folder}/said", "w") as file:
+            file.write(f"all {len(files)} files are mine, and nothing came to {len(pairs)} sockets")
+
+    # Exit handlers run after the result was sent.
+    atexit.register(look)
+    lock = multiprocessing.get_context("spawn").Lock()
+    warmfork.track(f"{folder}/0", "file")
+    warmfork.untrack(f"{folder}/0", "file")
+    return str(lock)

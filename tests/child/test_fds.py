@@ -180,3 +180,15 @@ def test_a_child_that_is_stopped_is_still_killed():
         child.send_signal(signal.SIGSTOP)
         wait_until(lambda: Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T")
     assert child.outcome == warmfork.Signaled(signal.SIGTERM)
+
+
+@pytest.mark.parametrize("spares", [0, 2])
+def test_a_child_that_has_closed_all_its_files_keeps_those_that_it_opens_then(tmp_path: Path, spares: int):
+    """Whatever it does: a door, a feed and an fd on /proc had such numbers, and a message of ours would go astray."""
+    with warmfork.Template(preload=["tests.targets"], spares=spares) as template:
+        for _ in range(3):
+            child = template.start(targets.close_all_and_open, (str(tmp_path),))
+            with pytest.raises(warmfork.ChildError):
+                child.result(20)  # there is no way left by which it could come
+            assert child.wait(20) == warmfork.Exited(0)
+            assert (tmp_path / "said").read_text() == "all 60 files are mine, and nothing came to 20 sockets"
