@@ -408,8 +408,8 @@ def test_a_limit_of_the_size_of_files_keeps_nothing_from_being_started(tmp_path:
         def work(*values):
             return [len(value) for value in values], resource.getrlimit(resource.RLIMIT_FSIZE), bytes(300_000)
 
-        def check(value):
-            sys.exit(len(value) != 1_000_000)
+        def check(value, size):
+            sys.exit(len(value) != size)
 
         if __name__ == "__main__":
             with warmfork.Template(preload=["program"]) as template:
@@ -419,8 +419,8 @@ def test_a_limit_of_the_size_of_files_keeps_nothing_from_being_started(tmp_path:
                 limits = 100_000, 100_000 if sys.argv[1] == "True" else resource.RLIM_INFINITY
                 resource.setrlimit(resource.RLIMIT_FSIZE, limits)
                 os.environ["LARGE"] = "x" * 90_000
-                for _ in range(3):
-                    process = context.Process(target=check, args=(bytes(1_000_000),))
+                for value in (bytes(1_000_000), list(range(100_000)), [b"1"] * 1_000_000):
+                    process = context.Process(target=check, args=(value, len(value)))
                     process.start()
                     process.join()
                     assert process.exitcode == 0
