@@ -20,9 +20,10 @@ from warmfork.mp.child import postponed
 
 postponed.import_multiprocessing()  # before anything else imports it
 
+# pickle's own C functions, without the Python around them.
+from _pickle import dumps, loads  # noqa: E402
 from multiprocessing import context, process  # noqa: E402
 
-from warmfork._child.pickles import dumps, loads  # noqa: E402
 from warmfork.mp.child.main_module import import_main  # noqa: E402
 from warmfork.mp.client.context import ContextProcess, forget_context, rebuild_context  # noqa: E402
 from warmfork.mp.shared import names as resources  # noqa: E402
