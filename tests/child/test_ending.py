@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import warmfork
-from tests import targets
+from tests import ends
 from tests.running import ROOT
 from tests.support import run_forked, run_program
 from warmfork._child import ending
@@ -151,10 +151,10 @@ def test_a_child_without_proc_ends_as_any_other(tmp_path: Path):
         pytest.skip("needs root")
     code = """
         import os, warmfork
-        from tests import targets
+        from tests import ends
 
         if __name__ == "__main__":
-            with warmfork.Template(preload=["tests.targets:always_have_a_helper"]) as template:
+            with warmfork.Template(preload=["tests.ends:always_have_a_helper"]) as template:
                 assert template.start(os.chroot, (os.getcwd(),)).wait(20) == warmfork.Exited(0)
             print("done")
     """
@@ -164,9 +164,9 @@ def test_a_child_without_proc_ends_as_any_other(tmp_path: Path):
 def test_what_a_child_has_locked_or_listens_on_is_free_when_it_is_known_to_be_dead(tmp_path: Path):
     """Its memory may be there for a millisecond more."""
     path = str(tmp_path / "locked")
-    with warmfork.Template(preload=["tests.targets:always_have_a_helper"]) as template:
+    with warmfork.Template(preload=["tests.ends:always_have_a_helper"]) as template:
         for _ in range(20):
-            child = template.start(targets.lock_and_listen, (path,))
+            child = template.start(ends.lock_and_listen, (path,))
             port, helper = child.result(20)
             child.wait(20)
             with socket.socket() as server, open(path, "w") as file:

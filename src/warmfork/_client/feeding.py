@@ -6,6 +6,7 @@ import os
 from _thread import RLock
 
 from warmfork._machine import fds, state
+from warmfork._machine import streams as streams_
 from warmfork._words import feed as feed_
 from warmfork._words.feed import HAS_CWD, HAS_DOOR, INLINE
 
@@ -108,7 +109,7 @@ def feed(
             said["split"] = payload.split
         first = [get_own_pidfd(), *((door,) if door >= 0 else ())]
         last = [*((folder,) if folder >= 0 else ()), *payload.fds]
-        streams = fds.list_standard_streams()
+        streams = streams_.list_open()
         layout |= sum(feed_.STREAM_BITS[number] for number in streams)
         send(socket, said, layout, [*first, *streams, *last], payload.data)
     finally:

@@ -7,6 +7,7 @@ import sys
 
 from warmfork._client import spawn
 from warmfork._machine import fds, memory, pids, state
+from warmfork._machine import streams as streams_
 from warmfork._words import ledger as ledger_
 from warmfork._words import messages, wire
 from warmfork._words.errors import StartError
@@ -109,7 +110,7 @@ def say_hello(door: fds.socket, spec: Spec, failed: bool) -> fds.socket:
     """Ask the tracker for a channel to the template of this spec. Raises OSError where the tracker is gone."""
     channel, theirs = fds.make_pair()
     given: list[int] = []
-    streams = fds.list_standard_streams()
+    streams = streams_.list_open()
     # An allocator is chosen by variables, which an interpreter reads when it starts.
     by_exec = 4 if spec.huge_pages == "malloc" else 0
     message = messages.Hello(os.getpid(), int(failed), sum(streams) | by_exec)

@@ -11,6 +11,7 @@ import sys
 from _thread import allocate_lock
 
 from warmfork._machine import fds, role, signals
+from warmfork._machine import streams as streams_
 
 START = __file__.replace("_client/spawn.py", "_tracker/start.py")
 
@@ -53,7 +54,7 @@ def spawn(executable: str, flags: tuple[str, ...], environment: dict[bytes, byte
     # Where fd numbers are low, one of the two may have the number that the other is to get.
     receiver, ledger = make_high(receiver), make_high(ledger)
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-    streams = fds.list_standard_streams()
+    streams = streams_.list_open()
     try:
         return os.posix_spawn(
             executable,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from _socket import (
     AF_UNIX,
     CMSG_SPACE,
@@ -382,13 +381,6 @@ def is_open(fd: int) -> bool:
     except OSError:
         return False
     return True
-
-
-def list_standard_streams() -> list[int]:
-    """List which of 1 and 2 are this process's stdout and stderr. One that was closed when the interpreter began is none,
-    whatever has its number since then: sys.__stdout__ is None, and nobody prints there. stdin is handed to nobody."""
-    streams = ((1, sys.__stdout__), (2, sys.__stderr__))
-    return [number for number, stream in streams if stream is not None and is_open(number)]
 
 
 def fill_standard_streams() -> None:
