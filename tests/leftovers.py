@@ -174,9 +174,10 @@ def list_kept_fds() -> set[int]:
             kept.add(client.door.fileno())
         if client.tree is not None:
             kept.update((client.tree.pidfd, client.tree.receiver, client.tree.ledger))
-    for module, name in (("warmfork._client.feeding", "_own"), ("warmfork._machine.state", "_oom_fd")):
-        if module in sys.modules:
-            kept.add(getattr(sys.modules[module], name)[1])
+    if "warmfork._client.feeding" in sys.modules:
+        kept.add(sys.modules["warmfork._client.feeding"]._own[1])
+    if "warmfork._machine.state" in sys.modules:
+        kept.update(file.fd for file in sys.modules["warmfork._machine.state"].KEPT)
     stdlib = sys.modules.get("multiprocessing.resource_tracker")
     if stdlib is not None:
         kept.add(stdlib._resource_tracker._fd)

@@ -77,13 +77,11 @@ def run_program(
     program = subprocess.Popen(
         [sys.executable, *flags, str(path), *arguments],
         stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
         text=True,
         errors="replace",
         cwd=folder,
         env=make_environment(env),
-        **options,
+        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
     )
     try:
         stdout, stderr = program.communicate(stdin, timeout=timeout)

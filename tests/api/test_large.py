@@ -19,7 +19,7 @@ from tests.running import list_spares
 from tests.signs import make_sign
 from tests.support import run_forked, run_program, wait_until
 from warmfork._client import filling
-from warmfork._machine import transfer
+from warmfork._machine import calls, memory, transfer
 
 numpy = pytest.importorskip("numpy")
 
@@ -326,3 +326,28 @@ def test_a_client_that_dies_half_way_leaves_nothing(tmp_path: Path, arguments: s
     """M1: the child's feed need not end with its client, where a fork has a copy of it."""
     done = run_program(DYING, tmp_path, *arguments.split(), expect=-signal.SIGKILL)
     assert not Path(f"/proc/{int(done.stdout)}").exists()
+
+
+SIZES = (100, 65_535, 65_536, 70_003, 100_001, 1 << 20, 3_000_001, 20_000_001)
+
+
+@pytest.mark.parametrize("huge", ["auto", False])
+@pytest.mark.parametrize("refused", [False, True], ids=["written", "over the feed"])
+def test_a_buffer_is_all_there_is_of_the_object_behind_it(request: pytest.FixtureRequest, huge: object, refused: bool):
+    """For arguments and for results. Whoever takes memoryview.obj would have its neighbours' bytes too."""
+    if refused:
+        request.getfixturevalue("no_writev")
+    values = [large.Whole(bytes([number + 1]) * size) for number, size in enumerate(SIZES)]
+    with warmfork.Template(preload=["tests.large"], huge_pages=huge) as template:
+        came, back = template.start(large.give_back, values).result(30)
+    assert came == [(len(value), large.digest(bytes(value))) for value in values]
+    assert list(back) == values
+
+
+def test_memory_in_huge_pages_is_as_large_as_was_asked_for():
+    for size in (1, 4096, 65_536, (2 << 20) + 1, 20_000_001, 100_000_000):
+        made = memory.map_private(size)
+        assert len(made) == len(memoryview(made)) == size
+        made[-1:] = b"x"
+        assert size < memory.ALIGN_FROM or calls.get_address(made) % memory.HUGE_PAGE == 0
+        made.close()

@@ -9,10 +9,9 @@ from __future__ import annotations
 import _signal
 import os
 import sys
-from _stat import S_ISCHR, S_ISREG
 from time import monotonic_ns
 
-from warmfork._child import ending, reseeding
+from warmfork._child import ending, reseeding, stdio
 from warmfork._machine import fds, role, signals, state, titles
 from warmfork._words import feed, messages, wire
 from warmfork._words.board import encode_name
@@ -30,12 +29,13 @@ class Birth:
     """A child on its way: what it was forked with, and what it was fed."""
 
     __slots__ = (
-        "base", "board", "buffers", "client", "door", "fds", "keep", "leave", "life", "parent", "payload", "slot",
-        "socket", "spec", "state", "step", "watch",
+        "base", "board", "buffers", "client", "door", "fds", "identity", "keep", "leave", "life", "parent", "payload",
+        "slot", "socket", "spec", "state", "step", "watch",
     )  # fmt: skip
 
     def __init__(self, socket: fds.socket, board: Board, slot: int, base: tuple[Any, ...], spec: Spec) -> None:
         self.socket = socket
+        self.identity = fds.identify(socket.fileno())
         self.board = board
         self.slot = slot
         self.base = base
@@ -54,7 +54,10 @@ class Birth:
         self.keep: object = None  # the server: its sockets were closed by number, their destructors must never run
 
     def announce(self, message: messages.Message, passed: tuple[int, ...] = ()) -> None:
-        """Tell the client, if it still listens."""
+        """Tell the client, if it still listens, and the user's function has not closed the feed with all other fds: its
+        number may be somebody else's then."""
+        if not fds.is_still(self.socket.fileno(), self.identity):
+            return
         try:
             fds.send_within(self.socket, wire.encode(message), passed)
         except OSError:
@@ -70,26 +73,26 @@ def receive_feed(birth: Birth) -> None:
     """Wait for state, fds and payload from the client. Its end of the feed closed before that: nobody wants us."""
     if birth.client:
         wait_as_spare(birth)
-    got = fds.receive(birth.socket, fds.ANCILLARY, fds.RECEIVE_BLOCKING)
+    got = receive_whole(birth.socket)
     if not got.data:
         ending.leave(0)
-    check_whole(got)
     if birth.client:
         drop_signals(birth.client)
-    state_size, payload_size, count, spilled = feed.split(got.data)
+    state_size, payload_size, count, flags = feed.split(got.data)
     passed = got.fds
     while len(passed) < count:
-        more = fds.receive(birth.socket, fds.ANCILLARY, fds.RECEIVE_BLOCKING)
+        more = receive_whole(birth.socket)
         if not more.data:
             os._exit(0)
-        check_whole(more)
         passed += more.fds
     start = feed.HEADER.size
     content = memoryview(got.data)[start:]
-    if spilled:
+    if flags & feed.SPILLED:
         memory = passed.pop(0)
         content = memoryview(fds.read_all(memory, state_size + payload_size))
         os.close(memory)
+    elif flags & feed.FOLLOWS:
+        content = memoryview(receive_pieces(birth.socket, state_size + payload_size))
     birth.state = feed.read_state(content[:state_size].tobytes())
     birth.payload = content[state_size : state_size + payload_size]
     birth.fds = passed
@@ -107,11 +110,32 @@ def take_policy(birth: Birth) -> None:
     os.close(birth.watch)
 
 
-def check_whole(got: fds.Received) -> None:
-    """Raise OSError where fds of this message did not arrive: nobody sends them again, and waiting would be for ever."""
-    if got.cut:
-        fds.close_all(got.fds)
-        raise OSError(EMFILE, "fds that were sent did not arrive: raise the limit of open files (ulimit -n)")
+def receive_whole(socket: fds.socket) -> fds.Received:
+    """Wait for a message of the feed. Raises OSError where fds of it did not arrive: nobody sends them again, and waiting
+    would be for ever."""
+    # Not by a call that blocks: what the program does to sockets (a default time-out) may have reached this one.
+    while True:
+        fds.wait_readable(socket.fileno(), None)
+        try:
+            got = fds.receive(socket, fds.ANCILLARY)
+        except BlockingIOError:
+            continue  # a fork of the client's, which has the other end, is none of our business; nor is a spurious wake
+        if got.cut:
+            got.close()
+            raise OSError(EMFILE, "fds that were sent did not arrive: raise the limit of open files (ulimit -n)")
+        return got
+
+
+def receive_pieces(socket: fds.socket, size: int) -> bytes:
+    """Receive so many bytes, in as many messages as they come in."""
+    parts = []
+    while size > 0:
+        part = receive_whole(socket).data
+        if not part:
+            os._exit(0)
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
 
 
 EMFILE = 24
@@ -149,49 +173,12 @@ def take_fds(birth: Birth) -> None:
     birth.parent = passed.pop(0)
     if layout & feed.HAS_DOOR:
         birth.door = passed.pop(0)
-    role.become_child(birth.door, birth.parent)
-    for number, bit in STDIO:
-        if layout & bit:
-            received = passed.pop(0)
-            os.dup2(received, number)
-            os.close(received)
-        elif number:  # stdin is /dev/null already: the template's
-            null = fds.open_null()
-            os.dup2(null, number)
-            os.close(null)
+    role.become_child(birth.door)
+    stdio.take(layout, passed)
     if layout & feed.HAS_CWD:
         folder = passed.pop(0)
         os.fchdir(folder)
         os.close(folder)
-    refresh_stdio()
-
-
-STDIO = ((0, feed.HAS_IN), (1, feed.HAS_OUT), (2, feed.HAS_ERR))
-
-
-def refresh_stdio() -> None:
-    """Fit sys.stdout and sys.stderr, built in the template, to the files that they now write to."""
-    for number, name in ((1, "stdout"), (2, "stderr")):
-        stream = getattr(sys, name)
-        if stream is None or not hasattr(stream, "reconfigure"):
-            continue
-        mode = os.fstat(number).st_mode
-        if S_ISREG(mode):
-            # A buffer remembers whether its file can seek, and where it was.
-            new = open(number, "w", encoding=stream.encoding, errors=stream.errors, closefd=False)  # noqa: SIM115
-            if number == 2:
-                new.reconfigure(line_buffering=True)
-            setattr(sys, name, new)
-            setattr(sys, f"__{name}__", new)
-            # The old object must not be closed: closing writes, and closes our number.
-            _kept.append(stream)
-        elif number == 1:
-            terminal = S_ISCHR(mode) and os.isatty(1)
-            if terminal != stream.line_buffering:
-                stream.reconfigure(line_buffering=terminal)
-
-
-_kept: list[object] = []
 
 
 def apply_state(birth: Birth) -> None:

@@ -6,9 +6,11 @@ import atexit
 import os
 import sys
 
+# pickle's own C functions, without the Python around them (3 to 7 ms).
+from _pickle import PickleBuffer, Pickler, PicklingError, dumps, loads
+
 from warmfork._child import birth as birth_
 from warmfork._child import ending
-from warmfork._child.pickles import PickleBuffer, Pickler, PicklingError, dumps, loads
 from warmfork._words import feed, messages, wire
 from warmfork._words.buffers import Pickled, run
 
@@ -41,7 +43,6 @@ def run_call(birth: Birth) -> int:
         code = 1
         report(birth, error)
     ending.run_exit_handlers()
-    ending.flush()
     return code
 
 
@@ -93,7 +94,7 @@ def pickle(value: object, out_of_band: bool) -> Pickled:
     """Pickle by reference, or by value (cloudpickle) where the client could not find it by name."""
     try:
         pickled = run(Pickler, value, out_of_band)
-        if not any(b"__main__" in part or b"__mp_main__" in part for part in pickled.parts):
+        if not any(b"__main__" in part or b"__mp_main__" in part for part in map(bytes, pickled.parts)):
             return pickled
     except (PicklingError, AttributeError, TypeError):
         if isinstance(value, PickleBuffer):

@@ -54,7 +54,7 @@ class Client:
     def ensure_door(self, spec: Spec | None = None) -> fds.socket:
         """Give the door, starting a tracker where there is none. Raises StartError."""
         if role.kind == role.TEMPLATE and self.door is None:
-            self.door = fds.adopt_socket(os.dup(role.door))
+            self.door = fds.adopt_socket(os.dup(role.get_door()))
             self.door_identity = fds.identify(self.door.fileno())
         with self.lock:
             if self.door is not None and not self.is_door_ours():
@@ -315,10 +315,8 @@ def get_client() -> Client:
     """Give this process's client. A forked copy of a client is a client of its own (M23)."""
     global _client
     if _client is None:
-        door = None
-        if role.kind == role.CHILD and role.door >= 0:
-            door = fds.adopt_socket(role.door)
-        _client = Client(door)
+        door = role.get_door() if role.kind == role.CHILD else -1
+        _client = Client(fds.adopt_socket(door) if door >= 0 else None)
     elif _client.pid != os.getpid():  # a C library's fork runs no handler of ours
         forget_after_fork()
     return _client

@@ -6,8 +6,9 @@ import os
 from _thread import RLock
 
 from warmfork._machine import fds, pids, state
+from warmfork._machine import streams as streams_
 from warmfork._words import feed as feed_
-from warmfork._words.feed import HAS_CWD, HAS_DOOR, HAS_ERR, HAS_OUT, INLINE
+from warmfork._words.feed import HAS_CWD, HAS_DOOR, INLINE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -108,14 +109,9 @@ def feed(
             said["split"] = payload.split
         first = [get_own_pidfd(), *((door,) if door >= 0 else ())]
         last = [*((folder,) if folder >= 0 else ()), *payload.fds]
-        try:
-            send(socket, said, layout | HAS_OUT | HAS_ERR, [*first, 1, 2, *last], payload.data)
-        except OSError as error:
-            if error.errno != 9:  # EBADF: the program has closed its stdout or stderr
-                raise
-            streams = [(number, bit) for number, bit in ((1, HAS_OUT), (2, HAS_ERR)) if fds.is_open(number)]
-            layout |= sum(bit for _, bit in streams)
-            send(socket, said, layout, [*first, *(number for number, _ in streams), *last], payload.data)
+        streams = streams_.list_open()
+        layout |= sum(feed_.STREAM_BITS[number] for number in streams)
+        send(socket, said, layout, [*first, *streams, *last], payload.data)
     finally:
         if opened >= 0:
             os.close(opened)
@@ -124,14 +120,18 @@ def feed(
 def send(socket: fds.socket, said: dict[str, Any], layout: int, passed: list[int], data: bytes | memoryview) -> None:
     """Send the feed, in as many messages as its fds need: one for each 253 (row 39)."""
     said["fds"] = layout
-    message, spilled = feed_.join(said, data, len(passed))
-    memory = fds.make_memory("warmfork-feed", spilled) if spilled else -1
+    follows = state.is_file_limited()
+    message, spilled = feed_.join(said, data, len(passed), follows)
+    memory = fds.make_memory("warmfork-feed", spilled) if spilled and not follows else -1
     try:
         if memory >= 0:
             passed = [memory, *passed]
         fds.send_within(socket, message, passed[: fds.MOST_FDS])
         for start in range(fds.MOST_FDS, len(passed), fds.MOST_FDS):
             fds.send_within(socket, feed_.MORE, passed[start : start + fds.MOST_FDS])
+        if follows:
+            for start in range(0, len(spilled), feed_.PIECE):
+                fds.send_within(socket, spilled[start : start + feed_.PIECE])
     finally:
         if memory >= 0:
             os.close(memory)

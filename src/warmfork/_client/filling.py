@@ -41,12 +41,11 @@ def fill(child: Child, buffers: list[Buffer]) -> None:
     addresses = wait_buffers_at(child)
     if addresses is None or child.feed is None:
         return
-    _, places = buffers_.place(tuple(map(measure, buffers)))
     follows = 0
     try:
         try:
             if not is_refused:
-                transfer.write(child.pid, child.fileno(), list_stretches(buffers, places, addresses))
+                transfer.write(child.pid, child.fileno(), list_stretches(buffers, addresses))
         except ProcessLookupError:
             return
         except OSError as error:
@@ -81,13 +80,10 @@ def give_up() -> NoReturn:
     raise StartError("buffers", f"the child has taken nothing for {BUFFERS_TIMEOUT} s")
 
 
-def list_stretches(
-    buffers: list[Buffer], places: list[tuple[int, int]], addresses: list[int]
-) -> list[transfer.Stretch]:
+def list_stretches(buffers: list[Buffer], addresses: list[int]) -> list[transfer.Stretch]:
     """List what is to be copied: from where, to where, how many bytes."""
     found = []
-    for buffer, (number, offset) in zip(buffers, places, strict=True):
-        there = addresses[number] + offset
+    for buffer, there in zip(buffers, addresses, strict=True):
         for part in buffer:
             if len(part):
                 found.append((calls.get_address(part), there, len(part)))

@@ -7,6 +7,7 @@ import sys
 
 from warmfork._client import spawn
 from warmfork._machine import fds, memory, pids, platform, state
+from warmfork._machine import streams as streams_
 from warmfork._words import ledger as ledger_
 from warmfork._words import messages, wire
 from warmfork._words.errors import StartError
@@ -110,13 +111,13 @@ def say_hello(door: fds.socket, spec: Spec, failed: bool) -> fds.socket:
     """Ask the tracker for a channel to the template of this spec. Raises OSError where the tracker is gone."""
     channel, theirs = fds.make_pair()
     given: list[int] = []
-    streams = [number for number in (1, 2) if fds.is_open(number)]
+    streams = streams_.list_open()
     # An allocator is chosen by variables, which an interpreter reads when it starts.
     by_exec = 4 if spec.huge_pages == "malloc" else 0
     message = messages.Hello(os.getpid(), int(failed), sum(streams) | by_exec)
     try:
         given.append(pids.open_pidfd(os.getpid()))
-        given.append(fds.make_memory("warmfork-spec", wire.encode(spec, largest=1 << 30)))
+        given.append(write_spec(spec))
         fds.send_within(door, wire.encode(message), [theirs.fileno(), *given, door.fileno(), *streams])
     except BaseException:
         channel.close()
@@ -127,6 +128,18 @@ def say_hello(door: fds.socket, spec: Spec, failed: bool) -> fds.socket:
     return fds.adopt_socket(state.move_high(channel.detach()))
 
 
+def write_spec(spec: Spec) -> int:
+    """Write a spec to a memfd. Raises StartError."""
+    data = wire.encode(spec, largest=1 << 30)
+    try:
+        with state.LiftedFileLimit():
+            return fds.make_memory("warmfork-spec", data)
+    except OSError as error:
+        what = f"no room for {len(data):,} bytes that a template has to know (environment, paths): {error.strerror}"
+        limit = ": raise the limit of the size of files (ulimit -f)" if state.is_file_limited() else ""
+        raise StartError("launch", what + limit) from error
+
+
 def ask_fate(door: fds.socket, pid: int, timeout: float) -> messages.Fate | None:
     """Ask the tracker what became of an orphan, waiting until it is dead. None: it does not know, or is gone."""
     answer = ask(door, messages.Ask(pid), timeout)
@@ -135,7 +148,7 @@ def ask_fate(door: fds.socket, pid: int, timeout: float) -> messages.Fate | None
 
 def give_up(door: fds.socket, spec: Spec, timeout: float) -> str:
     """Have a template ended that hangs in its preload, and give the item that it hangs in ("": nobody knows)."""
-    spec_fd = fds.make_memory("warmfork-spec", wire.encode(spec, largest=1 << 30))
+    spec_fd = write_spec(spec)
     try:
         answer = ask(door, messages.GiveUp(), timeout, (spec_fd,))
     finally:

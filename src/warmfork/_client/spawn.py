@@ -11,6 +11,7 @@ import sys
 from _thread import allocate_lock
 
 from warmfork._machine import fds, role, signals
+from warmfork._machine import streams as streams_
 
 START = __file__.replace("_client/spawn.py", "_tracker/start.py")
 
@@ -53,6 +54,7 @@ def spawn(executable: str, flags: tuple[str, ...], environment: dict[bytes, byte
     # Where fd numbers are low, one of the two may have the number that the other is to get.
     receiver, ledger = make_high(receiver), make_high(ledger)
     null = fds.open_null()
+    streams = streams_.list_open()
     try:
         return os.posix_spawn(
             executable,
@@ -61,8 +63,8 @@ def spawn(executable: str, flags: tuple[str, ...], environment: dict[bytes, byte
             file_actions=[
                 (os.POSIX_SPAWN_DUP2, null, 0),
                 # Onto themselves: what fill_standard_streams() put there is not inherited otherwise.
-                (os.POSIX_SPAWN_DUP2, 1, 1),
-                (os.POSIX_SPAWN_DUP2, 2, 2),
+                (os.POSIX_SPAWN_DUP2, 1 if 1 in streams else null, 1),
+                (os.POSIX_SPAWN_DUP2, 2 if 2 in streams else null, 2),
                 (os.POSIX_SPAWN_DUP2, receiver, 3),
                 (os.POSIX_SPAWN_DUP2, ledger, 4),
             ],
@@ -95,8 +97,8 @@ def begin(executable: str) -> None:
     try:
         if not _begun:
             fds.fill_standard_streams()
-            environment: dict[bytes, bytes] = os.environ._data  # type: ignore[attr-defined]
-            _begun.append(Interpreter(executable, get_flags(), dict(environment)))
+            environment = {os.fsencode(name): os.fsencode(value) for name, value in os.environ.items()}
+            _begun.append(Interpreter(executable, get_flags(), environment))
     except OSError:
         return
     finally:

@@ -89,6 +89,8 @@ class Idle:
             return
         if self.blocks and self.may_collapse():
             self.blocks.collapse_one()
+            if not self.blocks:
+                ending.note_home()  # what is in huge pages by now
             return  # before any spare, which would keep the old pages too
         client = self.find_lacking()
         if client is None:
@@ -172,5 +174,6 @@ class Idle:
                 ending.forget_helper()
             for note in learnt.notes:
                 self.tell(note)
+        ending.note_home()
         if "freeze" not in self.without:
             gc.freeze()

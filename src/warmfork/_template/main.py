@@ -7,7 +7,7 @@ import os
 import sys
 from time import monotonic_ns
 
-from warmfork._child import ending
+from warmfork._child import ending, stdio
 from warmfork._child.birth import become
 from warmfork._machine import fds, memory, signals, stacks, state, titles
 from warmfork._template import forking, server
@@ -93,6 +93,7 @@ def prepare(
     role.become_template(given.door, spec)
     sys.argv = list(spec.argv)
     sys.path = list(spec.sys_path)
+    stdio.prepare()
     if spec.huge_pages == "malloc":
         state.set_environment(state.split_environment(spec.environment))  # without what chose the allocator
     folder = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -151,6 +152,6 @@ def leave() -> NoReturn:
     """End through exit handlers: what the preload made (a Lock, a temporary folder) is removed by them."""
     try:
         ending.run_exit_handlers()
-        ending.flush()
+        stdio.flush()
     finally:
         os._exit(0)

@@ -6,6 +6,7 @@ import os
 import sys
 from time import perf_counter
 
+from warmfork._child import stdio
 from warmfork._machine import memory
 from warmfork._template import forking
 from warmfork._words import wire
@@ -47,7 +48,7 @@ def load_all(spec: Spec, board: Board) -> Notes:
         load_one(item, policy, notes)
         board.write_report("\n".join(notes.report))
     board.write_item(0)
-    flush()
+    stdio.flush()  # what the preload printed, or each child would print it again
     return notes
 
 
@@ -118,7 +119,7 @@ def handle_failure(item: str, policy: str, error: BaseException, notes: Notes) -
         text = format_error(error)
         if policy == "fail" and sys.stderr is not None:
             sys.stderr.write(text)
-        flush()
+        stdio.flush()
         raise Failure(item, describe(error), text) from error
     if policy == "warn":
         import warnings
@@ -172,13 +173,3 @@ def name_threads() -> list[str]:
         except OSError:  # it ended meanwhile
             continue
     return names
-
-
-def flush() -> None:
-    """Flush what the preload printed, so that no child prints it again (row 25)."""
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            try:
-                stream.flush()
-            except (OSError, ValueError):  # the program's stdout is gone: a preload that printed there has lost it
-                continue

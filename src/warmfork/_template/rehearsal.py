@@ -44,13 +44,13 @@ def rehearse(spec: Spec, board: Board, base: tuple[Any, ...]) -> Iterator[int]:
     """Take the steps of birth in this process, one round for each item that is asked for."""
     large.prepare()
     for number in range(ROUNDS):
-        kept = role.kind, role.door, role.parent
+        kept = role.kind, role.door, role.identity
         slot = board.take_slot()
         try:
             if slot >= 0:
                 rehearse_once(spec, board, base, slot)
         finally:
-            role.kind, role.door, role.parent = kept
+            role.kind, role.door, role.identity = kept
             if slot >= 0:
                 board.free_slot(slot)
         rehearse_fork()

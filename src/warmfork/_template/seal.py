@@ -39,6 +39,7 @@ def seal(spec: Spec, notes: preload.Notes, folder: int, log: int) -> None:
     if spec.preload:
         if "helper" not in spec.without:
             ending.prepare_helper()
+            ending.note_home()
         gc.collect()
     if "freeze" not in spec.without:
         gc.freeze()

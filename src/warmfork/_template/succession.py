@@ -131,7 +131,7 @@ class Tracker:
     def make_control(self, me: int) -> fds.socket:
         """Have the new tracker know us. Gives the control socket. Raises OSError."""
         control, theirs = fds.make_pair()
-        door = fds.adopt_socket(os.dup(role.door))
+        door = fds.adopt_socket(os.dup(role.get_door()))
         try:
             passed = (theirs.fileno(), me, self.given.spec, self.given.board, self.given.log)
             fds.send(door, wire.encode(messages.Return(self.given.generation, board_.SERVING)), passed)

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from warmfork._words.messages import Message
 
 
+SPAWNED_FDS = 2
+"""A pidfd and a feed come with Spawned. Fewer arrive where this process has too many files open."""
+
+
 class Record:
     """One child: its pid, and its Exited once that came, with the evidence that came before it."""
 
@@ -89,6 +93,7 @@ class Children:
         record = Record(message.pid) if isinstance(message, Spawned) else None
         answer = Answer(record, message if isinstance(message, SpawnFailed) else None, held)
         request = message.request
+        is_whole = len(fds) == SPAWNED_FDS
         # At once:
         if unread is not None:
             if not unread or unread[0] is not item:
@@ -100,10 +105,10 @@ class Children:
         if request in self.waiting:
             self.answers[request] = answer
             self.waiting -= {request}
-        elif request == 0 and record is not None:
+        elif request == 0 and record is not None and is_whole:
             self.spares += [answer]
         else:
-            return held  # given up on: closing the feed sends the child away
+            return held  # given up on, or without its fds: closing the feed sends the child away
         return self.holder()
 
     def take_spare(self) -> tuple[Answer | None, list[Answer]]:

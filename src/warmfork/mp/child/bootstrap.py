@@ -14,15 +14,16 @@ from marshal import dumps as write_values
 from marshal import loads as read_values
 
 from warmfork._child import birth as birth_
-from warmfork._child import ending
+from warmfork._child import stdio
 from warmfork._machine import role
 from warmfork.mp.child import postponed
 
 postponed.import_multiprocessing()  # before anything else imports it
 
+# pickle's own C functions, without the Python around them.
+from _pickle import dumps, loads  # noqa: E402
 from multiprocessing import context, process  # noqa: E402
 
-from warmfork._child.pickles import dumps, loads  # noqa: E402
 from warmfork.mp.child.main_module import import_main  # noqa: E402
 from warmfork.mp.client.context import ContextProcess, forget_context, rebuild_context  # noqa: E402
 from warmfork.mp.shared import names as resources  # noqa: E402
@@ -142,7 +143,6 @@ def run_process(birth: Birth) -> int:
     finally:
         if RUNS_EXIT_HANDLERS:
             atexit._run_exitfuncs()
-            ending.flush()
     return code
 
 
@@ -153,7 +153,6 @@ def bootstrap(birth: Birth) -> int:
     except BaseException as error:
         birth_.fail(birth, error)
         sys.excepthook(*sys.exc_info())
-        ending.flush()
         return 1
     birth.finish_becoming()
     birth.socket.close()
@@ -208,7 +207,7 @@ def run_leanly(obj: Any, parent: int) -> int:
         threading._shutdown()  # type: ignore[attr-defined]
         if util._logger is not None:
             util.info("process exiting with exitcode %d", code)
-        ending.flush()
+        stdio.flush()
     return code
 
 
