@@ -96,7 +96,10 @@ def launch_tracker(executable: str, flags: tuple[str, ...], environment: tuple[s
         interpreter = spawn.get_interpreter(executable, flags, state.split_environment(environment))
         try:
             me = os.getpid()
-            fds.send(interpreter.door, wire.encode(messages.Root(me, pids.read_since(me), get_program_name(), prefix)))
+            fds.send(
+                interpreter.door,
+                wire.encode(messages.Root(me, pids.read_since(me), wire.fit(get_program_name(), 1000), prefix)),
+            )
             return Tree(interpreter)
         except BaseException:
             interpreter.discard()
@@ -110,9 +113,7 @@ def say_hello(door: fds.socket, spec: Spec, failed: bool) -> fds.socket:
     channel, theirs = fds.make_pair()
     given: list[int] = []
     streams = [number for number in (1, 2) if fds.is_open(number)]
-    # An allocator is chosen by variables, which an interpreter reads when it starts.
-    by_exec = 4 if spec.huge_pages == "malloc" else 0
-    message = messages.Hello(os.getpid(), int(failed), sum(streams) | by_exec)
+    message = messages.Hello(os.getpid(), int(failed), sum(streams))
     try:
         given.append(os.pidfd_open(os.getpid()))
         given.append(fds.make_memory("warmfork-spec", wire.encode(spec, largest=1 << 30)))
