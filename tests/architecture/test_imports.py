@@ -110,7 +110,6 @@ def test_a_template_that_has_rehearsed_a_birth_has_what_its_children_need_and_no
         "warmfork._template.rehearsal",
         "warmfork._template.pretouch",
         "warmfork._template.pressure",
-        "warmfork._template.immortal",
         "warmfork._machine.evidence",
         "warmfork._child.large",
     }
