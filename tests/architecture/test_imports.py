@@ -26,13 +26,14 @@ NEEDS = {
     # ours
     "warmfork", "warmfork._child", "warmfork._child.birth", "warmfork._child.ending", "warmfork._child.reseeding",
     "warmfork._machine", "warmfork._machine.calls", "warmfork._machine.pending_kills", "warmfork._machine.fds",
-    "warmfork._machine.memory", "warmfork._machine.pids", "warmfork._machine.role", "warmfork._machine.signals",
+    "warmfork._machine.loop", "warmfork._machine.memory", "warmfork._machine.pids", "warmfork._machine.role",
+    "warmfork._machine.signals",
     "warmfork._machine.stacks", "warmfork._machine.state", "warmfork._machine.titles", "warmfork._template",
-    "warmfork._template.births",
+    "warmfork._template.births", "warmfork._template.children", "warmfork._template.state",
     "warmfork._template.clients", "warmfork._template.deaths", "warmfork._template.forking",
     "warmfork._template.idle", "warmfork._template.main", "warmfork._template.preload", "warmfork._template.seal",
     "warmfork._template.server", "warmfork._template.spares", "warmfork._template.succession", "warmfork._tracker",
-    "warmfork._tracker.main", "warmfork._words", "warmfork._words.board", "warmfork._words.feed",
+    "warmfork._tracker.files", "warmfork._tracker.main", "warmfork._words", "warmfork._words.board", "warmfork._words.feed",
     "warmfork._words.messages", "warmfork._words.protocol", "warmfork._words.spec", "warmfork._words.wire",
     # waits for the moment at which something of multiprocessing's gets a name
     "warmfork.startup",

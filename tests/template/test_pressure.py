@@ -63,10 +63,6 @@ def test_limits_of_the_groups_above_count_too(tmp_path, monkeypatch):
     assert pressure.find_limits() == []
 
 
-def rebase(groups: bytes, read):  # type: ignore[no-untyped-def]
-    return lambda path: groups if path.startswith("/proc/") else read(path)
-
-
 def test_a_machine_with_nine_tenths_in_use_is_scarce(monkeypatch):
     for available, scarce in ((b"90", True), (b"200", False)):
         text = b"MemTotal:  1000 kB\nMemFree:  1 kB\nMemAvailable:  " + available + b" kB\n"

@@ -44,6 +44,16 @@ def seal(fd: int, seals: int) -> bool:
     return True
 
 
+def has_seal(fd: int, seal: int) -> bool:
+    """Is this file a memfd with this seal?"""
+    from fcntl import fcntl
+
+    try:
+        return bool(fcntl(fd, 1034) & seal)  # F_GET_SEALS
+    except OSError:
+        return False
+
+
 def map_shared_by(fd: int, size: int) -> tuple[mmap, int]:
     """Map a file for reading and writing, shared. Gives also the number of the fd that the mmap object has made for
     itself, and closes with the mapping (before Python 3.13 there is no way to have it without). To be used while no

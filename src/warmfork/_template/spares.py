@@ -54,9 +54,11 @@ class SparePolicy:
         self.last = now
 
     def note_death(self, pid: int, now: float) -> None:
-        """A child of the client is dead. A spare that left has not been needed for a while."""
+        """A child of the client is dead. A spare that left has not been needed for a while; or its client could not have
+        it (it is out of fds), and could not have another one either before it starts something."""
         if pid in self.spares:
             self.spares.discard(pid)
+            self.target = min(self.target, len(self.spares))
             if self.policy == AUTO and now - self.last >= LIFE:
                 self.target = 0
 

@@ -59,7 +59,7 @@ def encode_text(text: str) -> bytes:
 def fit(text: str, most: int) -> str:
     """Give the beginning of a text that may be of any length: as much as takes `most` bytes in a message."""
     data = encode_text(text)
-    return text if len(data) <= most else data[:most].decode("utf-8", "ignore")
+    return text if len(data) <= most else data[:most].decode("utf-8", "surrogateescape")
 
 
 def keep_end(text: str, most: int = 16_000) -> str:
