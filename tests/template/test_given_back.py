@@ -230,3 +230,41 @@ def test_python_s_own_functions_after_forks_cost_no_spares(caplog: pytest.LogCap
     with warmfork.Template(preload=preload, spares=1) as template:
         assert template.start(targets.give, (1,)).result(20) == 1
     assert "without spares" not in caplog.text
+
+
+def test_what_the_main_module_made_is_removed_once_and_nothing_is_reported_as_left(tmp_path: Path):
+    """Rehearsal must not take the template for a new process, which forgets its finalizers: module-level locks and queues
+    were reported as leaked at each clean end."""
+    code = """
+        import os, warmfork
+        from tests.support import wait_until
+        from tests.template.test_server import has_rehearsed
+        context = warmfork.get_context()
+        lock, queue = context.Lock(), context.Queue()
+        def look(answers):
+            with lock:
+                answers.put(has_rehearsed())
+        if __name__ == "__main__":
+            answers = context.SimpleQueue()
+            def is_warm():
+                process = context.Process(target=look, args=(answers,))
+                process.start()
+                process.join()
+                return answers.get()
+            wait_until(is_warm, 20.0, "its warm-up")
+            is_warm()
+    """
+    done = run_program(code, tmp_path, env={"PYTHONPATH": ROOT})
+    assert "leaked" not in done.stderr
+
+
+def set_timer() -> None:
+    signal.signal(signal.SIGALRM, lambda *_: None)
+    signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
+
+
+def test_a_timer_of_the_preload_is_stopped_and_said(caplog: pytest.LogCaptureFixture):
+    """It would wake an idle template for ever (M14)."""
+    with caplog.at_level(logging.INFO, "warmfork"), warmfork.Template(preload=[set_up("set_timer")]) as template:
+        assert template.start(targets.give, (1,)).result(20) == 1
+    assert "setitimer" in caplog.text

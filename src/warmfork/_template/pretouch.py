@@ -75,6 +75,8 @@ class Recording:
         try:
             ranges, learnt.helper, trouble = parse(self.data)
             learnt.prefault_calls = prepare(ranges)
+            if learnt.helper is None and not self.data:
+                trouble, learnt.helper = "the child that finds out hung or was killed", False  # by a filter, it may be
         except (OSError, ImportError, AttributeError, ValueError) as error:
             trouble = str(error)  # no _ctypes
         if not learnt.prefault_calls:
