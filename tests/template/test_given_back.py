@@ -226,6 +226,7 @@ def test_functions_that_user_code_has_called_after_forks_run_in_started_processe
 
 
 def test_python_s_own_functions_after_forks_cost_no_spares(caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.INFO, "warmfork")
     preload = ["logging", "random", "threading", "concurrent.futures.thread", "asyncio", "multiprocessing.util"]
     with warmfork.Template(preload=preload, spares=1) as template:
         assert template.start(targets.give, (1,)).result(20) == 1

@@ -54,13 +54,13 @@ def test_an_error_in_a_handler_costs_the_client_that_caused_it_and_is_reported(c
 
 
 def fail_to_reap() -> None:
-    """Preloaded: telling of a death fails."""
+    """Preloaded: telling of a death by SIGTERM fails."""
     from warmfork._template.deaths import Deaths
 
     tell = Deaths.tell
 
     def tell_or_fail(self, client, pid, status, usage):  # type: ignore[no-untyped-def]
-        if status >> 8 == 77:
+        if status == signal.SIGTERM:
             raise RuntimeError("can't tell")
         tell(self, client, pid, status, usage)
 
@@ -68,11 +68,20 @@ def fail_to_reap() -> None:
 
 
 def test_a_death_that_can_not_be_told_costs_no_other():
+    """Two at the same time, and the one that is reaped first can't be told."""
     with warmfork.Template(preload=[f"{__name__}:fail_to_reap"], spares=0) as template:
         pid = template.pid
-        for _ in range(3):
-            template.start(targets.raise_error, (SystemExit(77),)).wait(20)
-            assert template.start(targets.raise_error, (SystemExit(7),)).wait(20) == warmfork.Exited(7)
+        second, first = (template.start(targets.wait) for _ in range(2))
+        pidfds = [os.pidfd_open(child.pid) for child in (first, second)]
+        os.kill(pid, signal.SIGSTOP)
+        for pidfd, number in zip(pidfds, (signal.SIGTERM, signal.SIGKILL), strict=True):
+            signal.pidfd_send_signal(pidfd, number)
+            assert fds.wait_readable(pidfd, 10)
+        os.kill(pid, signal.SIGCONT)
+        fds.close_all(pidfds)
+        wait_until(lambda: not list_children(pid), what="both are reaped")
+        assert second.wait(5) == warmfork.Signaled(signal.SIGKILL)
+        assert template.start(targets.raise_error, (SystemExit(7),)).wait(20) == warmfork.Exited(7)
         assert template.pid == pid
 
 
@@ -133,19 +142,21 @@ def test_a_template_may_open_as_many_files_as_it_is_allowed_and_its_children_as_
     run_program(code, tmp_path, env={"PYTHONPATH": ROOT})
 
 
-def launch_alone(*preload: str) -> templates.TemplateRecord:
-    """A template that nobody ever says hello to: its tracker is this process, and sends it no client."""
+def launch_alone(*preload: str) -> tuple[templates.TemplateRecord, int]:
+    """A template that nobody ever says hello to: its tracker is this process, and sends it no client. Gives the ledger
+    too."""
     with warmfork.Template(preload=list(preload), spares=0, name="alone") as template:
         spec = template._get_spec()
     ledger, door = os.memfd_create("ledger"), fds.make_pair()
+    assert memory.lock(ledger), "so that we are its tracker"
     record = templates.exec_template((), spec, 1, 0, [], ledger)
     spec_fd = fds.make_memory("spec", wire.encode(spec, largest=1 << 30))
     passed = spec_fd, record.board, record.log, door[0].fileno(), record.stacks, door[1].fileno(), ledger, 2
     templates.launch(record, passed)
-    fds.close_all((spec_fd, ledger))
+    os.close(spec_fd)
     for end in door:
         end.close()
-    return record
+    return record, ledger
 
 
 def shorten_loneliness() -> None:
@@ -155,7 +166,7 @@ def shorten_loneliness() -> None:
 
 
 def test_a_template_that_never_had_a_client_ends():
-    record = launch_alone(f"{__name__}:shorten_loneliness")
+    record, ledger = launch_alone(f"{__name__}:shorten_loneliness")
     try:
         pidfd = os.pidfd_open(record.pid)
         assert fds.wait_readable(pidfd, 20), "it waits for ever for somebody who is dead"
@@ -164,7 +175,7 @@ def test_a_template_that_never_had_a_client_ends():
         os.kill(record.pid, signal.SIGKILL)
         assert os.waitpid(record.pid, 0)[1] == 0
         record.control.close()
-        fds.close_all((record.board, record.log, record.stacks))
+        fds.close_all((record.board, record.log, record.stacks, ledger))
 
 
 def test_a_template_that_refuses_survives_that_its_first_client_is_gone():

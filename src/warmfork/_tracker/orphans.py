@@ -70,10 +70,8 @@ class Orphans:
         self.left = [board for board in self.left if any(row.kill for row in list_live(board))]
 
     def end(self, row: board_.Row) -> None:
-        """End the child in this row, if that is what the process of this pid is: one that was started at that moment,
-        and is our child or was a template's. A board proves nothing."""
-        if not is_its_process(row):
-            return
+        """End the child in this row, which was started at that moment (see list_live), if it is our child or was a
+        template's. A board proves nothing."""
         if is_child(row.pid):
             self.pending_kills.end(row.pid)
             return

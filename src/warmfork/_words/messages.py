@@ -209,8 +209,8 @@ class NamesSwept(Message, tag=13):
 
 
 class Launch(Message, tag=20):
-    """Become this generation. Fds: spec, board, log, door, stacks; and for a tracker that would have to succeed this one: the
-    door's receiving end, the ledger, the program's stderr."""
+    """Become this generation. Fds: spec, board, log, door, stacks; and for a tracker that would have to succeed this
+    one: the door's receiving end, the ledger, the program's stderr."""
 
     generation: int
 
