@@ -55,7 +55,7 @@ def list_ways() -> Iterator[str]:
                         yield path
 
 
-def attack(uid: int) -> tuple[list[str], list[str]]:
+def attack(uid: int) -> tuple[list[tuple[str, str]], list[str]]:
     """Become this user, and try everything. Gives what there was to try it on, and what changed a board."""
     if uid:
         os.setgroups([])
@@ -65,7 +65,7 @@ def attack(uid: int) -> tuple[list[str], list[str]]:
     tried = []
     own = {int(name) for name in os.listdir("/proc/self/fd")}
     for path in list_ways():
-        tried.append(path)
+        tried.append((path, os.readlink(path)))
         opened = []
         if path.startswith("/proc/self/fd/") and int(path.rpartition("/")[2]) in own:
             opened.append(int(path.rpartition("/")[2]))
@@ -106,7 +106,8 @@ def test_a_child_can_change_nothing_that_others_rely_on(uid: int):
         before = template.pid, get_tracker()
         tried, done = template.start(attack, (uid,)).result(20)
         assert done == []
-        assert any(path.startswith("/proc/self/fd/") for path in tried), "stacks at least are open"
+        assert [name for path, name in tried if path.startswith("/proc/self/")] == ["/memfd:warmfork-stacks (deleted)"]
+        assert any("warmfork-board" in name for path, name in tried) or uid, "those of the template, for the same user"
         for number in range(3):
             assert template.start(targets.give, (number,)).result(20) == number
         assert (template.pid, get_tracker()) == before

@@ -42,11 +42,11 @@ def main(
     raise_limit_of_files()
     given = Given(*(launched or receive_launch(control)))
     spec = read_spec(given.spec)
-    board, kept = map_board(given)
+    board, number = map_board(given)
     board.begin(given.generation, os.getpid(), monotonic_ns())
     titles.load()
     titles.set_title(f"warmfork: template {spec.name} gen={given.generation} [preloading]")
-    made = prepare(spec, board, control, given, client, kept)
+    made = prepare(spec, board, control, given, client, number)
     collector.stop()
     code = 1
     try:
@@ -96,30 +96,24 @@ def raise_limit_of_files() -> None:
         setrlimit(RLIMIT_NOFILE, (hard, hard))
 
 
-def map_board(given: Given) -> tuple[board_.Board, tuple[int, ...]]:
-    """Map the board, which nobody else can write to from then on. Gives it, and the fds on it that children have.
-
-    They have what the mmap object closes when a child unmaps the board, before any user code runs. And where nobody can
-    write through it, one for life: by that a tracker finds the children, and the board, of a template that died together
-    with the tracker before.
-    """
+def map_board(given: Given) -> tuple[board_.Board, int]:
+    """Map the board, which nobody else can write to from then on; what is left of it in `given` can be read only. Gives
+    it, and the number of an fd that children need: the mmap object closes it when a child unmaps the board, before any
+    user code runs. It is /dev/null: no child has an fd on the board."""
     given.stacks = state.move_high(given.stacks)  # children have it for life: out of the way of low numbers
     mapping, number = memory.map_shared_by(given.board, board_.SIZE)
-    if not memory.seal(given.board, memory.SEAL_FUTURE_WRITE):
-        given.board = state.move_high(given.board)
-        null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        os.dup2(null, number, False)
-        os.close(null)
-        return board_.Board(mapping), (number,)
+    null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    os.dup2(null, number, False)
+    os.close(null)
+    memory.seal(given.board, memory.SEAL_FUTURE_WRITE)  # of a file, which stands in for a memfd, only we had an fd
     try:
         readable = os.open(f"/proc/self/fd/{given.board}", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
-        readable = given.board  # sealed all the same
+        readable = given.board
     else:
         os.close(given.board)
     given.board = state.move_high(readable)
-    os.dup2(given.board, number, False)
-    return board_.Board(mapping), (number, given.board)
+    return board_.Board(mapping), number
 
 
 def receive_launch(control: fds.socket) -> tuple[int, ...]:
@@ -147,7 +141,7 @@ def prepare(
     control: fds.socket,
     given: Given,
     client: tuple[int, int, int] | None,
-    of_board: tuple[int, ...],
+    number: int,
 ) -> server.Server:
     """Preload and seal; where that fails, tell the clients that wait, and leave."""
     from warmfork._machine import role
@@ -172,7 +166,7 @@ def prepare(
     if stacks.enable(given.stacks):
         kept += (given.stacks,)
     policy = spares.choose_policy(spec.spares, notes.notes)
-    known = TemplateState(spec, board, given.generation, (*kept, *of_board), policy)
+    known = TemplateState(spec, board, given.generation, (*kept, number), policy)
     made = server.Server(known, given, control, given.stacks, tuple(wire.fit(note, 2000) for note in notes.notes))
     made.idle.blocks = blocks
     if client is not None:

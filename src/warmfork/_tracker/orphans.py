@@ -76,7 +76,7 @@ class Orphans:
             self.pending_kills.end(row.pid)
             return
         pidfd = pids.open_older(row.pid, row.forked_ns + NEAR_NS)
-        if pidfd >= 0 and holds_board(row.pid):
+        if pidfd >= 0 and holds_stacks(row.pid):
             self.pending_kills.end(row.pid, pidfd)
         elif pidfd >= 0:
             os.close(pidfd)
@@ -131,10 +131,10 @@ def is_child(pid: int) -> bool:
     return True
 
 
-def holds_board(pid: int) -> bool:
-    """Has this process a board open? Children of templates that died before this tracker was started are not our
-    children: that is what they are known by. One that has closed all its fds is left alone."""
-    return any("warmfork-board-" in target for target in (proc.list_files(pid) or {}).values())
+def holds_stacks(pid: int) -> bool:
+    """Has this process a file for stacks open? Children of templates that died before this tracker was started are not
+    our children: that is what they are known by. One that has closed all its fds is left alone."""
+    return any("warmfork-stacks" in target for target in (proc.list_files(pid) or {}).values())
 
 
 def is_its_process(row: board_.Row) -> bool:
