@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from time import perf_counter
+from time import perf_counter, sleep
 
 from warmfork._machine import memory
 from warmfork._template import forking
@@ -61,9 +61,7 @@ def run_loader(spec: Spec, notes: Notes) -> list[str]:
     if spec.loader_arguments:
         note_cost("__main__", started, before, notes)
     note_threads("__main__", notes)
-    if list_left(notes):
-        stop_threads_that_fork_stops()
-    left = [name for name, _ in list_left(notes)]
+    left = [name for name, _ in find_staying(notes)]
     if left:
         # Importing can't be undone. The client asks for a template without it.
         raise Failure("__main__", f"it leaves threads running: {', '.join(left)}", "")
@@ -153,8 +151,22 @@ def stop_threads_that_fork_stops() -> None:
         os._exit(0)
     try:
         os.waitpid(pid, 0)
-    except ChildProcessError:  # the preload has SIGCHLD ignored: the kernel reaped it
-        return
+    except ChildProcessError:  # the preload has SIGCHLD ignored: the kernel has reaped it
+        pid = 0
+
+
+ENDING = 0.02
+"""Seconds that a thread which was joined, or stopped by a fork, may take until the kernel knows it no longer."""
+
+
+def find_staying(notes: Notes) -> list[tuple[str, str]]:
+    """Find the threads that stay, in the template and at forks, each by its name and the item that left it."""
+    if list_left(notes):
+        stop_threads_that_fork_stops()
+    until = perf_counter() + ENDING
+    while list_left(notes) and perf_counter() < until:
+        sleep(ENDING / 10)
+    return list_left(notes)
 
 
 def count_threads() -> int:

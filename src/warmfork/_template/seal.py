@@ -66,16 +66,14 @@ def take_census(spec: Spec, notes: preload.Notes) -> list[str]:
         raise Unsafe((f"{fatal} live subinterpreter(s): no child of such a process survives its fork",))
     if spec.audit == "off":
         return []
-    if preload.list_left(notes):
-        # OpenBLAS starts its threads at import and stops them at fork: a throw-away fork shows which ones stay.
-        preload.stop_threads_that_fork_stops()
-        if forking.handlers:
-            modules = ", ".join(sorted(set(forking.handlers)))
-            notes.notes.append(
-                f"one child was forked to see which threads stay, and ran the at-fork functions of {modules}"
-            )
+    if preload.list_left(notes) and forking.handlers:
+        modules = ", ".join(sorted(set(forking.handlers)))
+        notes.notes.append(
+            f"one child was forked to see which threads stay, and ran the at-fork functions of {modules}"
+        )
     left: dict[str, list[str]] = {}
-    for name, item in preload.list_left(notes):
+    # OpenBLAS starts its threads at import and stops them at fork: a throw-away fork shows which ones stay.
+    for name, item in preload.find_staying(notes):
         left.setdefault(item, []).append(name)
     findings = [f'"{item}" left {len(names)} thread(s) running: {", ".join(names)}' for item, names in left.items()]
     if _signal.getsignal(signals.CHILD_DIED) == signals.SIG_IGN:
