@@ -150,8 +150,7 @@ class Hung(Message, tag=15):
 
 
 class Return(Message, tag=16):
-    """I am a template of this tree; its tracker is dead. Fds: my new control socket, pidfd on myself, spec, board, log,
-    stacks."""
+    """A template of this tree, whose tracker is dead. Fds: its control socket, pidfd, spec, board, log, stacks."""
 
     generation: int
     phase: int  # 1: still preloading, 2: sealed
