@@ -43,7 +43,7 @@ def test_only_the_machine_asks_for_what_a_build_may_lack():
         if path.parent.name != "_machine" and (names := list_scarce(path.read_text()))
     }
     # A step of a start that failed is named after the call behind it.
-    assert found == {"_template/server.py": ["pidfd_open"], "_words/errors.py": ["pidfd_open"]}
+    assert found == {"_template/children.py": ["pidfd_open"], "_words/errors.py": ["pidfd_open"]}
 
 
 @pytest.mark.parametrize(

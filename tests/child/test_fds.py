@@ -48,7 +48,7 @@ def test_a_child_has_none_of_its_siblings_fds_nor_of_its_template_s_nor_of_its_c
             os.set_inheritable(mine.fileno(), True)
             seen = template.start(targets.list_fds).result(20)
         kinds = sorted(target.partition(":")[0] for number, target in seen.items() if number > 2)
-        # The back of the board, a pidfd on its client, the door, its feed; and no file, pipe or epoll of anybody's.
+        # Its stack's place, a pidfd on its client, the door, its feed; and nothing of anybody else's.
         assert kinds == ["/memfd", "anon_inode", "socket", "socket"], seen
         for sibling in siblings:
             sibling.kill()

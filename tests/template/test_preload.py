@@ -156,7 +156,8 @@ def test_what_the_preload_printed_is_printed_once_and_before_the_children(tmp_pa
 
 
 def test_what_the_preload_changed_of_the_state_is_the_program_s_again_in_the_children(modules: Path, tmp_path: Path):
-    """Row 1 and M14: environment, folder, umask, argv, sys.path, signal mask and SIGCHLD are those of the program."""
+    """Row 1 and M14: environment, folder, umask, argv, sys.path, signal mask and SIGCHLD are those of the program. A
+    variable that the program does not have stays: its module stays too."""
     write(
         modules,
         meddles="""
@@ -176,7 +177,8 @@ os.nice(1)
     with warmfork.Template(preload=["meddles"]) as template:
         child = template.start(targets.see_state)
         if os.geteuid() == 0:
-            assert child.result(20) == targets.see_state()
+            here = targets.see_state()
+            assert child.result(20) == {**here, "environ": {**here["environ"], "MEDDLED": "1"}}
         assert template.start(targets.end_by, (signal.SIGTERM,)).wait(20) == warmfork.Signaled(signal.SIGTERM)
         assert template.start(targets.raise_error, (SystemExit(7),)).wait(20) == warmfork.Exited(7)
 

@@ -275,6 +275,10 @@ def has_warmed_up() -> bool:
     return "warmfork._template.pretouch" in sys.modules
 
 
+def has_rehearsed() -> bool:
+    return "warmfork._template.rehearsal" in sys.modules
+
+
 def test_a_template_s_memory_is_flat_over_hundreds_of_children():
     with warmfork.Template(preload=["tests.targets"], spares=1, without=()) as template:
 

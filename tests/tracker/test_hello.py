@@ -95,7 +95,7 @@ def test_a_template_that_dies_right_after_its_fork_has_a_board_that_can_be_read(
     started.control.close()
     ours.close()
     theirs.close()
-    fds.close_all((started.board, started.log))
+    fds.close_all((started.board, started.log, started.stacks))
 
 
 def test_a_spec_that_says_that_it_is_a_terabyte_is_refused(client, me):

@@ -6,13 +6,12 @@ A step may fail, and then the client learns which. Nothing here returns to the s
 
 from __future__ import annotations
 
-import _signal
 import os
 import sys
 from time import monotonic_ns
 
 from warmfork._child import ending, reseeding, stdio
-from warmfork._machine import fds, role, signals, state, titles
+from warmfork._machine import fds, role, state, titles
 from warmfork._words import feed, messages, wire
 from warmfork._words.board import encode_name
 
@@ -66,7 +65,6 @@ class Birth:
     def finish_becoming(self) -> None:
         """Tell the client that the payload is unpickled; from here on it is the user's function that runs."""
         self.announce(messages.Became())
-        self.board.write_step(self.slot, RUNNING, monotonic_ns())
 
 
 def receive_feed(birth: Birth) -> None:
@@ -76,8 +74,6 @@ def receive_feed(birth: Birth) -> None:
     got = receive_whole(birth.socket)
     if not got.data:
         ending.leave(0)
-    if birth.client:
-        drop_signals(birth.client)
     state_size, payload_size, count, flags = feed.split(got.data)
     passed = got.fds
     while len(passed) < count:
@@ -102,7 +98,11 @@ def receive_feed(birth: Birth) -> None:
 
 def take_policy(birth: Birth) -> None:
     """Write on the board what this spare is now: the template may never hear of it, for it or the client may die before.
-    First the board, then a look at the client: so either we see its death, or who acts on that sees our policy."""
+    First the board, then a look at the client: so either we see its death, or who acts on that sees our policy.
+
+    It waited in a process group of its own, with all signals blocked. What was sent to it, by whomever, waits until it
+    has its client's dispositions; what was sent to the client's group before was never for it."""
+    state.set_group(birth.state["small"][state.GROUP], birth.base[state.GROUP])
     kill = int(birth.state["kill"])
     birth.board.write_child(birth.slot, kill, encode_name(birth.state["name"]))
     if kill and fds.wait_readable(birth.watch, 0):
@@ -150,20 +150,6 @@ def wait_as_spare(birth: Birth) -> None:
     if number not in ready:
         # Whoever takes us from here on is told so by its send; whoever was quicker is served all the same.
         birth.socket.shutdown(fds.SHUT_RD)
-
-
-def drop_signals(client: int) -> None:
-    """Drop what was sent to a spare while it waited, ^C to its group above all: it was not meant for the child that it
-    becomes (M12). What its client sent is: a client knows of it only since it took it."""
-    kept = []
-    while True:
-        found = _signal.sigtimedwait(signals.HELPERS_BLOCK, 0)
-        if found is None:
-            break
-        if found.si_pid == client:
-            kept.append(found.si_signo)
-    for number in kept:
-        os.kill(os.getpid(), number)
 
 
 def take_fds(birth: Birth) -> None:
@@ -236,13 +222,15 @@ STEPS: tuple[tuple[str, Callable[[Birth], Any]], ...] = (
 )
 """Before them the template forked and closed; after them the entry unpickles the payload and runs the function."""
 
-PAYLOAD, RUNNING = len(STEPS), len(STEPS) + 1
-"""What the board shows after the last step: the payload, which may import all of the user's program, and the function."""
+PAYLOAD = len(STEPS)
+"""What the board shows after the last step: from the payload on, which may import all of the user's program, user code
+runs, and the child has no access to the board any longer."""
 
 
 def name_step(number: int) -> str:
-    """Give the name of a step, as the board has it in numbers."""
-    return ("fork", *(name for name, _ in STEPS), "payload", "running")[number + 1]
+    """Give the name of a step, as the board has it in numbers; "?" where it can't have such a number."""
+    names = ("fork", *(name for name, _ in STEPS), "payload")
+    return names[number + 1] if -1 <= number < len(names) - 1 else "?"
 
 
 def become(birth: Birth) -> int:
@@ -260,6 +248,7 @@ def become(birth: Birth) -> int:
         return 1
     birth.step = "payload"
     birth.board.write_step(birth.slot, PAYLOAD, monotonic_ns())
+    birth.board.memory.close()
     if entry is None:
         raise RuntimeError("the last step of birth gives the entry")
     return entry(birth)
@@ -271,4 +260,4 @@ def fail(birth: Birth, error: BaseException) -> None:
 
     text = "".join(format_exception(error))
     cause = f"{type(error).__name__}: {error}"
-    birth.announce(messages.BirthFailed(step=birth.step, cause=cause[:2000], traceback=wire.keep_end(text)))
+    birth.announce(messages.BirthFailed(birth.step, wire.fit(cause, 2000), wire.keep_end(text)))

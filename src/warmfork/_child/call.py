@@ -86,7 +86,7 @@ def report(birth: Birth, error: BaseException) -> None:
         pickling_support.install(error)
         reply(birth, messages.Raised, error, text)
     except Exception as refusal:
-        note = f"{text}\n(the exception itself could not be sent: {type(refusal).__name__}: {refusal})"
+        note = f"{text}\n(the exception itself could not be sent: {type(refusal).__name__}: {wire.fit(str(refusal), 4000)})"
         birth.announce(messages.Raised(0, 0, b"", note))
 
 

@@ -98,7 +98,10 @@ def launch_tracker(executable: str, flags: tuple[str, ...], environment: tuple[s
         interpreter = spawn.get_interpreter(executable, flags, state.split_environment(environment))
         try:
             me = os.getpid()
-            fds.send(interpreter.door, wire.encode(messages.Root(me, pids.read_since(me), get_program_name(), prefix)))
+            fds.send(
+                interpreter.door,
+                wire.encode(messages.Root(me, pids.read_since(me), wire.fit(get_program_name(), 1000), prefix)),
+            )
             return Tree(interpreter)
         except BaseException:
             interpreter.discard()
@@ -112,9 +115,7 @@ def say_hello(door: fds.socket, spec: Spec, failed: bool) -> fds.socket:
     channel, theirs = fds.make_pair()
     given: list[int] = []
     streams = streams_.list_open()
-    # An allocator is chosen by variables, which an interpreter reads when it starts.
-    by_exec = 4 if spec.huge_pages == "malloc" else 0
-    message = messages.Hello(os.getpid(), int(failed), sum(streams) | by_exec)
+    message = messages.Hello(os.getpid(), int(failed), sum(streams))
     try:
         given.append(pids.open_pidfd(os.getpid()))
         given.append(write_spec(spec))

@@ -37,12 +37,16 @@ class PendingKills:
         self.due[pid] = monotonic() + GRACE
 
     def send(self, pid: int, number: int) -> None:
-        """Send it a signal."""
+        """Send it a signal. One that we may not end (it runs as another user by now, as sudo does) or that is dead costs
+        the others nothing."""
         pidfd = self.pidfds.get(pid, -1)
-        if pidfd >= 0:
-            pids.send_signal(pidfd, number)
-        else:
-            os.kill(pid, number)
+        try:
+            if pidfd >= 0:
+                pids.send_signal(pidfd, number)
+            else:
+                os.kill(pid, number)
+        except (PermissionError, ProcessLookupError):
+            return
 
     def forget(self, pid: int) -> None:
         """It is dead."""

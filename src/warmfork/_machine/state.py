@@ -200,11 +200,23 @@ def follow_environment(old: dict[bytes, bytes], new: dict[bytes, bytes]) -> None
             tempfile.tempdir = None  # asked for anew
 
 
+_new: dict[bytes, bytes] = {}
+"""Variables that the preload has added."""
+
+
+def keep_new(environment: dict[bytes, bytes]) -> dict[bytes, bytes]:
+    """In a template after its preload: remember which variables are there that `environment` has not. Gives it with
+    these."""
+    _new.update((name, value) for name, value in get_environment().items() if name not in environment)
+    return {**_new, **environment}
+
+
 def apply(state: dict[str, Any], base: tuple[Any, ...]) -> None:
     """Give this process that state; `base` is what take_small() gave in the template. The signal mask and the ignored
     signals are left to the step that unblocks. Raises OSError, with what could not be applied as its filename."""
     if "environment" in state:
-        set_environment(state["environment"])
+        # What the preload added stays where the client has no word of its own: module and variable belong together.
+        set_environment({**_new, **state["environment"]})
     if "argv" in state:
         sys.argv = state["argv"]
     if "sys_path" in state:
@@ -237,11 +249,16 @@ def set_oom_score(wanted: bytes, _base: bytes) -> None:
             os.close(fd)
 
 
-def set_group(wanted: int, _base: int) -> None:
-    """Join the client's process group. In another session the kernel forbids it, and the template's stays."""
-    try:
-        os.setpgid(0, wanted)
-    except PermissionError:
+GROUP = NAMES.index("group")
+
+
+def set_group(wanted: int, base: int) -> None:
+    """Join the client's process group. In another session the kernel forbids it: then the template's."""
+    for group in (wanted, base):
+        try:
+            os.setpgid(0, group)
+        except PermissionError:
+            continue
         return
 
 

@@ -30,13 +30,23 @@ LINGER = 0.02
 class Given:
     """What a template was given by its tracker: its generation, and fds."""
 
-    __slots__ = ("board", "door", "errors", "generation", "ledger", "log", "receiver", "spec")
+    __slots__ = ("board", "door", "errors", "generation", "ledger", "log", "receiver", "spec", "stacks")
 
     def __init__(
-        self, generation: int, spec: int, board: int, log: int, door: int, receiver: int, ledger: int, errors: int
+        self,
+        generation: int,
+        spec: int,
+        board: int,
+        log: int,
+        door: int,
+        stacks: int,
+        receiver: int,
+        ledger: int,
+        errors: int,
     ) -> None:
         self.generation = generation
         self.spec, self.board, self.log, self.door = spec, board, log, door
+        self.stacks = stacks
         self.receiver = receiver  # the door's other end: what is sent there meanwhile waits for the successor
         self.ledger = ledger
         self.errors = errors  # the program's stderr, for the successor
@@ -47,7 +57,7 @@ class Tracker:
 
     def __init__(self, server: Server) -> None:
         self.server = server
-        self.spec = server.spec
+        self.spec = server.state.spec
         self.given = server.given
         self.started: list[float] = []
         self.pidfd = self.find()
@@ -62,17 +72,16 @@ class Tracker:
     def bury(self, _events: int) -> None:
         """The tracker is dead: have a successor. Where there can be none, we serve on those whom we know."""
         server = self.server
-        if self.pidfd in server.handlers:
-            server.forget(self.pidfd)
+        server.loop.forget(self.pidfd)
         while server.control.fileno() >= 0 and fds.wait_readable(server.control.fileno(), 0):
             server.read_control(0)  # the clients that the dead tracker has sent us
         if server.control.fileno() >= 0:
-            server.forget(server.control.fileno())
+            server.loop.forget(server.control.fileno())
             server.control.close()
         try:
             self.succeed()
             server.watch(self.pidfd, self.bury)
-            server.control = self.make_control(server.me)
+            server.control = self.make_control(server.state.me)
         except OSError as error:
             os.write(2, f"warmfork: the tracker is dead, and no successor could be started: {error}\n".encode())
             return
@@ -81,7 +90,7 @@ class Tracker:
     def see_off(self) -> None:
         """Before we end: has somebody killed the tracker together with the program? Then it dies at this moment, and
         nobody else would start the successor that removes what the program has left."""
-        if self.pidfd in self.server.handlers and fds.wait_readable(self.pidfd, LINGER):
+        if self.pidfd in self.server.loop.handlers and fds.wait_readable(self.pidfd, LINGER):
             self.bury(0)
 
     def find(self) -> int:
@@ -133,7 +142,7 @@ class Tracker:
         control, theirs = fds.make_pair()
         door = fds.adopt_socket(os.dup(role.get_door()))
         try:
-            passed = (theirs.fileno(), me, self.given.spec, self.given.board, self.given.log)
+            passed = (theirs.fileno(), me, self.given.spec, self.given.board, self.given.log, self.given.stacks)
             fds.send(door, wire.encode(messages.Return(self.given.generation, board_.SERVING)), passed)
         except OSError:
             control.close()

@@ -78,4 +78,4 @@ class Book:
 
     def report(self, level: int, text: str) -> None:
         """Have the program log this: it reads the ledger at its next call."""
-        self.write(messages.Reported(level, text[:4000]))
+        self.write(messages.Reported(level, wire.fit(text, 8000)))

@@ -54,9 +54,9 @@ class Generations:
         """Does a template live? One that returned to us is no child of ours to wait for."""
         return any(template.alive for template in self.by_pid.values())
 
-    def list_boards(self) -> list[int]:
-        """List the boards that we hold."""
-        return [template.board for template in self.by_pid.values()]
+    def list_stacks(self) -> list[int]:
+        """List the files that we hold in which stacks may be."""
+        return [template.stacks for template in self.by_pid.values() if template.stacks >= 0]
 
     def count_broken(self) -> int:
         """Count the templates that are broken off at this moment."""
@@ -80,7 +80,7 @@ class Generations:
             return
         difference = self.compare_rights(got.pid, self.templates.get(identify(spec)))
         if difference:
-            answer_channel(channel, messages.Refused(difference, 1))
+            answer_channel(channel, messages.Refused(wire.fit(difference, 4000), 1))
             return
         why = ""
         for _ in range(2):  # it may die between our look and our message
@@ -145,12 +145,13 @@ class Generations:
         generation = old.generation + 1 if old is not None else 1
         template = exec_template(key, spec, generation, stdio, streams, self.ledger_fd)
         try:
-            launch(template, (spec_fd, template.board, template.log, door, self.receiver, self.ledger_fd, 2))
+            passed = spec_fd, template.board, template.log, door, template.stacks, self.receiver, self.ledger_fd, 2
+            launch(template, passed)
         except OSError:
             # It knows nothing yet, and whatever came first would be taken for its launch: none is better.
             os.kill(template.pid, 9)
             template.control.close()
-            fds.close_all((template.board, template.log))
+            fds.close_all((template.board, template.log, template.stacks))
             raise
         self.add_template(template)
         return template
@@ -163,16 +164,16 @@ class Generations:
 
     def take_back(self, said: messages.Return, got: fds.Received) -> None:
         """Enter a template that the tracker before us has started. It is not our child: its pidfd tells its death."""
-        if len(got.fds) != 5:
+        if len(got.fds) != 6:
             return
-        control, pidfd, spec_fd, board, log = got.fds
+        control, pidfd, spec_fd, board, log, stacks = got.fds
         try:
             spec = read_spec(spec_fd)
         except (ValueError, OSError):
             return
         got.fds[:] = [spec_fd]
         template = TemplateRecord(
-            identify(spec), spec.name, said.generation, got.pid, fds.adopt_socket(control), board, log
+            identify(spec), spec.name, said.generation, got.pid, fds.adopt_socket(control), board, log, stacks
         )
         template.ready = said.phase == board_.SERVING
         template.pidfd = pidfd
@@ -181,7 +182,8 @@ class Generations:
         known = self.by_pid.get(template.pid)
         if known is not None and known.alive:
             self.let_go(known)
-            os.close(known.board)  # it said so twice: a successor in between died before it had heard it
+            # It said so twice: a successor in between died before it had heard it.
+            fds.close_all((known.board, known.stacks))
         newer = self.templates.get(template.key)
         self.add_template(template)
         if newer is not None and newer.alive and newer.pid != template.pid:
@@ -333,13 +335,13 @@ class Generations:
         for template in dead[:-KEPT_BOARDS]:
             if template.ready or self.templates.get(template.key) is not template:
                 del self.by_pid[template.pid]
-                os.close(template.board)
-                template.board = -1
+                fds.close_all((template.board, template.stacks))
+                template.board = template.stacks = -1
 
 
 def refuse(channel: int, why: str) -> None:
     """Say why there is no template."""
-    answer_channel(channel, messages.Refused(why, 0))
+    answer_channel(channel, messages.Refused(wire.fit(why, 4000), 0))
 
 
 UNKNOWN = -1

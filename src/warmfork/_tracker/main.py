@@ -85,8 +85,8 @@ def may_fork(data: bytes) -> bool:
 class Started:
     """The first template, as the tracker got it by forking."""
 
-    def __init__(self, pid: int, control: fds.socket, board: int, log: int) -> None:
-        self.pid, self.control, self.board, self.log = pid, control, board, log
+    def __init__(self, pid: int, control: fds.socket, board: int, log: int, stacks: int) -> None:
+        self.pid, self.control, self.board, self.log, self.stacks = pid, control, board, log, stacks
 
 
 def try_receive(door: fds.socket) -> fds.Received | None:
@@ -105,30 +105,32 @@ def is_bare() -> bool:
 def fork_template(door: fds.socket, hello: fds.Received) -> Started:
     """Fork the template; it has what a Launch and an Adopt would have brought. Returns in the tracker only."""
     control, theirs = fds.make_pair()
-    from warmfork._words import board as board_
+    from warmfork._tracker import files
 
-    # Its size before the fork: whoever dies right after it has a board that can be read.
-    board = fds.make_memory(board_.make_name(os.fstat(LEDGER).st_ino), size=board_.SIZE)
+    board = files.make_board(LEDGER)
+    stacks = files.make_stacks()
     log = make_log()
     channel, pidfd, spec, its_door = hello.fds[:4]
     errors = os.dup(2)
     pid = os.fork()
     if pid == 0:
-        kept = (theirs.fileno(), board, log, channel, pidfd, spec, its_door, DOOR, LEDGER, errors)
+        kept = (theirs.fileno(), board, log, stacks, channel, pidfd, spec, its_door, DOOR, LEDGER, errors)
         fds.close_all_but(tuple(sorted(kept)))
         for socket in (control, door):
             socket.detach()
         from warmfork._template.main import main as be_template
 
         try:
-            be_template(theirs, (1, spec, board, log, its_door, DOOR, LEDGER, errors), (channel, hello.pid, pidfd))
+            be_template(
+                theirs, (1, spec, board, log, its_door, stacks, DOOR, LEDGER, errors), (channel, hello.pid, pidfd)
+            )
         except BaseException:
             sys.excepthook(*sys.exc_info())
         finally:
             os._exit(70)
     theirs.close()
     os.close(errors)
-    return Started(pid, control, board, log)
+    return Started(pid, control, board, log, stacks)
 
 
 LOG_SIZE = 65_536

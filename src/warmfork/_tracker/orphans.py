@@ -6,11 +6,11 @@ from __future__ import annotations
 import os
 from time import monotonic_ns
 
-from warmfork._machine import evidence, fds, pids
+from warmfork._machine import evidence, fds, pids, proc
 from warmfork._machine.pending_kills import PendingKills
 from warmfork._tracker.answers import send_answer
 from warmfork._words import board as board_
-from warmfork._words import messages
+from warmfork._words import messages, wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,28 +70,33 @@ class Orphans:
         self.left = [board for board in self.left if any(row.kill for row in list_live(board))]
 
     def end(self, row: board_.Row) -> None:
-        """End the child in this row."""
+        """End the child in this row, which was started at that moment (see list_live), if it is our child or was a
+        template's. A board proves nothing."""
         if is_child(row.pid):
             self.pending_kills.end(row.pid)
             return
         pidfd = pids.open_older(row.pid, row.forked_ns + NEAR_NS)
-        if pidfd >= 0:
+        if pidfd >= 0 and holds_stacks(row.pid):
             self.pending_kills.end(row.pid, pidfd)
+        elif pidfd >= 0:
+            os.close(pidfd)
 
     # -- fates
 
-    def keep_fate(self, pid: int, status: int, usage: struct_rusage, boards: list[int]) -> None:
-        """An orphan is dead: tell who asked, keep it for who will. In the back of one of these boards is its stack."""
+    def keep_fate(self, pid: int, status: int, usage: struct_rusage, stacks: list[int]) -> None:
+        """An orphan is dead: tell who asked, keep it for who will. In one of these files its stack may be."""
         self.pending_kills.forget(pid)
         stack = why = ""
         if status & 0x7F:
-            for board in boards or [-1]:
-                stack, why = self.witness.ask(status, pid, board)
+            for file in stacks or [-1]:
+                stack, why = self.witness.ask(status, pid, file)
                 if stack or why:
                     break
         user, system = int(usage.ru_utime * 1e6), int(usage.ru_stime * 1e6)
         now = monotonic_ns() // 1000
-        fate = messages.Fate(pid, 1, status, user, system, usage.ru_maxrss, now, stack, why)
+        fate = messages.Fate(
+            pid, 1, status, user, system, usage.ru_maxrss, now, wire.fit(stack, 16_000), wire.fit(why, 2000)
+        )
         for answer in self.asked.pop(pid, ()):
             send_answer(answer, fate)
         self.fates[pid] = fate
@@ -113,7 +118,7 @@ def list_live(board: board_.Board) -> Iterator[board_.Row]:
     """List the children of a dead template that live."""
     for row in board.rows():
         # Nobody strikes the dead off a dead template's board, and their pids go to others.
-        if is_child(row.pid) or is_its_process(row):
+        if is_its_process(row):
             yield row
 
 
@@ -126,6 +131,12 @@ def is_child(pid: int) -> bool:
     return True
 
 
+def holds_stacks(pid: int) -> bool:
+    """Has this process a file for stacks open? Children of templates that died before this tracker was started are not
+    our children: that is what they are known by. One that has closed all its fds is left alone."""
+    return any("warmfork-stacks" in target for target in (proc.list_files(pid) or {}).values())
+
+
 def is_its_process(row: board_.Row) -> bool:
-    """Is the process of this pid the one in the row? For a template that was not our child: those it leaves are not."""
+    """Was the process of this pid started when the one in the row was forked?"""
     return abs(pids.read_since(row.pid) - row.forked_ns) < NEAR_NS

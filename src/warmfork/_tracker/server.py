@@ -120,8 +120,9 @@ class Tracker:
         spec_fd = first.fds[2]
         spec = read_spec(spec_fd)
         template = TemplateRecord(
-            identify(spec), spec.name, 1, started.pid, started.control, started.board, started.log
-        )
+            identify(spec), spec.name, 1, started.pid, started.control, started.board, started.log,
+            started.stacks,
+        )  # fmt: skip
         template.note_asker(first.pid)
         self.generations.add_template(template)
         fds.close_all(first.fds)
@@ -190,7 +191,7 @@ class Tracker:
     def get_title(self, pid: int) -> str:
         """Give the title of a process that registers, looked up once."""
         if pid not in self.titles:
-            self.titles[pid] = names.read_title(pid)
+            self.titles[pid] = wire.fit(names.read_title(pid), 1000)
         return self.titles[pid]
 
     def serve_ask(self, pid: int, answer: fds.socket) -> None:
@@ -233,4 +234,4 @@ class Tracker:
             if template is not None and template.alive:
                 self.generations.bury_template(template, status)
             else:
-                self.orphans.keep_fate(pid, status, usage, self.generations.list_boards())
+                self.orphans.keep_fate(pid, status, usage, self.generations.list_stacks())

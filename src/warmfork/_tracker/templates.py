@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from warmfork._machine import fds, memory, pids, signals
+from warmfork._tracker import files
 from warmfork._tracker.main import make_log
 from warmfork._words import board as board_
 from warmfork._words import messages, wire
@@ -21,8 +22,9 @@ class TemplateRecord:
     """One generation of a template."""
 
     def __init__(
-        self, key: tuple[object, ...], name: str, generation: int, pid: int, control: fds.socket, board: int, log: int
-    ) -> None:
+        self, key: tuple[object, ...], name: str, generation: int, pid: int, control: fds.socket, board: int, log: int,
+        stacks: int = -1,
+    ) -> None:  # fmt: skip
         self.key = key
         self.name = name
         self.generation = generation
@@ -30,6 +32,7 @@ class TemplateRecord:
         self.control = control
         self.board = board
         self.log = log
+        self.stacks = stacks
         self.alive = True
         self.ready = False
         self.wanted_dead = False
@@ -54,8 +57,8 @@ class TemplateRecord:
             os.kill(self.pid, 9)
 
     def get_board(self) -> board_.Board:
-        """Give its board, which outlives it."""
-        return board_.Board(memory.map_shared(self.board, board_.SIZE))
+        """Give its board, which outlives it. Raises OSError or ValueError where this is none."""
+        return board_.Board(memory.map_readable(self.board, board_.SIZE))
 
     def make_died(self) -> messages.Died:
         """Say how this template died, and while doing what."""
@@ -64,9 +67,9 @@ class TemplateRecord:
             item = self.get_board().read_head()[3]
             preload = dict(zip(Spec.FIELDS, self.key, strict=False)).get("preload", ())
             preloading = preload[item - 1] if item else ""  # type: ignore[index]
-        except (ValueError, IndexError):
+        except (OSError, ValueError, IndexError):
             preloading = ""
-        return messages.Died(self.generation, self.status, str(preloading), self.tail[-4000:])
+        return messages.Died(self.generation, self.status, wire.fit(str(preloading), 1000), wire.keep_end(self.tail))
 
 
 LARGEST_SPEC = 64 << 20
@@ -89,13 +92,16 @@ def exec_template(
     """Start a fresh interpreter as a template of the tree that has this ledger. Raises OSError where there is no such
     executable."""
     control, theirs = fds.make_pair()
-    board = fds.make_memory(board_.make_name(os.fstat(ledger).st_ino), size=board_.SIZE)
+    board = files.make_board(ledger)
+    stacks = files.make_stacks()
     log = make_log()
     null = fds.open_null()
     try:
         out = streams[0] if stdio & 1 else null
         err = streams[-1] if stdio & 2 else null
-        environment = make_environment(spec)
+        environment = {
+            name: value for name, _, value in (os.fsencode(line).partition(b"=") for line in spec.environment)
+        }
         pid = os.posix_spawn(
             spec.executable,
             [spec.executable, *spec.flags, START],
@@ -111,27 +117,12 @@ def exec_template(
         )
     except OSError:
         control.close()
-        fds.close_all((board, log))
+        fds.close_all((board, log, stacks))
         raise
     finally:
         theirs.close()
         os.close(null)
-    return TemplateRecord(key, spec.name, generation, pid, control, board, log)
-
-
-TUNABLES = b"glibc.malloc.hugetlb=1"
-"""Have glibc's malloc ask for huge pages (madvise) for what it takes from the kernel: glibc 2.35."""
-
-
-def make_environment(spec: Spec) -> dict[bytes, bytes]:
-    """Give the environment that a template is started with. The variables that choose its allocator are its own: it
-    forgets them before it preloads, and children never see them."""
-    found = {name: value for name, _, value in (os.fsencode(line).partition(b"=") for line in spec.environment)}
-    if spec.huge_pages == "malloc":
-        found[b"PYTHONMALLOC"] = b"malloc"
-        others = [part for part in found.get(b"GLIBC_TUNABLES", b"").split(b":") if part]
-        found[b"GLIBC_TUNABLES"] = b":".join([*others, TUNABLES])
-    return found
+    return TemplateRecord(key, spec.name, generation, pid, control, board, log, stacks)
 
 
 def launch(template: TemplateRecord, passed: tuple[int, ...]) -> None:

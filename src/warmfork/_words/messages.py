@@ -150,7 +150,7 @@ class Hung(Message, tag=15):
 
 
 class Return(Message, tag=16):
-    """I am a template of this tree; its tracker is dead. Fds: my new control socket, pidfd on myself, spec, board, log."""
+    """A template of this tree, whose tracker is dead. Fds: its control socket, pidfd, spec, board, log, stacks."""
 
     generation: int
     phase: int  # 1: still preloading, 2: sealed
@@ -208,8 +208,8 @@ class NamesSwept(Message, tag=13):
 
 
 class Launch(Message, tag=20):
-    """Become this generation. Fds: spec, board, log, door; and for a tracker that would have to succeed this one: the
-    door's receiving end, the ledger, the program's stderr."""
+    """Become this generation. Fds: spec, board, log, door, stacks; and for a tracker that would have to succeed this
+    one: the door's receiving end, the ledger, the program's stderr."""
 
     generation: int
 

@@ -54,8 +54,8 @@ def read_huge_pages(huge_pages: str | bool) -> str:
     """Give the word of spec.HUGE_PAGES that an option asks for. Raises ValueError."""
     if isinstance(huge_pages, bool):
         return "on" if huge_pages else "off"
-    if huge_pages not in ("auto", "malloc"):
-        raise ValueError(f'huge_pages is "auto", True, False or "malloc", not {huge_pages!r}')
+    if huge_pages != "auto":
+        raise ValueError(f'huge_pages is "auto", True or False, not {huge_pages!r}')
     return huge_pages
 
 

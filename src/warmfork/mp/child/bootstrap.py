@@ -187,6 +187,7 @@ def run_leanly(obj: Any, parent: int) -> int:
     code = 1
     try:
         become_process(obj, parent)
+        run_after_forkers(obj)
         if util._logger is not None:
             util.info("child process calling self.run()")
         try:
@@ -219,6 +220,10 @@ def become_process(obj: Any, parent: int) -> None:
     process._children = set()  # type: ignore[attr-defined]
     process._current_process = obj  # type: ignore[attr-defined]
     process._parent_process = process._ParentProcess(obj._parent_name, obj._parent_pid, parent)  # type: ignore[attr-defined]
+
+
+def run_after_forkers(obj: Any) -> None:
+    """Forget the parent's finalizers, and call what is registered for processes that are new."""
     if util._afterfork_registry or util._finalizer_registry or type(obj)._after_fork is not AFTER_FORK:
         obj._after_fork()
 
@@ -273,7 +278,7 @@ load_postponed = postponed.finish
 
 def rehearse(birth: Birth | None) -> bytes:
     """Called in the template, to have the code above warm: give a payload, then (with the birth that got it) take it.
-    All that is changed of this process is put back."""
+    All that is changed of this process is put back; its finalizers are left alone, for what they remove is its own."""
     current = process.current_process()
     installed = sys.modules.get("warmfork.mp.client.install")
     if birth is None:

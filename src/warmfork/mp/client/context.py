@@ -214,11 +214,9 @@ def get_context(
         spares: children forked ahead, so that a start need not wait for a fork: "auto" (the default) learns from your
             traffic (none for a program that starts one process), a number, or 0.
         huge_pages: "auto" (the default) has the template's heaps collapsed to huge pages where that pays, so that large
-            ones are forked faster; True: all of them before the first child; False; or "malloc": the template has
-            glibc's allocator in place of Python's, on huge pages (for heaps of hundreds of MB: allocation-heavy code
-            is 20 to 35 % slower in it, and in its children).
-        without: techniques to do without, of "spares", "helper", "pretouch", "rehearsal", "immortal", "huge_pages",
-            "freeze", "out_of_band".
+            ones are forked faster; True: all of them before the first child; or False.
+        without: techniques to do without, of "spares", "helper", "pretouch", "rehearsal", "huge_pages", "freeze",
+            "out_of_band".
         start_timeout: seconds that preloading may take.
         orphans: what becomes of children that still run when this process dies, however it does: "kill" (SIGTERM, after a
             second SIGKILL), "keep", or None: daemons are ended, others kept, as by multiprocessing.
