@@ -20,7 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, NoReturn
 
-    from warmfork._client.handle import Child
+    from warmfork._client.link import Link
 
     Buffer = tuple[Any, ...]
     """One buffer, in the parts that it has here."""
@@ -35,7 +35,7 @@ is_refused = False
 """Does the kernel forbid writing to a child? Learnt at the first try, for good."""
 
 
-def fill(child: Child, buffers: list[Buffer]) -> None:
+def fill(child: Link, buffers: list[Buffer]) -> None:
     """Fill the memory of a child that was fed. Returns also where it died meanwhile. Raises StartError where it does not
     make room in time."""
     addresses = wait_buffers_at(child)
@@ -62,7 +62,7 @@ def fill(child: Child, buffers: list[Buffer]) -> None:
         give_up()
 
 
-def wait_buffers_at(child: Child) -> list[int] | None:
+def wait_buffers_at(child: Link) -> list[int] | None:
     """Wait until the child says where its room is. None where it has failed before that, or is dead."""
     deadline = monotonic() + BUFFERS_TIMEOUT
     while True:

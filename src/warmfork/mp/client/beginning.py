@@ -1,16 +1,60 @@
-"""How a start of a multiprocessing door begins: the template comes up while the client is loaded."""
+"""How a process is started, by a context or by the installed "forkserver": the template comes up while the client is
+loaded; and where no template can be had, spawn takes its place."""
 
 from __future__ import annotations
 
 from multiprocessing import process
 
+from warmfork._machine import platform, role
+from warmfork._words.errors import Refused, StartError, UnsupportedPlatform, WarmforkError
 from warmfork.api.options import get_executable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from warmfork.mp.client.config import Prepared
+
+NO_TEMPLATE = ("launch", "template", "start_timeout")
+"""The steps of a StartError that say that there is no template, and not that this one start went wrong."""
+
+
+def start(process_obj: Any, get_prepared: Callable[[], Prepared]) -> Any:
+    """Start a process from the template, or by spawn. Raises what begin() and Popen raise."""
+    try:
+        begin(get_prepared)
+        from warmfork.mp.client.popen import Popen
+
+        return Popen(process_obj, get_prepared())
+    except WarmforkError as error:
+        check_spawn_helps(error)
+        warn_of_spawn(get_prepared(), error)
+    return spawn(process_obj)
+
+
+def start_many(processes: list[Any], get_prepared: Callable[[], Prepared]) -> list[Any]:
+    """Start these, all or none."""
+    try:
+        begin(get_prepared)
+        from warmfork.mp.client.popen import start_many
+
+        return start_many(processes, get_prepared())
+    except WarmforkError as error:
+        check_spawn_helps(error)
+        warn_of_spawn(get_prepared(), error)
+    started: list[Any] = []
+    try:
+        for process_obj in processes:
+            started.append(spawn(process_obj))
+    except BaseException:
+        for popen in started:
+            popen.kill()
+        for popen in started:
+            popen.wait()
+            popen.close()
+        raise
+    return started
 
 
 def begin(get_prepared: Callable[[], Prepared]) -> None:
@@ -19,6 +63,7 @@ def begin(get_prepared: Callable[[], Prepared]) -> None:
     from warmfork._client import spawn
 
     check_not_importing_main()
+    platform.check()
     spawn.begin(get_executable())
     try:
         get_prepared().begin()
@@ -32,3 +77,27 @@ def check_not_importing_main() -> None:
         from multiprocessing import spawn
 
         spawn._check_not_importing_main()  # type: ignore[attr-defined]
+
+
+def check_spawn_helps(error: WarmforkError) -> None:
+    """Raise the error again where spawn is no remedy: a preload or an audit that failed, a script without a guard, one
+    start that met a limit."""
+    no_template = isinstance(error, StartError) and error.step in NO_TEMPLATE
+    if role.kind == role.TEMPLATE or not (no_template or isinstance(error, (Refused, UnsupportedPlatform))):
+        raise error
+
+
+def warn_of_spawn(chosen: Prepared, error: WarmforkError) -> None:
+    """Say once, for each template, that there is none, and why."""
+    if not chosen.fell_back:
+        chosen.fell_back = True
+        from warnings import warn
+
+        warn(f"processes are started by spawn, which is slower: {error}", RuntimeWarning, stacklevel=6)
+
+
+def spawn(process_obj: Any) -> Any:
+    """Start a process as multiprocessing's spawn does. Its process object must not ask for ours."""
+    from multiprocessing import popen_spawn_posix
+
+    return popen_spawn_posix.Popen(process_obj)

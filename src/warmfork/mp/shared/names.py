@@ -10,9 +10,9 @@ import os
 import sys
 from multiprocessing import process
 
-from warmfork import startup
 from warmfork._machine import role
 from warmfork._words import messages
+from warmfork.mp.shared import watching
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ LONGEST = 255
 
 def take_over() -> None:
     """Have names registered with our tracker from now on, as soon as there is somebody who registers them."""
-    if startup.WATCHED.get(MODULE) is patch:
+    if watching.WATCHED.get(MODULE) is patch:
         return
     if role.kind == role.PROGRAM and not role.prefix:
         # Where there may be a process of this pid, this process, and what tells it from others that had it.
@@ -39,8 +39,8 @@ def take_over() -> None:
         # All that inherit this process's configuration name their semaphores so, and what is never registered is
         # found by it at the end of the tree (M20).
         process.current_process()._config["semprefix"] = f"/mp-{tree}"  # type: ignore[attr-defined]
-    startup.watch(MODULE, patch)
-    startup.watch(UTIL, patch_util)
+    watching.watch(MODULE, patch)
+    watching.watch(UTIL, patch_util)
 
 
 def patch(module: ModuleType) -> None:
