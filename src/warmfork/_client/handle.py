@@ -6,7 +6,7 @@ from _thread import RLock
 from time import monotonic
 
 from warmfork._client import launch
-from warmfork._client.link import FeedSocket, Link
+from warmfork._client.link import Link
 from warmfork._machine import fds, pids
 from warmfork._words import messages
 from warmfork._words.errors import ChildError, RemoteTraceback
@@ -60,7 +60,7 @@ class Child:
         link = self._link
         link.pidfd.number, passed[:] = passed[0], passed[1:]
         feed, passed[:] = passed[0], ()
-        link.feed = FeedSocket(*fds.KIND, feed)
+        link.feed = fds.socket(*fds.KIND, feed)
 
     @classmethod
     def _from_answer(cls, channel: Channel, answer: Answer, order: StartRequest) -> Child:

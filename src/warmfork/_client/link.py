@@ -14,16 +14,6 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-class FeedSocket(fds.socket):
-    """A socket that closes itself when it is dropped, without the ResourceWarning: at the end of an interpreter it may go
-    before its owner."""
-
-    __slots__ = ()
-
-    def __del__(self) -> None:
-        self.close()
-
-
 class Link:
     """The socket (`feed`), what has come on it, and what has to be kept until the child has become what was asked.
 

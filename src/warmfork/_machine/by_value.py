@@ -46,8 +46,11 @@ def make_pickler(main_is_known: bool, reducers: Mapping[type, Any] | None = None
             if type(value) is types.FunctionType:
                 if goes_by_value(value, main_is_known):
                     return self._dynamic_function_reduce(value)
-            elif isinstance(value, type) and goes_by_value(value, main_is_known):
-                return cloudpickle._dynamic_class_reduce(value)
+            elif isinstance(value, type):
+                if "__reduce_class__" in vars(value):
+                    return value.__reduce_class__()  # type: ignore[attr-defined]
+                if goes_by_value(value, main_is_known):
+                    return cloudpickle._dynamic_class_reduce(value)
             return NotImplemented
 
     return ByValue

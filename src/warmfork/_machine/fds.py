@@ -17,10 +17,10 @@ from _socket import (
     SOCK_CLOEXEC,
     SOCK_SEQPACKET,
     SOL_SOCKET,
-    socket,
     socketpair,
 )
 from _socket import SHUT_RD as SHUT_RD
+from _socket import socket as SystemSocket
 from _struct import Struct, pack, unpack
 from select import POLLIN, POLLNVAL, POLLOUT, poll
 from time import monotonic
@@ -44,6 +44,16 @@ FEW = CMSG_SPACE(32) + CMSG_SPACE(CREDENTIALS.size)
 NEVER_BLOCK = MSG_DONTWAIT | MSG_NOSIGNAL
 RECEIVE = MSG_DONTWAIT | MSG_CMSG_CLOEXEC  # without MSG_CMSG_CLOEXEC, Python's recvmsg leaves fds inheritable
 RECEIVE_BLOCKING = MSG_CMSG_CLOEXEC
+
+
+class socket(SystemSocket):
+    """A socket that closes itself when it is dropped, without a ResourceWarning: at the end of an interpreter it may go
+    before its owner, and no user can do anything about it."""
+
+    __slots__ = ()
+
+    def __del__(self) -> None:
+        self.close()
 
 
 class Fd:
@@ -111,7 +121,8 @@ class Received:
 
 def make_pair() -> tuple[socket, socket]:
     """Make two connected SEQPACKET sockets: messages keep their bounds and their fds. Close-on-exec both."""
-    return socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)
+    first, second = socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)
+    return socket(*KIND, first.detach()), socket(*KIND, second.detach())
 
 
 class NoSocket(OSError):

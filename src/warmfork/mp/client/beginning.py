@@ -84,7 +84,7 @@ def check_spawn_helps(error: WarmforkError) -> None:
     start that met a limit."""
     no_template = isinstance(error, StartError) and error.step in NO_TEMPLATE
     if role.kind == role.TEMPLATE or not (no_template or isinstance(error, (Refused, UnsupportedPlatform))):
-        raise error
+        raise error.with_traceback(None) from None
 
 
 def warn_of_spawn(chosen: Prepared, error: WarmforkError) -> None:

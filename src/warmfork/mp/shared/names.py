@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 MODULE = "multiprocessing.resource_tracker"
 UTIL = "multiprocessing.util"
+_stdlib_fd = -1
+
 LONGEST = 255
 """Bytes of a name (NAME_MAX)."""
 
@@ -47,6 +49,8 @@ def patch(module: ModuleType) -> None:
     """Put ours on the stdlib's one object, unless this process was started by spawn or loky and was given the tracker
     of its parent."""
     stdlib = module._resource_tracker
+    if stdlib._fd is None and _stdlib_fd >= 0:
+        stdlib._fd = _stdlib_fd
     if stdlib._fd is not None and stdlib._pid is None and role.kind != role.CHILD:
         return
     stdlib._send = send
@@ -90,15 +94,22 @@ def get_client() -> Client:
 
 
 def adopt_child(fd: int) -> None:
-    """In a child: take the stdlib's tracker over from the parent, where that runs one beside ours."""
-    if fd >= 0:
-        get_stdlib()._fd = fd
+    """In a child: take the stdlib's tracker over from the parent, where that runs one beside ours: when its module runs,
+    which most children never need."""
+    global _stdlib_fd
+    _stdlib_fd = fd
+    module = sys.modules.get(MODULE)
+    if module is not None and fd >= 0:
+        module._resource_tracker._fd = fd
 
 
 def get_stdlib_fd() -> int | None:
     """Give the fd of the stdlib's own tracker, where this process talks to one."""
     module = sys.modules.get(MODULE)
-    return module._resource_tracker._fd if module is not None else None
+    if module is None:
+        return _stdlib_fd if _stdlib_fd >= 0 else None
+    fd: int | None = module._resource_tracker._fd
+    return fd
 
 
 def ensure_running() -> None:

@@ -126,7 +126,9 @@ class Context(context.BaseContext):
     def Process(self) -> type[ContextProcess]:
         """The class of this context's processes."""
         if self._process is None:
-            members = {"_context": self, "_is_made": True, "__module__": __name__}
+            # A class for each context, which pickle can't find by its name: found by the context, where it is wanted.
+            reduce = staticmethod(lambda: (getattr, (self, "Process")))
+            members = {"_context": self, "_is_made": True, "__module__": __name__, "__reduce_class__": reduce}
             self._process = type("Process", (ContextProcess,), members)
         return self._process
 
