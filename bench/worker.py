@@ -54,7 +54,8 @@ def get_context(competitor: str, modules: list[str]):  # type: ignore[no-untyped
         import warmfork
 
         without = [name for word, name in SWITCHES.items() if word in competitor]
-        return warmfork.get_context(preload=modules, without=without), "warmfork"
+        os.environ["WARMFORK_WITHOUT"] = ",".join(without)
+        return warmfork.get_context(preload=modules), "warmfork"
     if competitor == "billiard":
         import billiard
 

@@ -226,6 +226,6 @@ def test_lazy_imports_of_a_preload_are_resolved_in_the_template(modules: Path):
 
 def test_the_collector_is_on_in_a_child_and_what_was_preloaded_is_frozen():
     """Row 24: a collection in a child must not write to every page that it shares with the template."""
-    with warmfork.Template(preload=["json"], without=()) as template:
+    with warmfork.Template(preload=["json"]) as template:
         enabled, frozen = template.start(targets.see_collector).result(20)
         assert enabled and frozen > 1000

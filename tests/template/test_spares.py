@@ -13,7 +13,7 @@ import pytest
 
 import warmfork
 from tests import warm
-from tests.support import run_program, wait_until
+from tests.support import doing_without, run_program, wait_until
 from warmfork._template.spares import AUTO, SparePolicy
 
 
@@ -144,7 +144,7 @@ def test_a_spare_has_most_of_its_page_faults_before_it_is_taken():
     come to its end, and 12 are."""
     medians = []
     for without in (["pretouch"], []):
-        with warmfork.Template(preload=["tests.warm:note_faults"], spares=1, without=without) as template:
+        with doing_without(*without), warmfork.Template(preload=["tests.warm:note_faults"], spares=1) as template:
             faults = []
             for _ in range(12):
                 faults.append(template.start(warm.count_faults).result(20))

@@ -47,13 +47,9 @@ RECEIVE_BLOCKING = MSG_CMSG_CLOEXEC
 
 
 class socket(SystemSocket):
-    """A socket that closes itself when it is dropped, without a ResourceWarning: at the end of an interpreter it may go
-    before its owner, and no user can do anything about it."""
+    """A socket that closes itself without a ResourceWarning: an interpreter that ends may drop it before its owner."""
 
-    __slots__ = ()
-
-    def __del__(self) -> None:
-        self.close()
+    __del__ = SystemSocket.close
 
 
 class Fd:

@@ -22,7 +22,8 @@ from warmfork._machine import role
 from warmfork.mp.child.main_module import import_main
 from warmfork.mp.shared import carried, installed, patching
 from warmfork.mp.shared import names as resources
-from warmfork.mp.shared.process import ContextProcess, forget_context, is_stdlib, rebuild_context
+from warmfork.mp.shared.process import ContextProcess, forget_context, rebuild_context
+from warmfork.mp.shared.stdlib import is_stdlib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

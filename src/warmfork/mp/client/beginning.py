@@ -3,11 +3,10 @@ loaded; and where no template can be had, spawn takes its place."""
 
 from __future__ import annotations
 
-from multiprocessing import process
-
 from warmfork._machine import platform, role
 from warmfork._words.errors import Refused, StartError, UnsupportedPlatform, WarmforkError
 from warmfork.api.options import get_executable
+from warmfork.mp.child.main_module import check_not_importing_main
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,14 +68,6 @@ def begin(get_prepared: Callable[[], Prepared]) -> None:
         get_prepared().begin()
     finally:
         spawn.end()
-
-
-def check_not_importing_main() -> None:
-    """Raise RuntimeError, in multiprocessing's words, where `__main__` starts processes while it is imported."""
-    if getattr(process.current_process(), "_inheriting", False):
-        from multiprocessing import spawn
-
-        spawn._check_not_importing_main()  # type: ignore[attr-defined]
 
 
 def check_spawn_helps(error: WarmforkError) -> None:

@@ -14,13 +14,12 @@ from warmfork._machine import fds
 from warmfork._words.buffers import Pickled
 from warmfork._words.outcome import Exited, Lost, Signaled
 from warmfork.api.options import fit_name
-from warmfork.mp.child.main_module import describe_main, is_main_typed
+from warmfork.mp.child.main_module import check_not_importing_main, describe_main, is_main_typed
 from warmfork.mp.client import config as prepared
-from warmfork.mp.client.beginning import check_not_importing_main
 from warmfork.mp.shared import installed, pickling
 from warmfork.mp.shared import names as resources
 from warmfork.mp.shared.carried import InheritedFd
-from warmfork.mp.shared.process import is_stdlib
+from warmfork.mp.shared.stdlib import is_stdlib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from pickle import Pickler
 from warmfork._client import payload
 from warmfork._machine import by_value
 from warmfork._words.buffers import Pickled, run
-from warmfork.mp.shared.process import is_stdlib
+from warmfork.mp.shared.stdlib import is_stdlib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

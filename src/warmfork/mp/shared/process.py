@@ -6,6 +6,8 @@ from __future__ import annotations
 import os
 from multiprocessing import context, process
 
+from warmfork.mp.shared.stdlib import is_stdlib
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -59,12 +61,6 @@ class ContextProcess(process.BaseProcess):
         if "_is_made" in vars(type(self)):
             return make_process, (), self.__dict__
         return super().__reduce_ex__(protocol)
-
-
-def is_stdlib(function: Any, module: Any) -> bool:
-    """Is this function of a module of Python's own still the one that the module has defined? Tools (coverage, tracers)
-    put something round a few of multiprocessing's."""
-    return getattr(function, "__globals__", None) is vars(module)
 
 
 def check_startable(obj: Any) -> None:
