@@ -72,7 +72,7 @@ def test_the_last_words_of_a_template_that_crashes_are_logged_with_its_death(tmp
         assert template.start(targets.give, (2,)).result(20) == 2, "by the next generation"
         assert template.generation == 2
     (text,) = [record.message for record in caplog.records if record.name == "warmfork.tracker"]
-    assert text.startswith(f"template app gen=1 (pid {pid}) died: Signaled(signal=6")
+    assert text.startswith(f"template app gen=1 (pid {pid}) died: Signaled(signal=SIGABRT")
     assert text.endswith("It wrote:\nfree(): invalid pointer")
 
 
@@ -122,6 +122,7 @@ def test_a_payload_may_take_as_long_as_it_likes(tmp_path: Path, monkeypatch):
 
 
 def kill_before_it_serves(template: warmfork.Template) -> None:
+    template.wait_ready()
     pidfd = os.pidfd_open(template.pid)
     os.kill(template.pid, signal.SIGKILL)
     wait_until(lambda: targets.is_dead(pidfd))

@@ -66,7 +66,7 @@ def test_a_preload_whose_own_import_is_missing_says_which(modules: Path):
     [
         ("import sys; sys.exit('enough')", "SystemExit: enough"),
         ("import os; os._exit(3)", "Exited(code=3)"),
-        ("import os; os.kill(os.getpid(), 9)", "Signaled(signal=9"),
+        ("import os; os.kill(os.getpid(), 9)", "killed by SIGKILL"),
         ("raise KeyboardInterrupt", "KeyboardInterrupt"),
     ],
     ids=["sys_exit", "exit", "killed", "interrupt"],
@@ -194,6 +194,7 @@ atexit.register(tidy)
 """,
     )
     with warmfork.Template(preload=["tidies"]) as template:
+        template.wait_ready()
         pid = template.pid
         for _ in range(2):
             template.start(targets.give, (1,)).result(20)

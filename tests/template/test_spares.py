@@ -20,6 +20,7 @@ from warmfork._template.spares import AUTO, SparePolicy
 def list_spares(template: warmfork.Template) -> list[psutil.Process]:
     """The spares of a template that are ready: a spare says so when it has nothing more to do but wait."""
     found = []
+    template.wait_ready()
     for child in psutil.Process(template.pid).children():
         try:
             if " ".join(child.cmdline()).startswith("warmfork: spare "):

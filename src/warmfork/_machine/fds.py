@@ -378,9 +378,6 @@ def is_still(fd: int, identity: tuple[int, int]) -> bool:
         return False
 
 
-__all__ = ["socket"]
-
-
 def is_open(fd: int) -> bool:
     """Is this fd open?"""
     try:

@@ -50,6 +50,13 @@ def get_context(
     Raises TypeError and ValueError for an option that means nothing.
     """
     options = read_options(preload, name, on_preload_error, audit, spares, huge_pages, start_timeout, orphans)
+    from warmfork._machine import platform
+    from warmfork._words.errors import UnsupportedPlatform
+
+    try:
+        platform.check()
+    except UnsupportedPlatform:
+        return Context((options.describe(), False))  # the first start warns of it, and spawns
     from warmfork.mp.shared import names
 
     names.take_over()
