@@ -76,6 +76,19 @@ def test_a_preload_that_ends_the_template_is_named(modules: Path, text: str, cau
     assert cause in fail_to_preload("ends_it").cause
 
 
+def test_a_preload_that_crashes_quotes_its_stack(modules: Path):
+    write(modules, crashes="import ctypes\ndef boom():\n    ctypes.string_at(0)\nboom()\n")
+    error = fail_to_preload("crashes")
+    assert "killed by SIGSEGV" in error.cause
+    assert 'crashes.py", line 3 in boom' in error.traceback and "_template/preload.py" not in error.traceback
+
+
+def test_a_preload_that_switches_faulthandler_on_keeps_it(modules: Path):
+    write(modules, switches="import faulthandler, sys\nfaulthandler.enable(sys.__stderr__)\n")
+    with warmfork.Template(preload=["switches"]) as template:
+        assert template.start(targets.is_faulthandler_on).result(20)
+
+
 def test_a_preload_that_hangs_is_given_up_at_the_deadline_and_ended(modules: Path):
     write(
         modules, hangs="import signal, os\nsignal.pthread_sigmask(signal.SIG_BLOCK, [2])\nwhile True: signal.pause()\n"

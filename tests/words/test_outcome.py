@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-import os
 import _signal
+import os
 import pickle
 
 import pytest

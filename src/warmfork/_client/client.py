@@ -242,7 +242,9 @@ class Client:
         if isinstance(last, messages.Died):
             how = f"the template ended while preloading: {read_status(last.status)}"
             if last.preloading:
-                raise PreloadError(last.preloading, how, last.stderr)
+                from warmfork._machine import stacks
+
+                raise PreloadError(last.preloading, how, stacks.leave_out_own(last.stderr))
             raise StartError("template", f"{how} {last.stderr}".strip())
         if deadline is not None and monotonic() >= deadline:
             item = launch.give_up(self.ensure_door(spec), spec, GIVE_UP_TIMEOUT)
