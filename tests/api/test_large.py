@@ -224,7 +224,9 @@ def test_what_may_not_be_written_goes_over_the_feed_and_that_is_logged_once(
         for _ in range(3):
             assert template.start(large.digest_all, values).result(30) == large.digest_all(*values)
     (said,) = (record.getMessage() for record in caplog.records)
-    assert said.startswith("large arguments go to children over their feed, which is slower: [Errno 1] Operation not")
+    assert said.startswith(
+        "large arguments are sent to children through their socket, which is slower: [Errno 1] Operation not"
+    )
 
 
 def test_what_is_passed_over_the_feed_is_writable_too(template: warmfork.Template, no_writev: None):

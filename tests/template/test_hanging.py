@@ -100,8 +100,8 @@ def test_a_birth_that_hangs_is_ended_and_the_step_is_told(tmp_path: Path, flag: 
         child = template.start(targets.give, (2,))
         outcome = child.wait(20)
         assert outcome == warmfork.Signaled(signal.SIGKILL)
-        assert outcome.why == 'it hung in its birth, in the step "fork", and its template killed it'
-        with pytest.raises(warmfork.ChildError, match="hung in its birth"):
+        assert outcome.why == 'it hung while it was set up, in the step "fork", and its template killed it'
+        with pytest.raises(warmfork.ChildError, match="hung while it was set up"):
             child.result()
         flag.unlink()
         assert template.start(targets.give, (3,)).result(20) == 3

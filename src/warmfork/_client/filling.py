@@ -102,7 +102,9 @@ def refuse(error: OSError) -> None:
         is_refused = True
         from logging import getLogger
 
-        getLogger("warmfork").info("large arguments go to children over their feed, which is slower: %s", str(error))
+        getLogger("warmfork").info(
+            "large arguments are sent to children through their socket, which is slower: %s", str(error)
+        )
 
 
 def send(feed: fds.socket, buffers: list[Buffer]) -> None:

@@ -276,18 +276,6 @@ class Child:
 
     # -- letting go
 
-    def _dismiss(self) -> None:
-        """Send away a child that was not given its call: it leaves when its socket is closed; one that is stopped, or
-        whose socket somebody else has too, is ended. Waits until it has gone, and closes the handle."""
-        self._link.close()
-        if not self._link.pidfd:
-            return
-        if not fds.wait_readable(self.fileno(), LEAVE_TIMEOUT):
-            self.kill()
-            fds.wait_readable(self.fileno(), LEAVE_TIMEOUT)
-        self.outcome  # noqa: B018  # learnt now, if it is dead
-        self.close()
-
     def close(self) -> None:
         """Close the handle. The child runs on."""
         self._link.close()
@@ -300,6 +288,24 @@ class Child:
         elif link is not None:
             # It may not have become what was asked yet, and needs its socket and what is kept for it until then.
             link.close_pidfd(self._identity)
+
+
+def send_away(children: list[Child]) -> None:
+    """Send away children that were not given their calls: they leave when their sockets are closed; one that is stopped,
+    or whose socket somebody else has too, is ended after a second, one for all. Closes their handles."""
+    for child in children:
+        child._link.close()
+    for end in (lambda child: None, Child.kill):
+        deadline = monotonic() + LEAVE_TIMEOUT
+        for child in children:
+            if child.is_running():
+                end(child)
+        for child in children:
+            if child.is_running():
+                fds.wait_readable(child.fileno(), max(0.0, deadline - monotonic()))
+    for child in children:
+        child.outcome  # noqa: B018  # learnt now, if it is dead
+        child.close()
 
 
 def log_death(child: Child, outcome: Signaled) -> None:

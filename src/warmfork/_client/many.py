@@ -10,7 +10,7 @@ from __future__ import annotations
 from resource import RLIMIT_NOFILE, getrlimit
 from time import monotonic
 
-from warmfork._client.handle import Child
+from warmfork._client.handle import Child, send_away
 from warmfork._client.starting import (
     GONE,
     SPAWN_TIMEOUT,
@@ -121,15 +121,6 @@ def feed_all(channel: Channel, starts: list[PendingStart], waiting: list[Child])
         end_all(waiting)
         raise
     return waiting
-
-
-def send_away(children: list[Child]) -> None:
-    """Let go of children that were not fed, and wait until they have left."""
-    for child in children:
-        child._link.close()
-    for child in children:
-        child._dismiss()
-    children.clear()
 
 
 def end_all(children: list[Child]) -> None:

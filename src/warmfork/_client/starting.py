@@ -6,7 +6,7 @@ import os
 from time import monotonic, monotonic_ns
 
 from warmfork._client import feeding
-from warmfork._client.handle import Child
+from warmfork._client.handle import Child, send_away
 from warmfork._machine import pids
 from warmfork._words import messages
 from warmfork._words.errors import StartError
@@ -64,7 +64,7 @@ class PendingStart:
             link.close()
             return False
         except BaseException:
-            child._dismiss()
+            send_away([child])
             raise
         if payload.buffers:
             self.fill(child, payload)
@@ -81,7 +81,7 @@ class PendingStart:
             filling.fill(child._link, payload.buffers)
         except BaseException:
             child.kill()  # not only its feed closed: it may be stopped, and a fork may have a copy of the feed
-            child._dismiss()
+            send_away([child])
             raise
 
 
@@ -179,7 +179,7 @@ def ask_and_feed(under_way: PendingStart, channel: Channel, request: int) -> Chi
     answer = wait_for_template(under_way.client, channel, request, monotonic() + SPAWN_TIMEOUT)
     if error is not None:
         if answer is not None and answer.record is not None:
-            Child._from_answer(channel, answer, under_way.order)._dismiss()
+            send_away([Child._from_answer(channel, answer, under_way.order)])
         raise error
     if answer is None:
         if channel.dead:

@@ -3,6 +3,16 @@
 from __future__ import annotations
 
 
+class Default:
+    """Stands for an argument that was not given, where None has a meaning of its own."""
+
+    def __repr__(self) -> str:
+        return "DEFAULT"
+
+
+DEFAULT = Default()
+
+
 def check_seconds(option: str, seconds: object) -> None:
     """Check a time that somebody is to wait at most. Raises TypeError or ValueError, naming the option."""
     if seconds is None:

@@ -7,13 +7,15 @@ import os
 import sys
 
 from warmfork._words.spec import TECHNIQUES
-from warmfork._words.times import check_seconds
+from warmfork._words.times import DEFAULT, Default, check_seconds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
 
+
+__all__ = ["DEFAULT", "Default"]
 
 START_TIMEOUT = 120.0
 """Seconds that a template may take to preload, unless told otherwise: a big framework on a cold disk needs tens."""
@@ -23,16 +25,6 @@ LONGEST_NAME = 200
 """Bytes of a name in titles and messages: /proc shows 255, and a title has more to tell."""
 
 ORPHANS = ("kill", "keep")
-
-
-class Default:
-    """Stands for an argument that was not given, where None has a meaning of its own."""
-
-    def __repr__(self) -> str:
-        return "DEFAULT"
-
-
-DEFAULT = Default()
 
 
 class Options:

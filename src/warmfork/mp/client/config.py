@@ -17,6 +17,7 @@ from warmfork._client.spawn import get_flags
 from warmfork._machine import fds, state
 from warmfork._words.errors import AuditError, PreloadError, StartError
 from warmfork._words.spec import Spec, identify
+from warmfork._words.times import DEFAULT, Default
 from warmfork.api.options import Options, flush_streams, get_executable, read_options
 from warmfork.mp.child.main_module import describe_main
 
@@ -166,14 +167,15 @@ class Prepared:
                 self.spec = None
                 raise
 
-    def get_channel(self, live: bool = False) -> Channel:
-        """Give a channel to the template, started if need be; `live`: one that is not known to be dead at this moment.
-        Raises PreloadError, AuditError, StartError."""
+    def get_channel(self, timeout: float | None | Default = DEFAULT, live: bool = False) -> Channel:
+        """Give a channel to the template, started if need be within so many seconds (start_timeout, where nothing is
+        said); `live`: one that is not known to be dead at this moment. Raises PreloadError, AuditError, StartError."""
         client = get_client()
+        limit = self.options.start_timeout if isinstance(timeout, Default) else timeout
         try:
             if live:
-                return client.get_live_channel(self.get_spec(), self.options.start_timeout)
-            return client.get_channel(self.get_spec(), self.options.start_timeout)
+                return client.get_live_channel(self.get_spec(), limit)
+            return client.get_channel(self.get_spec(), limit)
         except (AuditError, StartError) as error:
             runs_main = self.spec is not None and bool(self.spec.loader_arguments[0])
             self.spec = None  # the next try takes executable, sys.path and environment anew
@@ -191,7 +193,7 @@ class Prepared:
                 # The script starts processes when it is imported: each child would do so again.
                 raise MissingGuard(find_unguarded(error.traceback)) from None
             self.do_without_main(error.cause)
-        return client.get_channel(self.get_spec(), self.options.start_timeout)
+        return client.get_channel(self.get_spec(), limit)
 
     def do_without_main(self, why: str) -> None:
         """Leave `__main__` to the children, and log the reason."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from multiprocessing import context, process
 
+from warmfork._words.times import DEFAULT, Default
 from warmfork.mp.shared.stdlib import is_stdlib
 
 TYPE_CHECKING = False
@@ -163,16 +164,23 @@ class Context(context.BaseContext):
             raise TypeError("module_names must be a list of strings")
         self.get_prepared().set_preload(names, on_error)
 
-    def wait_ready(self) -> None:
-        """Start the template, and wait until it has preloaded. Raises PreloadError, AuditError, StartError."""
+    def wait_ready(self, timeout: float | None | Default = DEFAULT) -> None:
+        """Start the template, and wait until it has preloaded.
+
+        Raises PreloadError, AuditError, or StartError where that takes longer than `timeout` seconds: None waits for
+        ever; the `start_timeout` of this context, where it is not given.
+        """
+        from warmfork.api.options import check_timeout
         from warmfork.mp.shared import names as resources
 
         resources.take_over()
-        self.get_prepared().get_channel(live=True)
+        prepared = self.get_prepared()
+        limit = prepared.options.start_timeout if isinstance(timeout, Default) else check_timeout(timeout)
+        prepared.get_channel(limit, live=True)
 
     def stop_template(self) -> None:
-        """End the template; the next start has a fresh one. Processes that run run on: they are this program's, and
-        the template only gave birth to them. (Template.stop() ends its children too, for it has them all.)"""
+        """End the template; the next start has a fresh one. Processes that run run on: they are this
+        program's, and it joins them. (Template.stop() ends the children too, for it is the one that has them all.)"""
         self.get_prepared().stop()
 
     @property
