@@ -28,8 +28,9 @@ def start(process_obj: Any, get_prepared: Callable[[], Prepared]) -> Any:
         return Popen(process_obj, get_prepared())
     except WarmforkError as error:
         check_spawn_helps(error)
+        popen = spawn(process_obj, error)
         warn_of_spawn(get_prepared(), error)
-    return spawn(process_obj)
+        return popen
 
 
 def start_many(processes: list[Any], get_prepared: Callable[[], Prepared]) -> list[Any]:
@@ -41,11 +42,17 @@ def start_many(processes: list[Any], get_prepared: Callable[[], Prepared]) -> li
         return start_many(processes, get_prepared())
     except WarmforkError as error:
         check_spawn_helps(error)
+        started = spawn_all(processes, error)
         warn_of_spawn(get_prepared(), error)
+        return started
+
+
+def spawn_all(processes: list[Any], error: WarmforkError) -> list[Any]:
+    """Spawn these, all or none."""
     started: list[Any] = []
     try:
         for process_obj in processes:
-            started.append(spawn(process_obj))
+            started.append(spawn(process_obj, error))
     except BaseException:
         for popen in started:
             popen.kill()
@@ -71,9 +78,11 @@ def begin(get_prepared: Callable[[], Prepared]) -> None:
 
 
 def check_spawn_helps(error: WarmforkError) -> None:
-    """Raise the error again where spawn is no remedy: a preload or an audit that failed, a script without a guard, one
-    start that met a limit."""
+    """Raise the error again where spawn is no remedy: a preload or an audit that failed, a script without a guard, an
+    interpreter that can't be run, one start that met a limit."""
     no_template = isinstance(error, StartError) and error.step in NO_TEMPLATE
+    if error.__cause__ is not None and isinstance(error.__cause__, OSError):  # of "launch": spawn would meet it as well
+        no_template = False
     if role.kind == role.TEMPLATE or not (no_template or isinstance(error, (Refused, UnsupportedPlatform))):
         raise error.with_traceback(None) from None
 
@@ -84,11 +93,16 @@ def warn_of_spawn(chosen: Prepared, error: WarmforkError) -> None:
         chosen.fell_back = True
         from warnings import warn
 
-        warn(f"processes are started by spawn, which is slower: {error}", RuntimeWarning, stacklevel=6)
+        warn(f"processes are started by spawn, which is slower: {error}", RuntimeWarning, stacklevel=5)
 
 
-def spawn(process_obj: Any) -> Any:
-    """Start a process as multiprocessing's spawn does. Its process object must not ask for ours."""
-    from multiprocessing import popen_spawn_posix
+def spawn(process_obj: Any, error: WarmforkError) -> Any:
+    """Start a process as multiprocessing's spawn does. Raises the error for which that was tried where it fails too: where
+    this process may read no module of Python's any longer."""
+    try:
+        from multiprocessing import popen_spawn_posix
 
-    return popen_spawn_posix.Popen(process_obj)
+        return popen_spawn_posix.Popen(process_obj)
+    except (ImportError, OSError) as failure:
+        error.add_note(f"Starting it by spawn was tried as well: {failure}")
+        raise error.with_traceback(None) from None

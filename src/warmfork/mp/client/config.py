@@ -167,7 +167,7 @@ class Prepared:
                 self.spec = None
                 raise
 
-    def get_channel(self, timeout: float | None | Default = DEFAULT, live: bool = False) -> Channel:
+    def get_channel(self, timeout: float | Default | None = DEFAULT, live: bool = False) -> Channel:
         """Give a channel to the template, started if need be within so many seconds (start_timeout, where nothing is
         said); `live`: one that is not known to be dead at this moment. Raises PreloadError, AuditError, StartError."""
         client = get_client()

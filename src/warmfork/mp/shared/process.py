@@ -164,7 +164,7 @@ class Context(context.BaseContext):
             raise TypeError("module_names must be a list of strings")
         self.get_prepared().set_preload(names, on_error)
 
-    def wait_ready(self, timeout: float | None | Default = DEFAULT) -> None:
+    def wait_ready(self, timeout: float | Default | None = DEFAULT) -> None:
         """Start the template, and wait until it has preloaded.
 
         Raises PreloadError, AuditError, or StartError where that takes longer than `timeout` seconds: None waits for
