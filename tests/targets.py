@@ -391,11 +391,3 @@ def crash() -> None:
     import ctypes
 
     ctypes.string_at(0)
-
-
-def give_generator():
-    yield 1
-
-
-async def give_coroutine():
-    return 1

@@ -21,6 +21,14 @@ def template():
         yield made
 
 
+def give_generator():
+    yield 1
+
+
+async def give_coroutine():
+    return 1
+
+
 def f(*arguments: object) -> int:
     return len(arguments)
 
@@ -57,8 +65,8 @@ def test_what_can_be_gone_through_is_right(template, arguments):
 @pytest.mark.parametrize(
     ("function", "words"),
     [
-        (targets.give_generator, "give_generator returned a generator, which can't be sent: .*list"),
-        (targets.give_coroutine, "give_coroutine returned a coroutine, which can't be sent: .*asyncio.run"),
+        (give_generator, "give_generator returned a generator, which can't be sent: .*list"),
+        (give_coroutine, "give_coroutine returned a coroutine, which can't be sent: .*asyncio.run"),
     ],
 )
 def test_a_result_that_runs_on_is_refused_by_its_name_and_shortly(template, function, words):

@@ -88,10 +88,10 @@ class Popen:
                 lambda value: self._pickle_by_value(value, out_of_band, main_is_known),
                 main_is_known,
             )
+            said = describe_parent(process_obj, chosen, main)
+            said["added"] = pickle_additions(process_obj.name, said)
         finally:
             context.set_spawning_popen(above)
-        said = describe_parent(process_obj, chosen, main)
-        said["added"] = pickle_additions(process_obj.name, said)
         # A folder, a zip or a package has a main module in a file: what multiprocessing refuses there stays refused.
         said["by_value"] = is_main_typed()
         if said["by_value"]:
