@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from warmfork._words.errors import WarmforkError as WarmforkError
     from warmfork._words.outcome import Exited as Exited
     from warmfork._words.outcome import Lost as Lost
+    from warmfork._words.outcome import Outcome as Outcome
     from warmfork._words.outcome import Signaled as Signaled
     from warmfork._words.outcome import Usage as Usage
     from warmfork.api.template import Template as Template
@@ -37,6 +38,7 @@ _PLACES = {
     "ChildError": "warmfork._words.errors",
     "Exited": "warmfork._words.outcome",
     "Lost": "warmfork._words.outcome",
+    "Outcome": "warmfork._words.outcome",
     "PreloadError": "warmfork._words.errors",
     "Refused": "warmfork._words.errors",
     "Signaled": "warmfork._words.outcome",

@@ -38,7 +38,7 @@ def test_what_a_process_tracks_for_itself_goes_with_it_and_that_is_reported(tmp_
 
     get_client().log_reports()
     (text,) = [record.getMessage() for record in caplog.records if str(path) in record.getMessage()]
-    assert f"pid {child.pid} (warmfork: holder" in text and "Signaled(signal=9" in text
+    assert f"pid {child.pid} (warmfork: holder" in text and "Signaled(signal=SIGKILL" in text
 
 
 def is_held(path: Path) -> bool:

@@ -38,7 +38,7 @@ NEEDS = {
     "warmfork._tracker.files", "warmfork._tracker.main", "warmfork._words", "warmfork._words.board", "warmfork._words.feed",
     "warmfork._words.messages", "warmfork._words.protocol", "warmfork._words.spec", "warmfork._words.wire",
     # waits for the moment at which something of multiprocessing's gets a name
-    "warmfork.startup",
+    "warmfork.mp", "warmfork.mp.shared", "warmfork.mp.shared.watching", "warmfork.startup",
 }  # fmt: skip
 """What a bare template has loaded when it forks its first child, over what a bare interpreter has."""
 
@@ -152,31 +152,24 @@ def test_a_template_of_a_context_has_what_a_process_needs_of_multiprocessing_and
         tmp_path,
     )
     own = set(ast.literal_eval(done.stdout)) - get_bare() - NEEDS - {"__mp_main__"}
-    # signal is there and has not run, as multiprocessing.reduction.
-    needed = get_bare("threading, weakref, copyreg, atexit, warnings, functools") | {
-        "_compat_pickle",
-        "_pickle",
-        "signal",
-    }
-    assert {name for name in own if not name.startswith(("warmfork.", "multiprocessing"))} - needed <= {"_functools"}
-    assert needed.isdisjoint({"enum", "pickle", "re", "selectors", "socket"})
+    needed = get_bare("multiprocessing.context, multiprocessing.util")
+    assert {name for name in own if not name.startswith(("warmfork.", "multiprocessing"))} <= needed
     assert {name for name in own if name.startswith("multiprocessing")} == {
         f"multiprocessing{name}" for name in ("", ".context", ".process", ".reduction", ".util")
     }
     assert {name for name in own if name.startswith("warmfork.")} == {
         f"warmfork.{name}"
         for name in (
-            "api",
-            "api.options",
-            "mp",
             "mp.child",
             "mp.child.bootstrap",
             "mp.child.main_module",
-            "mp.child.postponed",
-            "mp.client",
-            "mp.client.context",
-            "mp.shared",
+            "mp.shared.carried",
+            "mp.shared.installed",
             "mp.shared.names",
+            "mp.shared.patching",
+            "mp.shared.process",
+            "mp.shared.stdlib",
+            "_words.times",
         )
     }
 

@@ -78,6 +78,12 @@ def test_a_child_that_gave_up_rights_before_its_first_start_is_refused_by_the_ke
             import cloudpickle, logging, subprocess, traceback
             import warmfork._client.client, warmfork._client.many, warmfork.mp.client.popen
             from warmfork._machine import rights
+            from warmfork.mp.client import beginning
+
+            def refuse(error):
+                raise error
+
+            beginning.check_spawn_helps = refuse  # or it would be started by spawn
             rights.take()
             if change:
                 globals()[change]()

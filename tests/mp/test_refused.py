@@ -45,7 +45,7 @@ if __name__ == "__main__":
 """
 
 MEMFDS = "this kernel, or a filter, gives no memfds: files without names are used instead"
-WRITES = "large arguments go to children over their feed, which is slower: [Errno 1] Operation not permitted"
+WRITES = "large arguments are sent to children through their socket, which is slower: [Errno 1] Operation not permitted"
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ def test_a_preload_whose_own_import_is_missing_says_which(modules: Path):
     [
         ("import sys; sys.exit('enough')", "SystemExit: enough"),
         ("import os; os._exit(3)", "Exited(code=3)"),
-        ("import os; os.kill(os.getpid(), 9)", "Signaled(signal=9"),
+        ("import os; os.kill(os.getpid(), 9)", "killed by SIGKILL"),
         ("raise KeyboardInterrupt", "KeyboardInterrupt"),
     ],
     ids=["sys_exit", "exit", "killed", "interrupt"],
@@ -74,6 +74,19 @@ def test_a_preload_whose_own_import_is_missing_says_which(modules: Path):
 def test_a_preload_that_ends_the_template_is_named(modules: Path, text: str, cause: str):
     write(modules, ends_it=text)
     assert cause in fail_to_preload("ends_it").cause
+
+
+def test_a_preload_that_crashes_quotes_its_stack(modules: Path):
+    write(modules, crashes="import ctypes\ndef boom():\n    ctypes.string_at(0)\nboom()\n")
+    error = fail_to_preload("crashes")
+    assert "killed by SIGSEGV" in error.cause
+    assert 'crashes.py", line 3 in boom' in error.traceback and "_template/preload.py" not in error.traceback
+
+
+def test_a_preload_that_switches_faulthandler_on_keeps_it(modules: Path):
+    write(modules, switches="import faulthandler, sys\nfaulthandler.enable(sys.__stderr__)\n")
+    with warmfork.Template(preload=["switches"]) as template:
+        assert template.start(targets.is_faulthandler_on).result(20)
 
 
 def test_a_preload_that_hangs_is_given_up_at_the_deadline_and_ended(modules: Path):
@@ -196,6 +209,7 @@ atexit.register(tidy)
 """,
     )
     with warmfork.Template(preload=["tidies"]) as template:
+        template.wait_ready()
         pid = template.pid
         for _ in range(2):
             template.start(targets.give, (1,)).result(20)
@@ -228,6 +242,6 @@ def test_lazy_imports_of_a_preload_are_resolved_in_the_template(modules: Path):
 
 def test_the_collector_is_on_in_a_child_and_what_was_preloaded_is_frozen():
     """Row 24: a collection in a child must not write to every page that it shares with the template."""
-    with warmfork.Template(preload=["json"], without=()) as template:
+    with warmfork.Template(preload=["json"]) as template:
         enabled, frozen = template.start(targets.see_collector).result(20)
         assert enabled and frozen > 1000

@@ -280,7 +280,7 @@ def has_rehearsed() -> bool:
 
 
 def test_a_template_s_memory_is_flat_over_hundreds_of_children():
-    with warmfork.Template(preload=["tests.targets"], spares=1, without=()) as template:
+    with warmfork.Template(preload=["tests.targets"], spares=1) as template:
 
         def start(count: int) -> int:
             for _ in range(count):

@@ -14,7 +14,7 @@ import pytest
 import warmfork
 from tests import warm
 from tests.running import ROOT
-from tests.support import fork, run_program, wait_until
+from tests.support import doing_without, fork, run_program, wait_until
 from warmfork._template import forking
 from warmfork._template.spares import AUTO, SparePolicy
 
@@ -22,6 +22,7 @@ from warmfork._template.spares import AUTO, SparePolicy
 def list_spares(template: warmfork.Template) -> list[psutil.Process]:
     """The spares of a template that are ready: a spare says so when it has nothing more to do but wait."""
     found = []
+    template.wait_ready()
     for child in psutil.Process(template.pid).children():
         try:
             if " ".join(child.cmdline()).startswith("warmfork: spare "):
@@ -146,7 +147,7 @@ def test_a_spare_has_most_of_its_page_faults_before_it_is_taken():
     come to its end, and 12 are."""
     medians = []
     for without in (["pretouch"], []):
-        with warmfork.Template(preload=["tests.warm:note_faults"], spares=1, without=without) as template:
+        with doing_without(*without), warmfork.Template(preload=["tests.warm:note_faults"], spares=1) as template:
             faults = []
             for _ in range(12):
                 faults.append(template.start(warm.count_faults).result(20))

@@ -22,7 +22,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from warmfork._client.handle import Child
+    from warmfork._client.link import Link
 
 
 TRIES = 3
@@ -47,7 +47,7 @@ class Client:
         self.recent: tuple[Spec | None, Channel | None] = None, None  # spares comparing specs at each start
         self.begun: dict[tuple[object, ...], tuple[fds.socket, tuple[Any, ...]]] = {}
         self.retired: list[Channel] = []
-        self.in_birth: set[Child] = set()  # what was kept for them must live, whoever drops the handle
+        self.in_birth: set[Link] = set()  # what was kept for them must live, whoever drops the handle
 
     # -- the tree
 
@@ -242,12 +242,14 @@ class Client:
         if isinstance(last, messages.Died):
             how = f"the template ended while preloading: {read_status(last.status)}"
             if last.preloading:
-                raise PreloadError(last.preloading, how, last.stderr)
+                from warmfork._machine import stacks
+
+                raise PreloadError(last.preloading, how, stacks.leave_out_own(last.stderr))
             raise StartError("template", f"{how} {last.stderr}".strip())
         if deadline is not None and monotonic() >= deadline:
             item = launch.give_up(self.ensure_door(spec), spec, GIVE_UP_TIMEOUT)
-            at = f', while it preloaded "{item}"' if item else ""
-            raise StartError("template", f"not ready after {timeout} s (start_timeout){at}; it was ended")
+            step, at = ("preload", f', while it preloaded "{item}"') if item else ("start_timeout", "")
+            raise StartError(step, f"not ready after {timeout} s (start_timeout){at}; it was ended")
 
     def retire(self, spec: Spec) -> Channel | None:
         """Let go of the template of this spec: the next start has a fresh one. Running children run on."""
@@ -284,8 +286,8 @@ class Client:
     def tidy(self) -> None:
         """Let go of what was kept for children whose birth is over."""
         if self.in_birth:
-            for child in tuple(self.in_birth):
-                child.look()
+            for link in tuple(self.in_birth):
+                link.look()
         if self.retired:
             self.close_retired()
         if self.tree is not None:

@@ -20,7 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, NoReturn
 
-    from warmfork._client.handle import Child
+    from warmfork._client.link import Link
 
     Buffer = tuple[Any, ...]
     """One buffer, in the parts that it has here."""
@@ -35,7 +35,7 @@ is_refused = False
 """Does the kernel forbid writing to a child? Learnt at the first try, for good."""
 
 
-def fill(child: Child, buffers: list[Buffer]) -> None:
+def fill(child: Link, buffers: list[Buffer]) -> None:
     """Fill the memory of a child that was fed. Returns also where it died meanwhile. Raises StartError where it does not
     make room in time."""
     addresses = wait_buffers_at(child)
@@ -61,7 +61,7 @@ def fill(child: Child, buffers: list[Buffer]) -> None:
         give_up()
 
 
-def wait_buffers_at(child: Child) -> list[int] | None:
+def wait_buffers_at(child: Link) -> list[int] | None:
     """Wait until the child says where its room is. None where it has failed before that, or is dead."""
     deadline = monotonic() + BUFFERS_TIMEOUT
     while True:
@@ -98,7 +98,9 @@ def refuse(error: OSError) -> None:
         is_refused = True
         from logging import getLogger
 
-        getLogger("warmfork").info("large arguments go to children over their feed, which is slower: %s", str(error))
+        getLogger("warmfork").info(
+            "large arguments are sent to children through their socket, which is slower: %s", str(error)
+        )
 
 
 def send(feed: fds.socket, buffers: list[Buffer]) -> None:

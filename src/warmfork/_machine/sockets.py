@@ -17,10 +17,10 @@ from _socket import (
     SOCK_CLOEXEC,
     SOCK_SEQPACKET,
     SOL_SOCKET,
-    socket,
     socketpair,
 )
 from _socket import SHUT_RD as SHUT_RD
+from _socket import socket as SystemSocket
 from _struct import Struct, pack, unpack
 from posix import close
 from select import POLLIN, POLLOUT, poll
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from warmfork._machine.fds import Fd
-
-__all__ = ["socket"]
 
 MOST_FDS = 253
 """The kernel's limit for one message (SCM_MAX_FD, include/net/scm.h). Python's reduction.MAXFDS_TO_SEND says 256."""
@@ -46,6 +44,12 @@ FEW = CMSG_SPACE(32) + CMSG_SPACE(CREDENTIALS.size)
 NEVER_BLOCK = MSG_DONTWAIT | MSG_NOSIGNAL
 RECEIVE = MSG_DONTWAIT | MSG_CMSG_CLOEXEC  # without MSG_CMSG_CLOEXEC, Python's recvmsg leaves fds inheritable
 RECEIVE_BLOCKING = MSG_CMSG_CLOEXEC
+
+
+class socket(SystemSocket):
+    """A socket that closes itself without a ResourceWarning: an interpreter that ends may drop it before its owner."""
+
+    __del__ = SystemSocket.close
 
 
 class Received:
@@ -79,7 +83,8 @@ class Received:
 
 def make_pair() -> tuple[socket, socket]:
     """Make two connected SEQPACKET sockets: messages keep their bounds and their fds. Close-on-exec both."""
-    ours, theirs = socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)
+    first, second = socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)
+    ours, theirs = socket(*KIND, first.detach()), socket(*KIND, second.detach())
     make_patient(ours)
     make_patient(theirs)
     return ours, theirs

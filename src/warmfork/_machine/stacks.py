@@ -18,6 +18,10 @@ from resource import RLIM_INFINITY, RLIMIT_FSIZE, getrlimit
 
 from warmfork._machine import fds, memory, signals
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 FATAL = (4, 6, 7, 8, 11)
 """The signals that faulthandler handles: ILL, ABRT, BUS, FPE, SEGV."""
 
@@ -52,6 +56,32 @@ def enable(fd: int) -> bool:
         signals.set_disposition(number, disposition)  # a preload's own handlers stay
     _fd, _identity = fd, fds.identify(fd)
     return True
+
+
+class Preloading:
+    """While a template preloads: the stack of a crash goes to its log, which PreloadError quotes. Where a preload switches
+    faulthandler on, it stays on, and the preload's."""
+
+    def __init__(self, log: int) -> None:
+        self.log = log
+        self.real = faulthandler.enable
+        self.is_ours = not faulthandler.is_enabled()
+
+    def __enter__(self) -> None:
+        if self.is_ours:
+            self.real(self.log)
+            faulthandler.enable = self.note
+
+    def note(self, *arguments: Any, **named: Any) -> None:
+        """Stands for faulthandler.enable()."""
+        self.real(*arguments, **named)
+        self.is_ours = False
+
+    def __exit__(self, *_: object) -> None:
+        if faulthandler.enable == self.note:
+            faulthandler.enable = self.real
+        if self.is_ours:
+            faulthandler.disable()
 
 
 def take_own() -> None:

@@ -149,7 +149,6 @@ class Idle:
             ending.prepare_helper()  # a bare template is sealed without this, to be there sooner
         from warmfork._template import rehearsal
 
-        yield from rehearsal.load_postponed(spec)
         if "rehearsal" not in without:
             yield from rehearsal.rehearse(spec, state.board, state.base)
         # A process that nobody has started must not run what user code has others run after a fork.

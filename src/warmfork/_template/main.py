@@ -154,7 +154,8 @@ def prepare(
     folder = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     own = set(fds.list_fds())
     try:
-        notes = preload.load_all(spec, board)
+        with stacks.Preloading(given.log):
+            notes = preload.load_all(spec, board)
         kept = tuple(fd for fd in fds.list_fds() if fd not in own)
         seal.seal(spec, notes, folder, given.log)
         blocks = seal.collapse(spec, notes)

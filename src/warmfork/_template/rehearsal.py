@@ -32,14 +32,6 @@ STEPS = ("feed", "stdio", "state", "buffers", "identity", "signals", "entry")
 """The steps that are rehearsed: all but the reseeding, which looks at whether it has been done."""
 
 
-def load_postponed(spec: Spec) -> Iterator[int]:
-    """Load what the entry has put off, a module for each item that is asked for."""
-    load = getattr(sys.modules.get(spec.entry.partition(":")[0]), "load_postponed", None)
-    if load is not None:
-        for _ in load():
-            yield -1
-
-
 def rehearse(spec: Spec, board: Board, base: tuple[Any, ...]) -> Iterator[int]:
     """Take the steps of birth in this process, one round for each item that is asked for."""
     large.prepare()

@@ -1,4 +1,4 @@
-"""The track door: names that are to be removed for the dead: semaphores, shared memory, temporary files and folders."""
+"""track(): names that are to be removed for the dead: semaphores, shared memory, temporary files and folders."""
 
 from __future__ import annotations
 
