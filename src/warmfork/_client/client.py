@@ -6,13 +6,12 @@ import atexit
 import os
 import sys
 from _thread import RLock
-from select import POLLIN
 from time import monotonic
 
 from warmfork._client import launch
 from warmfork._client.channel import Channel, log_note
 from warmfork._client.spawn import get_flags
-from warmfork._machine import fds, rights, role, state
+from warmfork._machine import fds, pids, rights, role, state
 from warmfork._words import messages
 from warmfork._words.errors import AuditError, PreloadError, Refused, StartError, TemplateDied
 from warmfork._words.outcome import read_status
@@ -20,8 +19,6 @@ from warmfork._words.spec import Spec, identify
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from warmfork._client.handle import Child
 
 
@@ -30,8 +27,12 @@ TRIES = 3
 
 GIVE_UP_TIMEOUT = 2.0
 
-LOOK_AGAIN = 0.5
-"""Seconds between two looks at whether there is a tracker, while we wait for a template and it is not our own."""
+LOOK_AGAIN = 0.1
+"""Seconds between two looks at whether our tracker lives, while we wait for a template."""
+
+SUCCESSION = 3.0
+"""Seconds that a process that is not the root waits for the root to have a successor of the dead tracker: it does as soon
+as it waits for anybody, or starts anything."""
 
 
 class Client:
@@ -39,13 +40,14 @@ class Client:
 
     def __init__(self, door: fds.socket | None, identity: tuple[int, int] | None = None) -> None:
         self.pid = os.getpid()
-        self.lock = RLock()
+        self.lock = RLock()  # never held while we wait for somebody
         self.tree: launch.Tree | None = None
         self.door = door
         self.door_identity = identity or (fds.identify(door.fileno()) if door is not None else (0, 0))
+        self.ids = get_ids()
         self.channels: dict[tuple[object, ...], Channel] = {}
         self.recent: tuple[Spec | None, Channel | None] = None, None  # spares comparing specs at each start
-        self.begun: dict[tuple[object, ...], tuple[fds.socket, tuple[Any, ...]]] = {}
+        self.opening: dict[tuple[object, ...], Channel] = {}  # hellos that are not answered yet
         self.retired: list[Channel] = []
         self.in_birth: set[Child] = set()  # what was kept for them must live, whoever drops the handle
 
@@ -58,11 +60,10 @@ class Client:
             self.door_identity = fds.identify(self.door.fileno())
         with self.lock:
             if self.door is not None and not self.is_door_ours():
-                # The program closed all its fds, or reused the number: forget it, and never close it (M9).
+                # The program closed all its fds, or reused the number: forget it, and never close it.
                 self.door.detach()
                 self.door = None
-                self.tree = None
-            if self.tree is not None and not self.tree.is_ours():
+            if self.tree is not None and (self.door is None or not self.tree.is_ours()):
                 self.drop_door()
             fds.fill_standard_streams()
             if self.door is None:
@@ -77,22 +78,60 @@ class Client:
             return self.door
 
     def ensure_tracker(self, tree: launch.Tree) -> None:
-        """Log what the tracker has reported, and start a successor where it is dead and no template has (M21)."""
+        """Log what the tracker has reported, and start a successor where it is dead: nobody else does. Raises
+        StartError."""
         self.log_reports()
-        if not tree.has_tracker():
+        if tree.has_tracker() or self.pid != os.getpid():
+            return
+        with self.lock:
+            if tree is not self.tree or tree.has_tracker():
+                return  # another thread was as quick
+            tree.start_successor()
+            for said, pidfd, board in tree.left:
+                hand_over(tree, said, pidfd.fileno(), board.fileno())
+            for channel in (*self.channels.values(), *self.retired):
+                self.hand_over(tree, channel)
+
+    def hand_over(self, tree: launch.Tree, channel: Channel) -> None:
+        """Tell a successor of the template of a channel."""
+        if channel.template >= 0 and channel.board and channel.is_ours():
+            hand_over(tree, make_inherit(channel), channel.template, channel.board.fileno())
+
+    def look_after_tracker(self) -> None:
+        """Have a successor where our tracker is dead. Where there can be none, the next call that needs it says so."""
+        tree = self.tree
+        if tree is not None and self.pid == os.getpid() and tree.is_ours() and not tree.has_tracker():
             try:
-                tree.start_successor()
-            except OSError as error:
-                raise StartError(
-                    "launch", f"the tracker is dead, and no successor could be started: {error}"
-                ) from error
+                self.ensure_tracker(tree)
+            except StartError:
+                return
+
+    def watch_tracker_fd(self) -> int:
+        """Give an fd that becomes readable when our tracker dies, or -1: there is none, or it is not for us to start
+        another."""
+        tree = self.tree
+        return tree.pidfd.fileno() if tree is not None and self.pid == os.getpid() and tree.is_ours() else -1
 
     def is_door_ours(self) -> bool:
-        """Does the door's fd still mean the door?"""
+        """Does the door's fd still mean the door, and are we still who was given it? Whoever has become another user is not
+        heard at it any longer: what he tracked before stays with the old tree."""
+        if self.ids != get_ids():
+            self.become_another()
         try:
             return self.door is not None and fds.identify(self.door.fileno()) == self.door_identity
         except OSError:
             return False
+
+    def become_another(self) -> None:
+        """This process has become another user, or of another group: it roots a tree of its own at its next call."""
+        with self.lock:
+            self.ids = get_ids()
+            old = [*self.channels.values(), *self.opening.values(), *self.retired]
+            self.channels, self.opening, self.retired = {}, {}, []
+            self.recent = None, None
+            self.drop_door()
+        for channel in old:
+            channel.close()
 
     def log_reports(self) -> None:
         """Log what the tracker has reported since the last time."""
@@ -110,11 +149,14 @@ class Client:
     def drop_door(self) -> None:
         """Nobody can hear us at this door: the next call makes another tree."""
         with self.lock:
-            if self.door is not None and self.is_door_ours():
-                self.door.close()
-            if self.tree is not None:
-                self.tree.close()
+            door, tree = self.door, self.tree
             self.door, self.tree = None, None
+            if door is not None and fds.is_still(door.fileno(), self.door_identity):
+                door.close()
+            elif door is not None:
+                door.detach()
+            if tree is not None:
+                tree.close()
 
     def tell(self, message: messages.Message, passed: tuple[int, ...] = ()) -> None:
         """Send the tracker a message: one lock-free send, safe from the garbage collector once the door exists."""
@@ -130,10 +172,22 @@ class Client:
             self.drop_door()
             fds.send_within(self.ensure_door(), data, passed)
 
+    def register(self, kind: str, name: str) -> None:
+        """Have a name removed with the tree. Raises OSError where the folder that it is in is not there, StartError."""
+        folders = launch.open_folder(kind, name)
+        self.tell(messages.Register(kind, name), tuple(folder.fileno() for folder in folders))
+
+    def hold(self, kind: str, name: str) -> None:
+        """Have a name removed with this process. Raises as register() does."""
+        passed = [fds.Fd(os.pidfd_open(os.getpid())), *launch.open_folder(kind, name)]
+        self.tell(messages.Track(kind, name), tuple(fd.fileno() for fd in passed))
+
     # -- channels
 
     def get_channel(self, spec: Spec, timeout: float | None) -> Channel:
         """Give a channel to the template of this spec, which is sealed then. Raises PreloadError, AuditError, StartError."""
+        if self.ids != get_ids():
+            self.become_another()
         recent, channel = self.recent
         if recent is spec and channel is not None and not channel.dead:
             return channel
@@ -144,25 +198,35 @@ class Client:
             return channel
         if role.kind == role.TEMPLATE:
             raise StartError("template", "a template starts no processes: its preload must not")
-        with self.lock:
-            channel = self.channels.get(key)
-            if channel is not None and not channel.dead:
-                return channel
-            if channel is not None:
-                self.retired.append(self.channels.pop(key))
-            channel = self.open_channel(spec, timeout)
-            self.channels[key] = channel
-            return channel
+        return self.open_channel(key, spec, timeout)
 
     def begin(self, spec: Spec) -> None:
         """Say hello without waiting for the welcome. What goes wrong is said by get_channel()."""
         key = identify(spec)
+        if role.kind != role.TEMPLATE and key not in self.channels:
+            try:
+                self.say_hello(key, spec, False)
+            except (StartError, OSError):
+                return
+
+    def say_hello(self, key: tuple[object, ...], spec: Spec, failed: bool) -> Channel:
+        """Give the channel to this template, or the one that is being opened; where there is none, say hello. Raises
+        StartError, OSError."""
         with self.lock:
-            if role.kind != role.TEMPLATE and key not in self.channels and key not in self.begun:
-                try:
-                    self.begun[key] = launch.say_hello(self.ensure_door(spec), spec, False), rights.take()
-                except (StartError, OSError):
-                    self.begun.pop(key, None)
+            channel = self.channels.get(key)
+            if channel is not None and channel.dead:
+                self.retired.append(self.channels.pop(key))
+                channel = None
+            channel = channel or self.opening.get(key)
+            if channel is None:
+                door = self.ensure_door(spec)
+                tree = self.tree
+                # What it may do is asked for while the template comes up.
+                channel = Channel(launch.say_hello(door, spec, failed), rights.take())
+                channel.name = spec.name
+                channel.succession = tree.successions if tree is not None else 0
+                self.opening[key] = channel
+            return channel
 
     def get_live_channel(self, spec: Spec, timeout: float | None) -> Channel:
         """Give a channel to a template that is not known to be dead at this moment; the other one costs no system call."""
@@ -170,65 +234,76 @@ class Client:
         channel.catch_up()
         return self.get_channel(spec, timeout) if channel.dead else channel
 
-    def take_begun(self, spec: Spec) -> tuple[fds.socket, tuple[Any, ...]] | None:
-        """Give the channel of a hello that begin() said, if there is one, and what this process might do then."""
-        key = identify(spec)
-        return self.begun.pop(key) if key in self.begun else None
-
-    def open_channel(self, spec: Spec, timeout: float | None) -> Channel:
-        """Say hello and wait for the welcome."""
+    def open_channel(self, key: tuple[object, ...], spec: Spec, timeout: float | None) -> Channel:
+        """Say hello and wait for the welcome. Threads that want the same template wait for the same answer; those that
+        want another wait beside them."""
         deadline = None if timeout is None else monotonic() + timeout
         failed = False
         for _ in range(TRIES):
-            door = self.ensure_door(spec)
             try:
-                # What it may do is asked for while the template comes up.
-                said = self.take_begun(spec) or (launch.say_hello(door, spec, failed), rights.take())
-                channel = Channel(*said)
+                channel = self.say_hello(key, spec, failed)
             except (BrokenPipeError, ConnectionError):
                 self.drop_door()
                 continue
-            try:
-                self.wait_welcome(channel, deadline)
-            finally:
-                if not isinstance(channel.last, messages.Welcome):
-                    channel.close()
-            if isinstance(channel.last, messages.Welcome):
-                channel.born.argv = list(spec.argv)
-                channel.born.sys_path = list(spec.sys_path)
-                log_notes(channel.last)
-                self.log_reports()  # how the generation before it died
+            last = self.wait_welcome(key, spec, channel, deadline)
+            if isinstance(last, messages.Welcome):
                 return channel
-            self.explain(spec, channel.last, timeout, deadline)
+            self.explain(spec, channel, timeout, deadline)
             failed = True
         raise StartError("template", "it died three times before it could serve")
 
-    def wait_welcome(self, channel: Channel, deadline: float | None) -> None:
-        """Wait until it is said, or why there is none. A tracker that dies meanwhile is succeeded, and reads our hello,
-        or has handed it on; or has died over it, and then the channel ends."""
-        while not is_answered(channel) and (deadline is None or monotonic() < deadline):
-            tree = self.tree
-            if tree is None:
-                channel.wait_until(lambda: is_answered(channel), deadline)
-                continue
-            if fds.wait_readable(tree.pidfd, 0):
-                # The one that we started is dead, maybe since a moment ago. Its successor may be nobody's but a
-                # template's: we have no pidfd on that, so we look again after a while.
-                self.ensure_tracker(tree)
+    def wait_welcome(
+        self, key: tuple[object, ...], spec: Spec, channel: Channel, deadline: float | None
+    ) -> messages.Message | None:
+        """Wait until it is said, or why there is none, and enter the channel. A tracker that dies meanwhile is succeeded,
+        and its successor reads our hello, or it has handed that on; or has died over it, and then the channel ends."""
+        with self.lock:
+            channel.waiting += 1
+        patience = None if self.tree is not None or self.is_tracker_alive() else monotonic() + SUCCESSION
+        alone = False
+        try:
+            while not is_answered(channel) and (deadline is None or monotonic() < deadline):
+                if patience is not None and monotonic() >= patience:
+                    # Nobody has a successor: neither waits the program for anybody, nor does it start anything.
+                    self.drop_door()
+                    channel.end()
+                    break
                 soon = monotonic() + LOOK_AGAIN
                 channel.wait_until(lambda: is_answered(channel), soon if deadline is None else min(soon, deadline))
-                continue
-            pidfd = tree.pidfd
-            channel.poller.register(pidfd, POLLIN)
-            try:
-                channel.wait_until(lambda: is_answered(channel) or fds.wait_readable(pidfd, 0), deadline)  # noqa: B023
-            finally:
-                channel.poller.unregister(pidfd)
-            if not is_answered(channel):
-                self.ensure_tracker(tree)
+                if self.tree is not None and not self.tree.has_tracker():
+                    self.ensure_tracker(self.tree)
+        finally:
+            with self.lock:
+                channel.waiting -= 1
+                alone = not channel.waiting
+                if self.opening.get(key) is channel and (is_answered(channel) or alone):
+                    del self.opening[key]
+                    if isinstance(channel.last, messages.Welcome):
+                        self.enter(key, spec, channel)
+            if alone and not isinstance(channel.last, messages.Welcome):
+                channel.close()
+        return channel.last
 
-    def explain(self, spec: Spec, last: messages.Message | None, timeout: float | None, deadline: float | None) -> None:
+    def enter(self, key: tuple[object, ...], spec: Spec, channel: Channel) -> None:
+        """A channel is open: the next starts have it."""
+        self.channels[key] = channel
+        channel.born.argv = list(spec.argv)
+        channel.born.sys_path = list(spec.sys_path)
+        tree = self.tree
+        if tree is not None and tree.successions != channel.succession:
+            self.hand_over(tree, channel)  # the tracker that started it died meanwhile
+        if isinstance(channel.last, messages.Welcome):
+            log_notes(channel.last)
+        self.log_reports()  # how the generation before it died
+
+    def is_tracker_alive(self) -> bool:
+        """Does the tracker live that started the template of this process? Where it does not there may be a successor."""
+        pid, since = role.tracker
+        return not pid or pids.read_since(pid) == since
+
+    def explain(self, spec: Spec, channel: Channel, timeout: float | None, deadline: float | None) -> None:
         """Raise for what was answered in place of a welcome. Returns where it is worth asking again."""
+        last = channel.last
         if isinstance(last, messages.PreloadFailed):
             raise PreloadError(last.module, last.cause, last.traceback)
         if isinstance(last, messages.Unsafe):
@@ -245,9 +320,11 @@ class Client:
                 raise PreloadError(last.preloading, how, last.stderr)
             raise StartError("template", f"{how} {last.stderr}".strip())
         if deadline is not None and monotonic() >= deadline:
-            item = launch.give_up(self.ensure_door(spec), spec, GIVE_UP_TIMEOUT)
+            # Another thread may have more patience: then it is not ended.
+            item = launch.give_up(self.ensure_door(spec), spec, GIVE_UP_TIMEOUT) if not channel.waiting else ""
             at = f', while it preloaded "{item}"' if item else ""
-            raise StartError("template", f"not ready after {timeout} s (start_timeout){at}; it was ended")
+            ended = "; it was ended" if not channel.waiting else ""
+            raise StartError("template", f"not ready after {timeout} s (start_timeout){at}{ended}")
 
     def retire(self, spec: Spec) -> Channel | None:
         """Let go of the template of this spec: the next start has a fresh one. Running children run on."""
@@ -255,25 +332,36 @@ class Client:
             channel = self.channels.pop(identify(spec), None)
             if channel is not None:
                 self.retired.append(channel)
-                self.close_retired()
-            return channel
+        if channel is not None:
+            self.close_retired()
+        return channel
 
     def close_retired(self) -> None:
         """Close the channels of former templates that owe us nothing any longer."""
-        with self.lock:
-            for channel in list(self.retired):
-                channel.catch_up()
-                if channel.dead or not channel.children.is_owed():
-                    channel.close()
-                    self.retired.remove(channel)
+        for channel in list(self.retired):
+            channel.catch_up()
+            if channel.dead or not channel.children.is_owed():
+                self.close_channel(channel)
 
     def forget_retired(self) -> None:
         """Close the channels of former templates even where children live: the tracker tells about those."""
+        for channel in list(self.retired):
+            channel.catch_up()
+            self.close_channel(channel)
+
+    def close_channel(self, channel: Channel) -> None:
+        """Close the channel of a former template, and keep what tells of the children that it has left, if any."""
         with self.lock:
-            for channel in self.retired:
-                channel.catch_up()
-                channel.close()
-            self.retired.clear()
+            if channel not in self.retired:
+                return  # another thread was as quick
+            self.retired.remove(channel)
+            tree = self.tree
+            if tree is not None and channel.board and channel.is_ours() and channel.children.is_owed():
+                try:
+                    tree.keep(make_inherit(channel), fds.Fd(os.dup(channel.template)), fds.Fd(channel.board.release()))
+                except OSError:
+                    tree = None  # no fd for it: then a successor does not know of them
+            channel.close()
 
     # -- starting
 
@@ -289,12 +377,47 @@ class Client:
         if self.retired:
             self.close_retired()
         if self.tree is not None:
-            self.tree.reap()
+            self.look_after_tracker()
 
 
 def is_answered(channel: Channel) -> bool:
     """Was the hello answered, or will it never be?"""
     return channel.last is not None or channel.dead
+
+
+def make_inherit(channel: Channel) -> messages.Inherit:
+    """Say to a successor which template this channel leads to."""
+    return messages.Inherit(channel.generation, channel.pid, channel.name)
+
+
+def hand_over(tree: launch.Tree, said: messages.Inherit, pidfd: int, board: int) -> None:
+    """Tell a successor of a template. Where it is dead already, the next one is told."""
+    try:
+        tree.hand_over(said, pidfd, board)
+    except OSError:
+        return
+
+
+def get_ids() -> tuple[int, int]:
+    """Give who the tracker takes us for."""
+    return os.getuid(), os.getgid()
+
+
+def wait_readable(fd: int, timeout: float | None) -> bool:
+    """Wait until there is something to read on this fd, up to `timeout` seconds (None: for ever), and look after our
+    tracker meanwhile: nobody else starts a successor."""
+    deadline = None if timeout is None else monotonic() + timeout
+    watched = True
+    while True:
+        client = _client if watched else None
+        tracker = client.watch_tracker_fd() if client is not None else -1
+        these = (fd, tracker) if tracker >= 0 else (fd,)
+        ready = fds.list_readable(these, None if deadline is None else deadline - monotonic())
+        if fd in ready or not ready:
+            return bool(ready)
+        if client is not None:
+            client.look_after_tracker()
+            watched = client.tree is not None and client.tree.has_tracker()  # else there can be none at this time
 
 
 def get_interpreter() -> tuple[str, tuple[str, ...]]:
@@ -330,6 +453,7 @@ def log_last_reports() -> None:
         log_last_reports
     )  # or it would keep this module's names alive, past those who warn of open sockets
     if _client is not None:
+        _client.look_after_tracker()
         _client.log_reports()
 
 
@@ -340,9 +464,9 @@ def forget_after_fork() -> None:
     if old is None:
         return
     new = Client(old.door, old.door_identity)
-    for begun, _ in old.begun.values():
-        begun.close()
-    for channel in (*old.channels.values(), *old.retired):
+    if old.tree is not None:
+        role.tracker = old.tree.tracker, pids.read_since(old.tree.tracker) or -1  # where it is dead: never equal
+    for channel in (*old.channels.values(), *old.opening.values(), *old.retired):
         channel.drop_after_fork()
     _client = new
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from _thread import RLock
-from time import monotonic
+from time import clock_gettime_ns, monotonic
 
 from warmfork._client import launch, results
 from warmfork._machine import fds, pids
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from warmfork._words.outcome import Exited, Signaled
 
 SIGKILL = 9
+BOOTTIME = 7
+"""CLOCK_BOOTTIME, in which the kernel tells when a process was started."""
 ANSWER_TIMEOUT = 2.0
 """Seconds that a living template has to tell the status of a child that is dead already, before others are asked."""
 
@@ -44,6 +46,7 @@ class Child:
         self.pid = record.pid
         self.name = order.name
         self.usage: Usage | None = None
+        self._lived_ns = clock_gettime_ns(BOOTTIME)  # when it lived: with the pid, that says which process it is
         self.fed_us = 0  # when it was handed its call (monotonic)
         self._room: bytes | None = None
         self._channel = channel
@@ -103,7 +106,9 @@ class Child:
         """
         pidfd = self._pidfd
         if self._outcome is None and pidfd >= 0:
-            if not fds.wait_readable(pidfd, timeout):
+            from warmfork._client.client import wait_readable
+
+            if not wait_readable(pidfd, timeout):
                 raise TimeoutError(f"{self.name} (pid {self.pid}) still runs after {timeout} s")
             self._settle()
         if self._outcome is None:
@@ -161,7 +166,7 @@ class Child:
         # What the kernel can tell is as true, so the tracker is waited for only as long as the usage is worth, which it
         # alone knows: it may be dead without our seeing it.
         told = pids.ask_status(self._pidfd) is not None
-        return launch.ask_fate(client.door, self.pid, USAGE_TIMEOUT if told else ANSWER_TIMEOUT)
+        return launch.ask_fate(client.door, self.pid, self._lived_ns, USAGE_TIMEOUT if told else ANSWER_TIMEOUT)
 
     def _ask_kernel(self) -> int | None:
         """Ask the kernel, which tells once somebody has reaped the child; or, of most codes, before."""

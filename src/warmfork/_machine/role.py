@@ -14,12 +14,14 @@ parent = -1
 prefix = ""
 """How the names of this tree's semaphores begin in /dev/shm."""
 spec: Spec | None = None
+tracker = 0, 0
+"""The tracker that started our template: its pid, and when it was started (ns since boot). A successor is not known here."""
 
 
-def become_template(given_door: int, its_spec: Spec) -> None:
+def become_template(given_door: int, its_spec: Spec, its_tracker: tuple[int, int]) -> None:
     """This process is a template."""
-    global kind, door, spec
-    kind, door, spec = TEMPLATE, given_door, its_spec
+    global kind, door, spec, tracker
+    kind, door, spec, tracker = TEMPLATE, given_door, its_spec, its_tracker
 
 
 def become_child(given_door: int, given_parent: int) -> None:

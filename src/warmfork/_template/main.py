@@ -9,9 +9,8 @@ from time import monotonic_ns
 
 from warmfork._child import ending
 from warmfork._child.birth import become
-from warmfork._machine import fds, memory, signals, stacks, state, titles
+from warmfork._machine import fds, memory, pids, signals, stacks, state, titles
 from warmfork._template import forking, server
-from warmfork._template.succession import Given
 from warmfork._words import board as board_
 from warmfork._words import messages, wire
 
@@ -20,6 +19,16 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from warmfork._words.spec import Spec
+
+
+class Given:
+    """What a template was given by its tracker: its generation, and fds."""
+
+    __slots__ = ("board", "door", "generation", "log", "spec")
+
+    def __init__(self, generation: int, spec: int, board: int, log: int, door: int) -> None:
+        self.generation = generation
+        self.spec, self.board, self.log, self.door = spec, board, log, door
 
 
 def main(
@@ -64,8 +73,8 @@ def receive_launch(control: fds.socket) -> tuple[int, ...]:
     """Receive what the tracker gives: see Given."""
     got = fds.receive(control, flags=fds.RECEIVE_BLOCKING)
     message = wire.decode(got.data)
-    if not isinstance(message, messages.Launch) or len(got.fds) != 7:
-        raise RuntimeError(f"a template starts with a Launch and 7 fds, not {message!r} and {len(got.fds)}")
+    if not isinstance(message, messages.Launch) or len(got.fds) != 4:
+        raise RuntimeError(f"a template starts with a Launch and 4 fds, not {message!r} and {len(got.fds)}")
     return message.generation, *got.fds
 
 
@@ -90,7 +99,8 @@ def prepare(
     from warmfork._machine import role
     from warmfork._template import preload, seal
 
-    role.become_template(given.door, spec)
+    tracker = os.getppid()
+    role.become_template(given.door, spec, (tracker, pids.read_since(tracker)))
     sys.argv = list(spec.argv)
     sys.path = list(spec.sys_path)
     if spec.huge_pages == "malloc":
@@ -120,7 +130,7 @@ def prepare(
 
 
 def say(control: fds.socket, message: messages.Message) -> None:
-    """Tell the tracker. Where that is dead, its successor will be told when it is there."""
+    """Tell the tracker, if it still lives."""
     try:
         fds.send(control, wire.encode(message))
     except (BrokenPipeError, ConnectionError):

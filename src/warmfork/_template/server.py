@@ -13,7 +13,7 @@ from time import clock_gettime_ns, monotonic, monotonic_ns
 from warmfork._child.birth import Birth
 from warmfork._machine import fds, signals, state, titles
 from warmfork._machine.pending_kills import PendingKills
-from warmfork._template import seal, spares, succession
+from warmfork._template import seal, spares
 from warmfork._template.births import Births
 from warmfork._template.clients import ClientRecord
 from warmfork._template.deaths import Deaths
@@ -27,7 +27,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from warmfork._template.succession import Given
+    from warmfork._template.main import Given
     from warmfork._words.board import Board
     from warmfork._words.spec import Spec
 
@@ -70,7 +70,7 @@ class Server:
         self.poller = epoll()
         self.handlers: dict[int, Callable[[int], None]] = {}
         self.fresh: set[int] = set()  # watched since the last poll, which tells nothing of them
-        self.tracker = succession.Tracker(self)
+        self.board_to_read = os.open(f"/proc/self/fd/{board.file}", os.O_RDONLY | os.O_CLOEXEC)
         self.watch(control.fileno(), self.read_control)
         self.awake = self.listen_to_deaths()
 
@@ -80,7 +80,6 @@ class Server:
         """Serve until no client is left (None), or, in a child, give its birth."""
         self.board.write_phase(board_.SERVING, monotonic_ns())
         self.show_title()
-        self.tracker.attend()
         adopted = bool(self.clients)  # the first may have come, and may have gone by now
         while True:
             self.fresh.clear()
@@ -102,7 +101,6 @@ class Server:
                 self.births.look()
             adopted = adopted or bool(self.clients)
             if (adopted or self.control.fileno() < 0) and not self.clients and not self.pending_kills:
-                self.tracker.see_off()
                 return None  # nobody is left, or nobody can come any more
 
     def plan(self) -> float | None:
@@ -176,11 +174,12 @@ class Server:
             self.watch(channel.fileno(), lambda events: self.read_channel(client, events))
             self.watch(pidfd, lambda events: self.bury_client(client))
             me = os.dup(self.me)
+            board = dup_or_close(self.board_to_read, me)
         except OSError as error:
             self.turn_away(channel, pidfd, error)
             return
         self.clients.add(client)
-        client.tell(self.welcome(), (me,))
+        client.tell(self.welcome(), (me, board))
 
     def turn_away(self, channel: fds.socket, pidfd: int, error: OSError) -> None:
         """Tell a client why it can't be served. Where not even that can be sent, the end of its channel says it."""
@@ -385,3 +384,12 @@ class Server:
             self.deaths.tell(client, pid, status, usage)
             if client.channel is None and not any(self.children[other][2] for other in client.children):
                 self.release(client)
+
+
+def dup_or_close(fd: int, other: int) -> int:
+    """Give a copy of an fd. Raises OSError, the other closed, where there can be none."""
+    try:
+        return os.dup(fd)
+    except OSError:
+        os.close(other)
+        raise

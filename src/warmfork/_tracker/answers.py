@@ -9,8 +9,13 @@ from warmfork._words import messages, wire
 
 
 def answer_channel(channel: int, message: messages.Message) -> None:
-    """Answer on a client's channel in the template's place, and close our copy."""
+    """Answer on a client's channel in the template's place. Raises NoSocket where that is none."""
     send_answer(fds.adopt_socket(os.dup(channel)), message)
+
+
+def refuse(channel: int, why: str) -> None:
+    """Say why there is no template."""
+    answer_channel(channel, messages.Refused(why, 0))
 
 
 def send_answer(answer: fds.socket, message: messages.Message) -> None:

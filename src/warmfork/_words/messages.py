@@ -78,16 +78,6 @@ BY_TAG: dict[int, type[Message]] = {}
 # The door: any process of the tree -> tracker. One way; an answer, where there is one, comes on the socket sent along.
 
 
-class Root(Message, tag=7):
-    """I started this tracker, and it is my tree's. `since` is when I was started (ns since boot), and with the pid names
-    this very process."""
-
-    pid: int
-    since: int
-    name: str
-    prefix: str  # how the names of this tree's semaphores begin in /dev/shm
-
-
 class Hello(Message, tag=1):
     """I want a channel to the template of this spec. Fds: channel end, pidfd on myself, spec, door, and my 1 and 2."""
 
@@ -97,7 +87,8 @@ class Hello(Message, tag=1):
 
 
 class Register(Message, tag=2):
-    """This name exists and is the tree's: remove it when the tree ends, if nobody has before."""
+    """This name exists and is the tree's: remove it when the tree ends, if nobody has before. Fds: for a file or a folder,
+    the folder that it is in (O_PATH)."""
 
     kind: str
     name: str
@@ -111,7 +102,8 @@ class Unregister(Message, tag=3):
 
 
 class Track(Message, tag=9):
-    """I hold this name: remove it when the last of its holders is dead. Fds: a pidfd on myself."""
+    """I hold this name: remove it when the last of its holders is dead. Fds: a pidfd on myself; for a file or a folder, the
+    folder that it is in (O_PATH)."""
 
     kind: str
     name: str
@@ -125,9 +117,11 @@ class Untrack(Message, tag=14):
 
 
 class Ask(Message, tag=4):
-    """What became of this process, whose template died? Fds: a socket for one Fate."""
+    """What became of the process of this pid that lived at this moment (ns since boot), and whose template died? Fds: a
+    socket for one Fate."""
 
     pid: int
+    moment: int
 
 
 class StdlibTrackerRuns(Message, tag=5):
@@ -139,8 +133,9 @@ class Sweep(Message, tag=6):
 
 
 class GiveUp(Message, tag=8):
-    """I have waited long enough for this template to preload: end it. Fds: its spec, a socket for one Died, which says
-    what it was preloading. One that serves by now is left alone, and the socket closed."""
+    """I have waited long enough for this template to preload, and want it no longer: it is ended where nobody else waits.
+    Fds: its spec, a socket for one Died, which says what it was preloading. One that serves by now is left alone, and
+    the socket closed."""
 
 
 class Hung(Message, tag=15):
@@ -149,11 +144,13 @@ class Hung(Message, tag=15):
     pid: int
 
 
-class Return(Message, tag=16):
-    """I am a template of this tree; its tracker is dead. Fds: my new control socket, pidfd on myself, spec, board, log."""
+class Inherit(Message, tag=16):
+    """You are the successor of a dead tracker, and this template was started by that one: when it dies, its board tells
+    you of its children. From the root of the tree only. Fds: a pidfd on it, its board."""
 
     generation: int
-    phase: int  # 1: still preloading, 2: sealed
+    pid: int
+    name: str
 
 
 # Answers of the tracker, each the only message on its socket.
@@ -208,8 +205,7 @@ class NamesSwept(Message, tag=13):
 
 
 class Launch(Message, tag=20):
-    """Become this generation. Fds: spec, board, log, door; and for a tracker that would have to succeed this one: the
-    door's receiving end, the ledger, the program's stderr."""
+    """Become this generation. Fds: spec, board, log, door."""
 
     generation: int
 
@@ -230,7 +226,7 @@ class Sealed(Message, tag=22):
 
 
 class Welcome(Message, tag=30):
-    """The template is sealed and serves you. Fds: a pidfd on it."""
+    """The template is sealed and serves you. Fds: a pidfd on it, and its board, to be read."""
 
     generation: int
     pid: int
@@ -362,26 +358,40 @@ class Raised(Message, tag=43):
     text: str
 
 
-# The ledger: the tracker writes it, its successor and the program read it (see ledger.py).
+# The ledger: begun by the program, written by the tracker, read by its successor and the program (see ledger.py).
+
+
+class Root(Message, tag=7):
+    """Whose tree it is. `since` is when that program was started (ns since boot), and with the pid names this very
+    process."""
+
+    pid: int
+    since: int
+    name: str
+    prefix: str  # how the names of this tree's semaphores begin in /dev/shm
 
 
 class Entered(Message, tag=70):
-    """A name was registered, by this process."""
+    """A name was registered, by this process. `device` and `inode` are those of the folder that a file or folder is in."""
 
     kind: str
     name: str
     maker: int
     title: str
+    device: int
+    inode: int
 
 
 class NameHeld(Message, tag=71):
-    """A name is held by this process, started at `since` (ns since boot)."""
+    """A name is held by this process, started at `since` (ns since boot). The rest as for Entered."""
 
     kind: str
     name: str
     holder: int
     since: int
     title: str
+    device: int
+    inode: int
 
 
 class Dropped(Message, tag=72):
