@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 GIVE_UP_TIMEOUT = 1.0
 
+SHOWN_NAME = 80
+"""Letters of a child's name that its template is told, to be shown by `warmfork ps`. The child itself hears all of it."""
+
 LEADER_RECHECK = 0.02
 """Seconds after which a leader looks again: a signal handler may have read what it waits for. Answers come in 1 ms."""
 
@@ -74,7 +77,7 @@ class Channel:
 
     def request(self, number: int, kill: bool, name: str) -> None:
         """Ask for a child. Raises OSError where the template is gone."""
-        fds.send_within(self.socket, wire.encode(messages.Spawn(number, int(kill), name)))
+        fds.send_within(self.socket, wire.encode(messages.Spawn(number, int(kill), name[:SHOWN_NAME])))
 
     def take_spare(self) -> Answer | None:
         """Give a child that was forked ahead for this process, if one is at hand."""
@@ -102,7 +105,7 @@ class Channel:
     def tell_spare_taken(self, pid: int, kill: bool, name: str) -> None:
         """Tell the template that a spare is a child now. Where the template is gone, nobody needs to know."""
         try:
-            fds.send_within(self.socket, wire.encode(messages.SpareTaken(pid, int(kill), name)))
+            fds.send_within(self.socket, wire.encode(messages.SpareTaken(pid, int(kill), name[:SHOWN_NAME])))
         except OSError:
             return
 

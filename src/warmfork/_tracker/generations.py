@@ -35,6 +35,9 @@ it: for the third number of seconds there is no next one. Each has cost its clie
 
 WARNING, ERROR = 30, 40
 
+EFBIG = 27
+FILE_LIMIT = "the limit on the size of files (ulimit -f) is too low: a template needs 5 MB, in memory"
+
 
 class Generations:
     """What the tracker knows of its templates."""
@@ -160,7 +163,7 @@ class Generations:
         try:
             return self.start_template(key, spec, spec_fd, door, hello.stdio, streams)
         except (OSError, ValueError) as error:
-            refuse(channel, f"{spec.executable[:1000]}: {error}")
+            refuse(channel, f"{spec.executable[:1000]}: {FILE_LIMIT if error.args[:1] == (EFBIG,) else error}")
             return None
 
     def start_template(

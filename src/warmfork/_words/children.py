@@ -89,12 +89,15 @@ class Children:
         record = Record(message.pid) if isinstance(message, Spawned) else None
         answer = Answer(record, message if isinstance(message, SpawnFailed) else None, held)
         request = message.request
+        lost = request == 0 and len(fds) != 2  # a spare whose fds did not all arrive leaves when its feed ends
         # At once:
         if unread is not None:
             if not unread or unread[0] is not item:
                 return held
             del unread[0]
         held[:] = fds
+        if lost:
+            return held
         if record is not None:
             self.living[record.pid] = record
         if request in self.waiting:
