@@ -299,7 +299,7 @@ class Client:
     def is_tracker_alive(self) -> bool:
         """Does the tracker live that started the template of this process? Where it does not there may be a successor."""
         pid, since = role.tracker
-        return not pid or pids.read_since(pid) == since
+        return not pid or pids.is_alive(pid, since)
 
     def explain(self, spec: Spec, channel: Channel, timeout: float | None, deadline: float | None) -> None:
         """Raise for what was answered in place of a welcome. Returns where it is worth asking again."""

@@ -70,7 +70,7 @@ class TemplateRecord:
 
     def drop_dead_askers(self) -> None:
         """Strike off the askers that are dead."""
-        self.askers = {pid: since for pid, since in self.askers.items() if pids.read_since(pid) == since}
+        self.askers = {pid: since for pid, since in self.askers.items() if pids.is_alive(pid, since)}
 
     def kill(self) -> None:
         """End it. Ours to reap, or named by a pidfd: so the pid is still its own."""
