@@ -86,7 +86,10 @@ def list_kept_processes() -> set[int]:
     client = get_client()
     kept = set()
     if client is not None and client.tree is not None:
-        kept = {client.tree.tracker, memory.read_lock_holder(client.tree.ledger.fileno())}  # or the successor of the first
+        kept = {
+            client.tree.tracker,
+            memory.read_lock_holder(client.tree.ledger.fileno()),
+        }  # or the successor of the first
     stdlib = sys.modules.get("multiprocessing.resource_tracker")
     if stdlib is not None:
         kept.add(stdlib._resource_tracker._pid)

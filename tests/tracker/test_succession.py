@@ -16,14 +16,13 @@ from pathlib import Path
 import pytest
 
 import warmfork
-from tests import leftovers, targets
-from tests.running import get_tracker, run_meanwhile
+from tests import targets
+from tests.running import get_tracker
 from tests.signs import give, make_sign
 from tests.support import wait_until
 from warmfork._client.client import get_client
 from warmfork._tracker.book import ROOM, Book
 from warmfork._words import messages
-from warmfork._words.spec import Spec
 
 STARTS = str(Path(warmfork.__file__).parent / "_tracker" / "start.py")
 
@@ -81,7 +80,9 @@ def start_another(_program: int) -> int:
         return template.start(targets.give, (7,)).result(20)
 
 
-def test_a_child_whose_program_has_no_successor_roots_a_tree_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_child_whose_program_has_no_successor_roots_a_tree_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     """It would wait for ever at a door that nobody reads: the program waits for nobody, and starts nothing."""
     with serve_template() as template, make_sign(tmp_path) as ready, make_sign(tmp_path) as go:
         child = template.start(start_late, (ready.path, go.path))

@@ -13,7 +13,9 @@ KEYS = st.tuples(st.sampled_from(KINDS), st.sampled_from(NAMES))
 EVENTS = st.lists(
     st.one_of(
         KEYS.map(lambda key: messages.Entered(*key, 7, "maker", 8, 9)),
-        st.tuples(KEYS, st.integers(1, 3)).map(lambda at: messages.NameHeld(*at[0], at[1], 100 + at[1], "holder", 8, 9)),
+        st.tuples(KEYS, st.integers(1, 3)).map(
+            lambda at: messages.NameHeld(*at[0], at[1], 100 + at[1], "holder", 8, 9)
+        ),
         st.tuples(KEYS, st.integers(0, 3)).map(lambda at: messages.Dropped(*at[0], at[1])),
         st.just(messages.StdlibTrackerRuns()),
         st.just(messages.Root(5, 55, "app", "sem.mp-5-")),

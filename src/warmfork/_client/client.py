@@ -8,13 +8,12 @@ import sys
 from _thread import RLock
 from time import monotonic
 
-from warmfork._client import launch
-from warmfork._client.channel import Channel, log_note
+from warmfork._client import launch, welcome
+from warmfork._client.channel import Channel
 from warmfork._client.spawn import get_flags
 from warmfork._machine import fds, pids, rights, role, state
 from warmfork._words import messages
-from warmfork._words.errors import AuditError, PreloadError, Refused, StartError, TemplateDied
-from warmfork._words.outcome import read_status
+from warmfork._words.errors import StartError
 from warmfork._words.spec import Spec, identify
 
 TYPE_CHECKING = False
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
 
 TRIES = 3
 """Templates that may die before they serve until it is given up."""
-
-GIVE_UP_TIMEOUT = 2.0
 
 LOOK_AGAIN = 0.1
 """Seconds between two looks at whether our tracker lives, while we wait for a template."""
@@ -87,15 +84,8 @@ class Client:
             if tree is not self.tree or tree.has_tracker():
                 return  # another thread was as quick
             tree.start_successor()
-            for said, pidfd, board in tree.left:
-                hand_over(tree, said, pidfd.fileno(), board.fileno())
             for channel in (*self.channels.values(), *self.retired):
-                self.hand_over(tree, channel)
-
-    def hand_over(self, tree: launch.Tree, channel: Channel) -> None:
-        """Tell a successor of the template of a channel."""
-        if channel.template >= 0 and channel.board and channel.is_ours():
-            hand_over(tree, make_inherit(channel), channel.template, channel.board.fileno())
+                welcome.hand_over(tree, channel)
 
     def look_after_tracker(self) -> None:
         """Have a successor where our tracker is dead. Where there can be none, the next call that needs it says so."""
@@ -245,10 +235,14 @@ class Client:
             except (BrokenPipeError, ConnectionError):
                 self.drop_door()
                 continue
+            except OSError as error:
+                raise StartError("launch", f"a template can't be asked for: {error.strerror}") from error
             last = self.wait_welcome(key, spec, channel, deadline)
             if isinstance(last, messages.Welcome):
                 return channel
-            self.explain(spec, channel, timeout, deadline)
+            welcome.explain(last)
+            if deadline is not None and monotonic() >= deadline:
+                raise welcome.make_late(self, spec, channel, timeout)
             failed = True
         raise StartError("template", "it died three times before it could serve")
 
@@ -262,21 +256,23 @@ class Client:
         patience = None if self.tree is not None or self.is_tracker_alive() else monotonic() + SUCCESSION
         alone = False
         try:
-            while not is_answered(channel) and (deadline is None or monotonic() < deadline):
+            while not welcome.is_answered(channel) and (deadline is None or monotonic() < deadline):
                 if patience is not None and monotonic() >= patience:
                     # Nobody has a successor: neither waits the program for anybody, nor does it start anything.
                     self.drop_door()
                     channel.end()
                     break
                 soon = monotonic() + LOOK_AGAIN
-                channel.wait_until(lambda: is_answered(channel), soon if deadline is None else min(soon, deadline))
+                channel.wait_until(
+                    lambda: welcome.is_answered(channel), soon if deadline is None else min(soon, deadline)
+                )
                 if self.tree is not None and not self.tree.has_tracker():
                     self.ensure_tracker(self.tree)
         finally:
             with self.lock:
                 channel.waiting -= 1
                 alone = not channel.waiting
-                if self.opening.get(key) is channel and (is_answered(channel) or alone):
+                if self.opening.get(key) is channel and (welcome.is_answered(channel) or alone):
                     del self.opening[key]
                     if isinstance(channel.last, messages.Welcome):
                         self.enter(key, spec, channel)
@@ -291,40 +287,15 @@ class Client:
         channel.born.sys_path = list(spec.sys_path)
         tree = self.tree
         if tree is not None and tree.successions != channel.succession:
-            self.hand_over(tree, channel)  # the tracker that started it died meanwhile
+            welcome.hand_over(tree, channel)  # the tracker that started it died meanwhile
         if isinstance(channel.last, messages.Welcome):
-            log_notes(channel.last)
+            welcome.log_notes(channel.last)
         self.log_reports()  # how the generation before it died
 
     def is_tracker_alive(self) -> bool:
         """Does the tracker live that started the template of this process? Where it does not there may be a successor."""
         pid, since = role.tracker
         return not pid or pids.is_alive(pid, since)
-
-    def explain(self, spec: Spec, channel: Channel, timeout: float | None, deadline: float | None) -> None:
-        """Raise for what was answered in place of a welcome. Returns where it is worth asking again."""
-        last = channel.last
-        if isinstance(last, messages.PreloadFailed):
-            raise PreloadError(last.module, last.cause, last.traceback)
-        if isinstance(last, messages.Unsafe):
-            raise AuditError(last.findings)
-        if isinstance(last, messages.Refused) and last.rights:
-            raise Refused(last.why)
-        if isinstance(last, messages.Refused):
-            raise StartError("template", last.why)
-        if isinstance(last, messages.Broken):
-            raise TemplateDied(last.deaths, last.seconds, read_status(last.status) if last.status >= 0 else None)
-        if isinstance(last, messages.Died):
-            how = f"the template ended while preloading: {read_status(last.status)}"
-            if last.preloading:
-                raise PreloadError(last.preloading, how, last.stderr)
-            raise StartError("template", f"{how} {last.stderr}".strip())
-        if deadline is not None and monotonic() >= deadline:
-            # Another thread may have more patience: then it is not ended.
-            item = launch.give_up(self.ensure_door(spec), spec, GIVE_UP_TIMEOUT) if not channel.waiting else ""
-            at = f', while it preloaded "{item}"' if item else ""
-            ended = "; it was ended" if not channel.waiting else ""
-            raise StartError("template", f"not ready after {timeout} s (start_timeout){at}{ended}")
 
     def retire(self, spec: Spec) -> Channel | None:
         """Let go of the template of this spec: the next start has a fresh one. Running children run on."""
@@ -336,18 +307,16 @@ class Client:
             self.close_retired()
         return channel
 
-    def close_retired(self) -> None:
-        """Close the channels of former templates that owe us nothing any longer."""
+    def close_retired(self, owed: bool = False) -> None:
+        """Close the channels of former templates that owe us nothing any longer; or those, too, that do."""
         for channel in list(self.retired):
             channel.catch_up()
-            if channel.dead or not channel.children.is_owed():
+            if owed or channel.dead or not channel.children.is_owed():
                 self.close_channel(channel)
 
     def forget_retired(self) -> None:
         """Close the channels of former templates even where children live: the tracker tells about those."""
-        for channel in list(self.retired):
-            channel.catch_up()
-            self.close_channel(channel)
+        self.close_retired(owed=True)
 
     def close_channel(self, channel: Channel) -> None:
         """Close the channel of a former template, and keep what tells of the children that it has left, if any."""
@@ -355,12 +324,8 @@ class Client:
             if channel not in self.retired:
                 return  # another thread was as quick
             self.retired.remove(channel)
-            tree = self.tree
-            if tree is not None and channel.board and channel.is_ours() and channel.children.is_owed():
-                try:
-                    tree.keep(make_inherit(channel), fds.Fd(os.dup(channel.template)), fds.Fd(channel.board.release()))
-                except OSError:
-                    tree = None  # no fd for it: then a successor does not know of them
+            if self.tree is not None and channel.children.is_owed():
+                welcome.keep(self.tree, channel)
             channel.close()
 
     # -- starting
@@ -380,55 +345,14 @@ class Client:
             self.look_after_tracker()
 
 
-def is_answered(channel: Channel) -> bool:
-    """Was the hello answered, or will it never be?"""
-    return channel.last is not None or channel.dead
-
-
-def make_inherit(channel: Channel) -> messages.Inherit:
-    """Say to a successor which template this channel leads to."""
-    return messages.Inherit(channel.generation, channel.pid, channel.name)
-
-
-def hand_over(tree: launch.Tree, said: messages.Inherit, pidfd: int, board: int) -> None:
-    """Tell a successor of a template. Where it is dead already, the next one is told."""
-    try:
-        tree.hand_over(said, pidfd, board)
-    except OSError:
-        return
-
-
 def get_ids() -> tuple[int, int]:
     """Give who the tracker takes us for."""
     return os.getuid(), os.getgid()
 
 
-def wait_readable(fd: int, timeout: float | None) -> bool:
-    """Wait until there is something to read on this fd, up to `timeout` seconds (None: for ever), and look after our
-    tracker meanwhile: nobody else starts a successor."""
-    deadline = None if timeout is None else monotonic() + timeout
-    watched = True
-    while True:
-        client = _client if watched else None
-        tracker = client.watch_tracker_fd() if client is not None else -1
-        these = (fd, tracker) if tracker >= 0 else (fd,)
-        ready = fds.list_readable(these, None if deadline is None else deadline - monotonic())
-        if fd in ready or not ready:
-            return bool(ready)
-        if client is not None:
-            client.look_after_tracker()
-            watched = client.tree is not None and client.tree.has_tracker()  # else there can be none at this time
-
-
 def get_interpreter() -> tuple[str, tuple[str, ...]]:
     """Give this interpreter's executable and its options."""
     return sys.executable or "", get_flags()
-
-
-def log_notes(welcome: messages.Welcome) -> None:
-    """Log what the template's preload and audit found and policy let pass."""
-    for note in welcome.notes:
-        log_note(welcome.generation, note)
 
 
 _client: Client | None = None

@@ -106,9 +106,9 @@ class Child:
         """
         pidfd = self._pidfd
         if self._outcome is None and pidfd >= 0:
-            from warmfork._client.client import wait_readable
+            from warmfork._client.waiting import wait_readable
 
-            if not wait_readable(pidfd, timeout):
+            if not wait_readable((pidfd,), timeout):
                 raise TimeoutError(f"{self.name} (pid {self.pid}) still runs after {timeout} s")
             self._settle()
         if self._outcome is None:
@@ -208,7 +208,9 @@ class Child:
             if number < 0:
                 break
             rest = None if deadline is None else deadline - monotonic()
-            if not fds.wait_any_readable((number, self._pidfd), rest):
+            from warmfork._client.waiting import wait_readable
+
+            if not wait_readable((number, self._pidfd), rest):
                 raise TimeoutError(f"{self.name} (pid {self.pid}) still runs after {timeout} s")
             self._read_feed()
             if self._feed_state in ("open", "running") and fds.wait_readable(self._pidfd, 0):

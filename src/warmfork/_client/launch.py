@@ -95,6 +95,8 @@ class Tree:
             self.reap()
             raise StartError("launch", f"the tracker can't be watched: {error.strerror}") from error
         self.successions += 1
+        for template, pidfd, board in self.left:
+            self.hand_over(template, pidfd.fileno(), board.fileno())
 
     def keep(self, template: messages.Inherit, pidfd: fds.Fd, board: fds.Fd) -> None:
         """Keep what tells of the children of a template that is dead, for a successor."""
@@ -105,8 +107,11 @@ class Tree:
             board.close()
 
     def hand_over(self, template: messages.Inherit, pidfd: int, board: int) -> None:
-        """Tell a successor of a template that it has not started. Raises OSError."""
-        fds.send_within(self.door, wire.encode(template), (pidfd, board))
+        """Tell a successor of a template that it has not started. Where it is dead already, the next one is told."""
+        try:
+            fds.send_within(self.door, wire.encode(template), (pidfd, board))
+        except OSError:
+            return
 
     def take_reports(self) -> list[messages.Reported]:
         """Give what the tracker has reported since the last time."""

@@ -76,8 +76,6 @@ BY_TAG: dict[int, type[Message]] = {}
 
 
 # The door: any process of the tree -> tracker. One way; an answer, where there is one, comes on the socket sent along.
-
-
 class Hello(Message, tag=1):
     """I want a channel to the template of this spec. Fds: channel end, pidfd on myself, spec, door, and my 1 and 2."""
 
@@ -87,8 +85,7 @@ class Hello(Message, tag=1):
 
 
 class Register(Message, tag=2):
-    """This name exists and is the tree's: remove it when the tree ends, if nobody has before. Fds: for a file or a folder,
-    the folder that it is in (O_PATH)."""
+    """This name is the tree's: remove it when that ends. Fds: for a file or a folder, what it is in (O_PATH)."""
 
     kind: str
     name: str
@@ -102,8 +99,7 @@ class Unregister(Message, tag=3):
 
 
 class Track(Message, tag=9):
-    """I hold this name: remove it when the last of its holders is dead. Fds: a pidfd on myself; for a file or a folder, the
-    folder that it is in (O_PATH)."""
+    """I hold this name: remove it when its last holder is dead. Fds: a pidfd on myself, and as for Register."""
 
     kind: str
     name: str
@@ -117,8 +113,7 @@ class Untrack(Message, tag=14):
 
 
 class Ask(Message, tag=4):
-    """What became of the process of this pid that lived at this moment (ns since boot), and whose template died? Fds: a
-    socket for one Fate."""
+    """What became of the process of this pid that lived at this moment (ns since boot)? Fds: a socket for one Fate."""
 
     pid: int
     moment: int
@@ -129,24 +124,22 @@ class StdlibTrackerRuns(Message, tag=5):
 
 
 class Sweep(Message, tag=6):
-    """Report and remove all names now. Fds: a socket for one Swept."""
+    """Report and remove all names now. Fds: a socket for one NamesSwept."""
 
 
 class GiveUp(Message, tag=8):
-    """I have waited long enough for this template to preload, and want it no longer: it is ended where nobody else waits.
-    Fds: its spec, a socket for one Died, which says what it was preloading. One that serves by now is left alone, and
-    the socket closed."""
+    """I want this template no longer: end it if it still preloads, and nobody else waits. Fds: its spec, a socket for one
+    Died, which says what it was preloading."""
 
 
 class Hung(Message, tag=15):
-    """This template has not answered me for too long: look whether it hangs. It is ended if it does."""
+    """This template has not answered me for too long: end it if it hangs."""
 
     pid: int
 
 
 class Inherit(Message, tag=16):
-    """You are the successor of a dead tracker, and this template was started by that one: when it dies, its board tells
-    you of its children. From the root of the tree only. Fds: a pidfd on it, its board."""
+    """A template that the tracker before you has started. From the root of the tree only. Fds: a pidfd on it, its board."""
 
     generation: int
     pid: int
@@ -178,8 +171,7 @@ class Refused(Message, tag=11):
 
 
 class Broken(Message, tag=17):
-    """No template: it died so many times within so many seconds, the last time with this status (as of waitpid(), -1
-    where nobody knows). Instead of a Welcome."""
+    """No template: it died so often within so many seconds, at last with this status (as of waitpid(), -1: unknown)."""
 
     deaths: int
     seconds: int
@@ -226,7 +218,7 @@ class Sealed(Message, tag=22):
 
 
 class Welcome(Message, tag=30):
-    """The template is sealed and serves you. Fds: a pidfd on it, and its board, to be read."""
+    """The template serves you. Fds: a pidfd on it, and its board, to be read."""
 
     generation: int
     pid: int
@@ -362,8 +354,7 @@ class Raised(Message, tag=43):
 
 
 class Root(Message, tag=7):
-    """Whose tree it is. `since` is when that program was started (ns since boot), and with the pid names this very
-    process."""
+    """Whose tree it is: the program of this pid, started at `since` (ns since boot)."""
 
     pid: int
     since: int
@@ -372,7 +363,7 @@ class Root(Message, tag=7):
 
 
 class Entered(Message, tag=70):
-    """A name was registered, by this process. `device` and `inode` are those of the folder that a file or folder is in."""
+    """A name was registered, by this process. `device` and `inode` are those of what a file or folder is in."""
 
     kind: str
     name: str
