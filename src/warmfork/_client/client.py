@@ -366,6 +366,8 @@ def get_client() -> Client:
         if role.kind == role.CHILD and role.door >= 0:
             door = fds.adopt_socket(role.door)
         _client = Client(door)
+        if door is not None:
+            _client.ids = role.ids  # where we are somebody else by now, it is not our door
     elif _client.pid != os.getpid():  # a C library's fork runs no handler of ours
         forget_after_fork()
     return _client

@@ -36,6 +36,8 @@ class Folders:
             return 0, 0
         if "\0" in name or os.path.basename(name) in ("", ".", ".."):
             raise ValueError(f"nothing in a folder has the name {name!r}")
+        if not got.fds:
+            raise ValueError("no folder came along")
         folder = got.take(-1)
         info = os.fstat(folder.fileno())
         if not S_ISDIR(info.st_mode):

@@ -43,7 +43,7 @@ class Holders:
         """The sender holds this name. Raises ValueError, OSError, and has no name of it then."""
         if not got.fds or pids.read_pid(got.fds[0]) != got.pid:
             raise ValueError("the pidfd is not on its sender")
-        folder = self.folders.keep(message.kind, message.name, got) if len(got.fds) <= 2 else (0, 0)
+        folder = self.folders.keep(message.kind, message.name, got)
         if got.pid not in self.pidfds:
             self.watch(got.pid, got.take())
         since = pids.read_since(got.pid)
