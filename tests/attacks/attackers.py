@@ -105,7 +105,7 @@ def list_shots(kind: type[Message], folder: str, name: str, spec: bytes, whole: 
             yield data, right  # once more
         for opener in OPENERS if right else ():
             for place in range(len(right)):
-                if whole or place == len(right) - 1:
+                if whole or (place == len(right) - 1 and kind is not messages.Sweep):
                     yield data, [*right[:place], opener, *right[place + 1 :]]
         if right:
             yield data, []

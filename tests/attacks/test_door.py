@@ -53,25 +53,27 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
     (tmp_path / "kept").write_text("tracked by the program")
     warmfork.track(tmp_path / "kept", "file")
     bystander = subprocess.Popen(["sleep", "1000"])
-    with warmfork.Template(["tests.attacks.attackers"], spares=0) as template:
-        template.start(targets.give, (1,)).result(20)
-        pids = get_tracker(), template.pid
-        listen()
-        before = [count_fds(pid) for pid in pids]
-        yield Scene(template, tmp_path)
-        listen()
-        assert (get_tracker(), template.pid, template.generation) == (*pids, 1)
-        assert template.start(targets.give, (2,)).result(20) == 2
-        with warmfork.Template(name="another") as another:
-            assert another.start(targets.give, (3,)).result(20) == 3
-        assert ("file", str(tmp_path / "kept")) in read_names()
-        assert (tmp_path / "file").read_text() == "the program's own"
-        assert (tmp_path / "kept").read_text() == "tracked by the program"
-        for pid, count in zip(pids, before, strict=True):
-            wait_until(lambda pid=pid, count=count: count_fds(pid) <= count + 3, 5, f"few fds in {pid}: {count}")
-    assert bystander.poll() is None
-    bystander.kill()
-    bystander.wait()
+    try:
+        with warmfork.Template(["tests.attacks.attackers"], spares=0) as template:
+            template.start(targets.give, (1,)).result(20)
+            pids = get_tracker(), template.pid
+            listen()
+            before = [count_fds(pid) for pid in pids]
+            yield Scene(template, tmp_path)
+            listen()
+            assert (get_tracker(), template.pid, template.generation) == (*pids, 1)
+            assert template.start(targets.give, (2,)).result(20) == 2
+            with warmfork.Template(name="another") as another:
+                assert another.start(targets.give, (3,)).result(20) == 3
+            assert ("file", str(tmp_path / "kept")) in read_names()
+            assert (tmp_path / "file").read_text() == "the program's own"
+            assert (tmp_path / "kept").read_text() == "tracked by the program"
+            for pid, count in zip(pids, before, strict=True):
+                wait_until(lambda pid=pid, count=count: count_fds(pid) <= count + 3, 5, f"few fds in {pid}: {count}")
+        assert bystander.poll() is None
+    finally:
+        bystander.kill()
+        bystander.wait()
     for kind, name in read_names():  # what an attacker of the same user has had tracked
         if name.startswith(str(tmp_path)) or name == "/":
             get_client().tell(messages.Unregister(kind, name))
@@ -86,7 +88,7 @@ def listen() -> None:
 @pytest.mark.parametrize("kind", [*attackers.KINDS, "nonsense", "nothing"])
 def test_a_child_that_says_anything_at_the_door_harms_nobody(scene: Scene, kind: str, other_user: bool):
     before = set(read_names())
-    assert scene.attack(kind, other_user) >= 4
+    assert scene.attack(kind, other_user) >= 3
     if other_user:
         listen()
         assert set(read_names()) == before, "nothing that it said was entered"

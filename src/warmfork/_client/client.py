@@ -90,7 +90,7 @@ class Client:
     def look_after_tracker(self) -> None:
         """Have a successor where our tracker is dead. Where there can be none, the next call that needs it says so."""
         tree = self.tree
-        if tree is not None and self.pid == os.getpid() and tree.is_ours() and not tree.has_tracker():
+        if tree is not None and self.watch_tracker_fd() >= 0 and not tree.has_tracker() and not tree.is_hopeless():
             try:
                 self.ensure_tracker(tree)
             except StartError:

@@ -58,6 +58,10 @@ class Tree:
         """Does the tracker live?"""
         return bool(self.pidfd) and not fds.wait_readable(self.pidfd.fileno(), 0)
 
+    def is_hopeless(self) -> bool:
+        """Have the last trackers all ended at once?"""
+        return len(self.ends) >= MOST_QUICK
+
     def reap(self) -> None:
         """Reap the dead tracker, and note how long it has lived."""
         if self.tracker:
@@ -75,7 +79,7 @@ class Tree:
         self.reap()
         executable = self.made_of[0]
         try:
-            if len(self.ends) >= MOST_QUICK:
+            if self.is_hopeless():
                 status, said = spawn.diagnose(*self.made_of)
                 if status:
                     raise StartError(
