@@ -43,6 +43,13 @@ def open_pair() -> int:
 _kept: list[fds.socket] = []
 
 
+def open_door() -> int:
+    """The door: a child's, or the program's own."""
+    from warmfork._client.client import get_client
+
+    return os.dup(role.door if role.door >= 0 else get_client().ensure_door().fileno())
+
+
 def open_board() -> int:
     """A board, as large as one, that says that everybody is a child of ours and is to be ended."""
     from warmfork._words import board as board_
@@ -84,7 +91,7 @@ def list_fds(kind: type[Message], folder: str, spec: bytes) -> list[Callable[[],
         return fds.make_memory("warmfork-spec", spec)
 
     return {
-        messages.Hello: [open_pair, open_me, open_spec, lambda: os.dup(role.door)],
+        messages.Hello: [open_pair, open_me, open_spec, open_door],
         messages.Register: [open_folder],
         messages.Track: [open_me, open_folder],
         messages.Ask: [open_pair],
