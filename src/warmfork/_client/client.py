@@ -41,7 +41,7 @@ class Client:
         self.tree: launch.Tree | None = None
         self.door = door
         self.door_identity = identity or (fds.identify(door.fileno()) if door is not None else (0, 0))
-        self.ids = get_ids()
+        self.ids = rights.get_ids()
         self.channels: dict[tuple[object, ...], Channel] = {}
         self.recent: tuple[Spec | None, Channel | None] = None, None  # spares comparing specs at each start
         self.opening: dict[tuple[object, ...], Channel] = {}  # hellos that are not answered yet
@@ -105,7 +105,7 @@ class Client:
     def is_door_ours(self) -> bool:
         """Does the door's fd still mean the door, and are we still who was given it? Whoever has become another user is not
         heard at it any longer: what he tracked before stays with the old tree."""
-        if self.ids != get_ids():
+        if self.ids != rights.get_ids():
             self.become_another()
         try:
             return self.door is not None and fds.identify(self.door.fileno()) == self.door_identity
@@ -115,7 +115,7 @@ class Client:
     def become_another(self) -> None:
         """This process has become another user, or of another group: it roots a tree of its own at its next call."""
         with self.lock:
-            self.ids = get_ids()
+            self.ids = rights.get_ids()
             old = [*self.channels.values(), *self.opening.values(), *self.retired]
             self.channels, self.opening, self.retired = {}, {}, []
             self.recent = None, None
@@ -176,7 +176,7 @@ class Client:
 
     def get_channel(self, spec: Spec, timeout: float | None) -> Channel:
         """Give a channel to the template of this spec, which is sealed then. Raises PreloadError, AuditError, StartError."""
-        if self.ids != get_ids():
+        if self.ids != rights.get_ids():
             self.become_another()
         recent, channel = self.recent
         if recent is spec and channel is not None and not channel.dead:
@@ -345,11 +345,6 @@ class Client:
             self.look_after_tracker()
 
 
-def get_ids() -> tuple[int, int]:
-    """Give who the tracker takes us for."""
-    return os.getuid(), os.getgid()
-
-
 def get_interpreter() -> tuple[str, tuple[str, ...]]:
     """Give this interpreter's executable and its options."""
     return sys.executable or "", get_flags()
@@ -375,9 +370,8 @@ def get_client() -> Client:
 
 def log_last_reports() -> None:
     """Log what the tracker has reported, while there is somebody to read it."""
-    atexit.unregister(
-        log_last_reports
-    )  # or it would keep this module's names alive, past those who warn of open sockets
+    # Or it would keep this module's names alive, past those who warn of open sockets.
+    atexit.unregister(log_last_reports)
     if _client is not None:
         _client.look_after_tracker()
         _client.log_reports()

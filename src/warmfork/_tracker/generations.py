@@ -77,7 +77,15 @@ class Generations:
             return
         if len(passed) != 4 + (hello.stdio & 3).bit_count():
             return
-        channel, pidfd, spec_fd = passed[:3]
+        try:
+            self.serve_whole_hello(hello, got, late)
+        except OSError as error:
+            if passed:
+                refuse(passed[0], f"the tracker could not: {error}")
+
+    def serve_whole_hello(self, hello: messages.Hello, got: fds.Received, late: bool) -> None:
+        """Serve one of which all has arrived. Raises OSError where the tracker is out of files, or of memory."""
+        channel, pidfd, spec_fd = got.fds[:3]
         if pids.read_pid(pidfd) != got.pid:
             refuse(channel, "the pidfd in the hello is not on its sender")
             return

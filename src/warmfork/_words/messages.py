@@ -113,7 +113,7 @@ class Untrack(Message, tag=14):
 
 
 class Ask(Message, tag=4):
-    """What became of the process of this pid that lived at this moment (ns since boot)? Fds: a socket for one Fate."""
+    """What became of the process of this pid that lived at this moment (ns since boot)? Fds: a socket for a Fate."""
 
     pid: int
     moment: int
@@ -128,8 +128,7 @@ class Sweep(Message, tag=6):
 
 
 class GiveUp(Message, tag=8):
-    """I want this template no longer: end it if it still preloads, and nobody else waits. Fds: its spec, a socket for one
-    Died, which says what it was preloading."""
+    """I want this template no longer: end it if it preloads, and nobody else waits. Fds: its spec, a socket for a Died."""
 
 
 class Hung(Message, tag=15):
