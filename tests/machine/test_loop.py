@@ -60,3 +60,15 @@ def test_what_a_handler_raises_costs_whoever_caused_it_and_the_loop_goes_on():
     loop.poller.close()
     os.close(reader)
     os.close(writer)
+
+
+def test_an_error_is_reported_though_nothing_can_be_loaded_any_longer(monkeypatch: pytest.MonkeyPatch):
+    """A tracker that was out of files died of the import of what was to say so."""
+    import sys
+
+    said: list[str] = []
+    loop = Loop(said.append)
+    monkeypatch.setitem(sys.modules, "traceback", None)
+    loop.tell(ZeroDivisionError("this one"))
+    assert said == ["ZeroDivisionError('this one')"]
+    loop.poller.close()

@@ -216,6 +216,7 @@ def test_a_tracker_that_is_out_of_files_says_so_and_serves_when_there_are_some()
     with warmfork.Template() as template:
         template.start(targets.give, (1,)).result(20)
         tracker = get_tracker()
+        wait_until(lambda: leftovers.read_title(tracker).startswith("warmfork: tracker"))  # it is in its loop
         limits = resource.prlimit(tracker, resource.RLIMIT_NOFILE)
         used = max(int(fd) for fd in os.listdir(f"/proc/{tracker}/fd"))
         resource.prlimit(tracker, resource.RLIMIT_NOFILE, (used + 1, limits[1]))

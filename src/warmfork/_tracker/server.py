@@ -153,7 +153,14 @@ class Tracker:
         except BlockingIOError:
             return
         finally:
+            self.refill_reserve()
+
+    def refill_reserve(self) -> None:
+        """Have an fd in reserve again; where there is none, it is tried again with the next message."""
+        try:
             self.reserve = fds.Fd(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC))
+        except OSError:
+            self.reserve = fds.Fd(-1)
 
     def close_door(self) -> None:
         """Nobody holds a sending end: every process of the tree is dead, or has closed all its fds."""
