@@ -34,7 +34,7 @@ NEEDS = {
     "warmfork._template.births", "warmfork._template.children", "warmfork._template.state",
     "warmfork._template.clients", "warmfork._template.deaths", "warmfork._template.forking",
     "warmfork._template.idle", "warmfork._template.main", "warmfork._template.preload", "warmfork._template.seal",
-    "warmfork._template.server", "warmfork._template.spares", "warmfork._template.succession", "warmfork._tracker",
+    "warmfork._template.server", "warmfork._template.spares", "warmfork._tracker",
     "warmfork._tracker.files", "warmfork._tracker.main", "warmfork._words", "warmfork._words.board", "warmfork._words.feed",
     "warmfork._words.messages", "warmfork._words.protocol", "warmfork._words.spec", "warmfork._words.wire",
     # waits for the moment at which something of multiprocessing's gets a name

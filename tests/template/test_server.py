@@ -193,7 +193,7 @@ def test_nonsense_at_the_door_costs_its_sender_the_message_and_nobody_else_anyth
             (b"\xff garbage", ()),
             (wire.encode(messages.Hello(os.getpid(), 0, 3)), ()),
             (wire.encode(messages.Hello(os.getpid(), 0, 0)), (theirs.fileno(), 0, 0, 0)),
-            (wire.encode(messages.Ask(1))[:-1], (theirs.fileno(),)),
+            (wire.encode(messages.Ask(1, 1))[:-1], (theirs.fileno(),)),
             (wire.encode(messages.Sealed(3)), (theirs.fileno(),)),
             (wire.encode(messages.GiveUp()), (0, theirs.fileno())),
             (wire.encode(messages.Register("semaphore", "/never-was"))[:5], ()),

@@ -82,7 +82,7 @@ def test_a_count_that_the_bytes_cannot_hold_is_refused_without_looping():
 
 
 @pytest.mark.parametrize(
-    ("name", "size"), [("Spawned", 17), ("Exited", 49), ("Launch", 9), ("Became", 1), ("Hello", 25), ("Ask", 9)]
+    ("name", "size"), [("Spawned", 17), ("Exited", 49), ("Launch", 9), ("Became", 1), ("Hello", 25), ("Ask", 17)]
 )
 def test_what_is_said_at_each_start_has_a_fixed_size(name, size):
     kind = getattr(messages, name)

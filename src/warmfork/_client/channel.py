@@ -45,6 +45,10 @@ class Channel:
         self.state = "open"
         self.last: messages.Message | None = None  # the Welcome, or the message that ended it
         self.template = -1  # pidfd
+        self.board = fds.Fd(-1)  # the template's, to be read: for a successor of the tracker
+        self.name = ""  # of the template
+        self.succession = 0  # which of our trackers was told of it
+        self.waiting = 0  # threads that wait for the Welcome
         self.pid = 0
         self.generation = 0
         self.born = state.Baseline(None, [], [], (0, 0))
@@ -255,11 +259,12 @@ class Channel:
     def greet(self, message: messages.Message, passed: list[int]) -> None:
         """Take the first message: a Welcome, or why there is none."""
         self.last = message
-        if isinstance(message, messages.Welcome) and not passed:
+        if isinstance(message, messages.Welcome) and len(passed) != 2:
             self.last = messages.Refused("what it sent did not arrive: raise the limit of open files (ulimit -n)", 0)
             self.end()
         elif isinstance(message, messages.Welcome):
             self.template = state.move_high(passed.pop(0))
+            self.board = fds.Fd(state.move_high(passed.pop(0)))
             self.poller.register(self.template, POLLIN)
             self.pid, self.generation = message.pid, message.generation
             environment = state.split_environment(message.environment) if message.environment else None
@@ -291,6 +296,7 @@ class Channel:
                 spare.fds.clear()
             self.children.spares.clear()
             self.socket.detach()
+            self.board.release()
             self.template = -1
 
     def drop_after_fork(self) -> None:
@@ -312,6 +318,7 @@ class Channel:
             self.dead = True
         self.drop_spares()
         self.socket.close()
+        self.board.close()
         if self.template >= 0:
             os.close(self.template)
             self.template = -1

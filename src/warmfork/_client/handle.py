@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from _thread import RLock
-from time import monotonic
+from time import clock_gettime_ns, monotonic
 
 from warmfork._client import launch
 from warmfork._client.link import Link
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 SIGKILL = 9
 LEAVE_TIMEOUT = 1.0
 """Seconds for a child that was never given a call to leave by itself, before it is ended."""
+
+BOOTTIME = 7
+"""CLOCK_BOOTTIME, in which the kernel tells when a process was started."""
 
 ANSWER_TIMEOUT = 2.0
 """Seconds that a living template has to tell the status of a child that is dead already, before others are asked."""
@@ -46,6 +49,7 @@ class Child:
         self.pid = record.pid
         self.name = order.name
         self.usage: Usage | None = None
+        self._lived_ns = clock_gettime_ns(BOOTTIME)  # when it lived: with the pid, that says which process it is
         self._channel = channel
         self._record = record
         self._identity = fds.identify(passed[0])
@@ -110,7 +114,9 @@ class Child:
         check_seconds("timeout", timeout)
         pidfd = self._link.pidfd.fileno()
         if self._outcome is None and pidfd >= 0:
-            if not fds.wait_readable(pidfd, timeout):
+            from warmfork._client.waiting import wait_readable
+
+            if not wait_readable((pidfd,), timeout):
                 raise TimeoutError(f"{self.name} (pid {self.pid}) still runs after {timeout} s")
             self._settle()
         if self._outcome is None:
@@ -171,7 +177,7 @@ class Child:
         # What the kernel can tell is as true, so the tracker is waited for only as long as the usage is worth, which it
         # alone knows: it may be dead without our seeing it.
         told = pids.ask_status(self._link.pidfd.fileno()) is not None
-        return launch.ask_fate(client.door, self.pid, USAGE_TIMEOUT if told else ANSWER_TIMEOUT)
+        return launch.ask_fate(client.door, self.pid, self._lived_ns, USAGE_TIMEOUT if told else ANSWER_TIMEOUT)
 
     def _ask_kernel(self) -> int | None:
         """Ask the kernel, which tells once somebody has reaped the child; or before, where we may look."""
@@ -239,7 +245,9 @@ class Child:
             if number < 0:
                 break
             rest = None if deadline is None else deadline - monotonic()
-            if not fds.wait_any_readable((number, link.pidfd.fileno()), rest):
+            from warmfork._client.waiting import wait_readable
+
+            if not wait_readable((number, link.pidfd.fileno()), rest):
                 raise TimeoutError(f"{self.name} (pid {self.pid}) still runs after {timeout} s")
             link.read()
             if link.state in ("open", "running") and fds.wait_readable(link.pidfd.fileno(), 0):

@@ -117,6 +117,12 @@ def read_since(pid: int) -> int:
     return int(fields[19]) * TICK_NS if fields else 0
 
 
+def is_alive(pid: int, since: int) -> bool:
+    """Does the process of this pid live that was started then (ns since boot)? One that is dead and not reaped does not."""
+    fields = read_stat(pid)
+    return bool(fields) and fields[0] not in (b"Z", b"X") and int(fields[19]) * TICK_NS == since
+
+
 def read_start_stack(pid: int) -> int:
     """Read where the process's stack began, which is another place after each exec. 0 where it can't be told."""
     fields = read_stat(pid)

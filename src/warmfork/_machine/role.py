@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from warmfork._machine import fds
 
 TYPE_CHECKING = False
@@ -17,12 +19,17 @@ identity = (0, 0)
 prefix = ""
 """How the names of this tree's semaphores begin in /dev/shm."""
 spec: Spec | None = None
+ids = -1, -1
+"""Who the tracker that started our template is: user and group."""
+tracker = 0, 0
+"""The tracker that started our template: its pid, and when it was started (ns since boot). A successor is not known here."""
 
 
-def become_template(given_door: int, its_spec: Spec) -> None:
+def become_template(given_door: int, its_spec: Spec, its_tracker: tuple[int, int]) -> None:
     """This process is a template."""
-    global kind, spec
-    kind, spec = TEMPLATE, its_spec
+    global kind, spec, tracker, ids
+    kind, spec, tracker = TEMPLATE, its_spec, its_tracker
+    ids = os.getuid(), os.getgid()  # a preload may change ours
     take_door(given_door)
 
 

@@ -10,10 +10,9 @@ from time import monotonic_ns
 
 from warmfork._child import ending, stdio
 from warmfork._child.birth import become
-from warmfork._machine import fds, memory, signals, stacks, state, titles
+from warmfork._machine import fds, memory, pids, signals, stacks, state, titles
 from warmfork._template import forking, seal, server, spares
 from warmfork._template.state import TemplateState
-from warmfork._template.succession import Given
 from warmfork._words import board as board_
 from warmfork._words import messages, wire
 
@@ -22,6 +21,16 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from warmfork._words.spec import Spec
+
+
+class Given:
+    """What a template was given by its tracker: its generation, and fds."""
+
+    __slots__ = ("board", "door", "generation", "log", "spec", "stacks")
+
+    def __init__(self, generation: int, spec: int, board: int, log: int, door: int, stacks: int) -> None:
+        self.generation = generation
+        self.spec, self.board, self.log, self.door, self.stacks = spec, board, log, door, stacks
 
 
 def main(
@@ -120,8 +129,8 @@ def receive_launch(control: fds.socket) -> tuple[int, ...]:
     """Receive what the tracker gives: see Given."""
     got = fds.receive(control, flags=fds.RECEIVE_BLOCKING)
     message = wire.decode(got.data)
-    if not isinstance(message, messages.Launch) or len(got.fds) != 8:
-        raise RuntimeError(f"a template starts with a Launch and 8 fds, not {message!r} and {len(got.fds)}")
+    if not isinstance(message, messages.Launch) or len(got.fds) != 5:
+        raise RuntimeError(f"a template starts with a Launch and 5 fds, not {message!r} and {len(got.fds)}")
     return message.generation, *got.fds
 
 
@@ -147,7 +156,8 @@ def prepare(
     from warmfork._machine import role
     from warmfork._template import preload
 
-    role.become_template(given.door, spec)
+    tracker = os.getppid()
+    role.become_template(given.door, spec, (tracker, pids.read_since(tracker)))
     sys.argv = list(spec.argv)
     sys.path = list(spec.sys_path)
     stdio.prepare()

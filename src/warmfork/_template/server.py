@@ -13,7 +13,6 @@ from time import monotonic, monotonic_ns
 from warmfork._child.birth import Birth
 from warmfork._machine import fds, titles
 from warmfork._machine.loop import Loop
-from warmfork._template import succession
 from warmfork._template.children import Children
 from warmfork._template.clients import ClientRecord
 from warmfork._template.idle import Idle
@@ -26,7 +25,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from warmfork._template.succession import Given
+    from warmfork._template.main import Given
 
 LONELY = 10.0
 """Seconds after which a template ends that never had a client: whoever wanted it was dead before it could be told."""
@@ -45,7 +44,6 @@ class Server:
         self.loop = Loop(self.report)
         self.children = Children(state, self.loop, stacks, self.release)
         self.idle = Idle(state, self.loop, self.children, self.show_title)
-        self.tracker = succession.Tracker(self)
         self.loop.watch(control.fileno(), self.read_control)
 
     # -- the loop
@@ -55,7 +53,6 @@ class Server:
         state, births = self.state, self.children.births
         state.board.write_phase(board_.SERVING, monotonic_ns())
         self.show_title()
-        self.tracker.attend()
         adopted = bool(state.clients)  # the first may have come, and may have gone by now
         alone_until = monotonic() + LONELY
         while True:
@@ -72,7 +69,6 @@ class Server:
             if state.clients or state.pending_kills:
                 continue
             if adopted or self.control.fileno() < 0 or monotonic() >= alone_until:
-                self.tracker.see_off()
                 return None  # nobody is left, or nobody can come any more
 
     def plan(self, due: float | None) -> float | None:
@@ -150,11 +146,12 @@ class Server:
             )
             self.loop.watch(pidfd, lambda events: self.bury_client(client), drop=lambda: self.release(client))
             me = os.dup(self.state.me)
+            board = dup_or_close(self.given.board, me)
         except OSError as error:
             self.turn_away(channel, pidfd, error)
             return
         self.state.clients.add(client)
-        self.loop.guard(lambda: client.tell(self.make_welcome(), (me,)), lambda: self.detach(client))
+        self.loop.guard(lambda: client.tell(self.make_welcome(), (me, board)), lambda: self.detach(client))
 
     def turn_away(self, channel: fds.socket, pidfd: int, error: OSError) -> None:
         """Tell a client why it can't be served. Where not even that can be sent, the end of its channel says it."""
@@ -240,3 +237,12 @@ class Server:
             if row.kill if row is not None else self.state.children[pid][2]:
                 self.loop.guard(self.state.pending_kills.end, pid, None)
         self.detach(client)
+
+
+def dup_or_close(fd: int, other: int) -> int:
+    """Give a copy of an fd. Raises OSError, the other closed, where there can be none."""
+    try:
+        return os.dup(fd)
+    except OSError:
+        os.close(other)
+        raise

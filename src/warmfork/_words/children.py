@@ -100,15 +100,17 @@ class Children:
                 return held
             del unread[0]
         held[:] = fds
+        if request == 0 and not is_whole:
+            return held  # a spare whose fds did not all arrive leaves when its feed ends
         if record is not None:
             self.living[record.pid] = record
         if request in self.waiting:
             self.answers[request] = answer
             self.waiting -= {request}
-        elif request == 0 and record is not None and is_whole:
+        elif request == 0 and record is not None:
             self.spares += [answer]
         else:
-            return held  # given up on, or without its fds: closing the feed sends the child away
+            return held  # given up on: closing the feed sends the child away
         return self.holder()
 
     def take_spare(self) -> tuple[Answer | None, list[Answer]]:

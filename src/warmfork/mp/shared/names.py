@@ -73,7 +73,7 @@ def patch_util(module: Any) -> None:
         known = process.current_process()._config.get("tempdir")  # type: ignore[attr-defined]
         path: str = original()
         if known is None and role.kind != role.TEMPLATE:
-            get_client().tell(messages.Register("folder", path))
+            get_client().register("folder", path)
             # After its own finalizer, which removes the folder, and has -100.
             module.Finalize(None, get_client().tell, args=(messages.Unregister("folder", path),), exitpriority=-101)
         return path
@@ -143,7 +143,7 @@ def send(cmd: str, name: str, rtype: str) -> None:
         if stdlib._fd is not None and stdlib._pid is not None:
             kind.ensure_running(stdlib)  # it may have died, and then says so
         try:
-            client.tell(messages.Register(rtype, name))
+            client.register(rtype, name)
         except Exception:
             if rtype == "semaphore":  # its maker registers it, and gives it up where that fails
                 from _multiprocessing import sem_unlink
