@@ -28,7 +28,20 @@ WATCHED: dict[str, Callable[[ModuleType], None]] = {}
 def activate() -> None:
     """Arrange for warmfork to be installed once multiprocessing is there. Calling it again does nothing."""
     if os.environ.get(VARIABLE, "0") not in ("", "0") and TARGET not in WATCHED:
-        watch(TARGET, lambda module: install())
+        watch(TARGET, serve)
+        if os.environ.get("WARMFORK_REPORT", "0") not in ("", "0"):
+            from warmfork.cli.report import begin
+
+            begin()
+
+
+def serve(module: ModuleType) -> None:
+    """Put warmfork in the stdlib's place, and have it asked for by those who name no start method.
+
+    Only what "the default" means changes, as it did in Python 3.14: nothing is set, so the program may still set one.
+    """
+    if install() and os.environ.get("WARMFORK_KEEP_DEFAULT", "0") in ("", "0"):
+        module._default_context._default_context = module._concrete_contexts["forkserver"]
 
 
 def watch(name: str, callback: Callable[[ModuleType], None]) -> None:
@@ -61,14 +74,16 @@ def patch_names(_module: ModuleType) -> None:
     resources.take_over()
 
 
-def install() -> None:
-    """Put warmfork in the stdlib's place, or say in one line why not."""
+def install() -> bool:
+    """Put warmfork in the stdlib's place, or say in one line why not. Gives whether it is there."""
     try:
         from warmfork.mp.client.install import install_from_environment
 
         install_from_environment()
     except Exception as error:
         report(error)
+        return False
+    return True
 
 
 def report(error: Exception) -> None:

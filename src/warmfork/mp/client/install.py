@@ -78,6 +78,10 @@ def install(
         installed.renew()
     installed = made
     patch()
+    if os.environ.get("WARMFORK_REPORT", "0") not in ("", "0"):
+        from warmfork.cli.report import begin
+
+        begin()
 
 
 def read_preload() -> tuple[str, ...]:
