@@ -35,7 +35,9 @@ class Option:
     def check(self, value: str) -> str:
         """Give the value. Raises BadUsage where it is none of the choices."""
         if self.choices and value not in self.choices:
-            raise BadUsage(f'{self.names[-1]} is one of {", ".join(self.choices)}, not "{value}"', "choose one of these")
+            raise BadUsage(
+                f'{self.names[-1]} is one of {", ".join(self.choices)}, not "{value}"', "choose one of these"
+            )
         return value
 
 
@@ -66,9 +68,7 @@ class Command:
             if name in option.names:
                 return option
         known = ", ".join(option.names[-1] for option in self.options)
-        raise BadUsage(
-            f'warmfork {self.name} takes no "{name}"', f"it takes {known}; see warmfork {self.name} --help"
-        )
+        raise BadUsage(f'warmfork {self.name} takes no "{name}"', f"it takes {known}; see warmfork {self.name} --help")
 
     def parse(self, words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
         """Read the options and the other words. An option's value is under its last name without dashes. Raises

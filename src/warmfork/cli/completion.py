@@ -39,7 +39,9 @@ def write_bash(commands: list[Command]) -> str:
         for option in command.options:
             if option.value:
                 names = "|".join(f"{command.name}:{name}" for name in option.names)
-                values.append(f"        {names}) COMPREPLY=($(compgen -W '{' '.join(option.choices)}' -- \"$now\")); return ;;")
+                values.append(
+                    f"        {names}) COMPREPLY=($(compgen -W '{' '.join(option.choices)}' -- \"$now\")); return ;;"
+                )
     return f"""\
 _warmfork() {{
     local now="${{COMP_WORDS[COMP_CWORD]}}" before="${{COMP_WORDS[COMP_CWORD-1]}}" command="${{COMP_WORDS[1]}}" words=''
@@ -94,7 +96,9 @@ compdef _warmfork warmfork"""
 def write_fish(commands: list[Command]) -> str:
     """Give the script for fish."""
     lines = ["complete -c warmfork -f"]
-    lines += [f"complete -c warmfork -n __fish_use_subcommand -a {name} -d {quote(COMMANDS[name])}" for name in COMMANDS]
+    lines += [
+        f"complete -c warmfork -n __fish_use_subcommand -a {name} -d {quote(COMMANDS[name])}" for name in COMMANDS
+    ]
     for command in commands:
         seen = f"complete -c warmfork -n '__fish_seen_subcommand_from {command.name}'"
         for option in command.options:

@@ -42,9 +42,7 @@ COMMAND = Command(
             "is the default also before Python 3.14, unless the program sets another",
             variable="WARMFORK_KEEP_DEFAULT",
         ),
-        Option(
-            "-v, --verbose", "say at the end, on stderr, what was started by whom", variable="WARMFORK_REPORT"
-        ),
+        Option("-v, --verbose", "say at the end, on stderr, what was started by whom", variable="WARMFORK_REPORT"),
         Option("--name", "what `warmfork ps` and the logs call the template", "NAME", variable="WARMFORK_NAME"),
         Option(
             "--orphans",
@@ -92,7 +90,7 @@ COMMAND = Command(
         ("warmfork run -m pytest -n 4", "the tests of a project"),
     ],
     [
-        ("2", "a wrong call of warmfork; its message begins with \"warmfork: \""),
+        ("2", 'a wrong call of warmfork; its message begins with "warmfork: "'),
         ("any other", "the program's own, as from `python`; a signal that ends it ends it as always"),
     ],
 )
@@ -147,7 +145,7 @@ class CommandLine:
             self.variables[option.variable] = check_value(option, value)
 
     def take_letters(self, word: str) -> bool:
-        """Take a word of python's options. Gives whether this word names the program, perhaps after other letters: -Im mod, -OOc code."""
+        """Take a word of python's options. Gives whether it names the program, perhaps after other letters: -Im mod."""
         end = next((place for place, letter in enumerate(word) if letter in "cmWX"), len(word))
         self.letters.update(word[1:end])
         if word[end : end + 1] in ("c", "m"):

@@ -16,8 +16,8 @@ LEFT = ("ROLE", "STATE", "TITLE", "PRELOADED")
 LEAVE = ("PARENT", "GEN", "USS", "RSS", "STARTS", "AGE", "PSS", "CPU")
 """What goes where the terminal is narrow, in this order."""
 
-LEAST = 20
-"""How much of the titles must be seen before a column more is shown."""
+TITLES = 0.2
+"""Which part of a narrow terminal titles have before a column more is shown."""
 
 
 def get_width() -> int | None:
@@ -71,7 +71,7 @@ def lay_out(rows: Sequence[Mapping[str, str]], columns: Sequence[str], width: in
             if leaver in names:
                 names.remove(leaver)
             room = width - sum(widths[name] + 1 for name in names[:-1])
-            if room >= min(LEAST, widths[names[-1]]):
+            if room >= min(width * TITLES, widths[names[-1]]):
                 break
     lines = []
     for row in ({name: name for name in names}, *clean):
