@@ -42,7 +42,7 @@ POOLS = """
 
 def test_a_pool_and_an_executor_that_name_no_method_are_warmforks(python, tmp_path):
     stdout, stderr = run_code(python, POOLS, tmp_path)
-    assert [line.startswith("warmfork: template program ") or line for line in stdout.splitlines()] == [True, True]
+    assert [line.startswith("warmfork: template program") or line for line in stdout.splitlines()] == [True, True]
     assert stderr == ""
 
 

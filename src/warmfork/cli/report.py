@@ -11,7 +11,7 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import ModuleType
+    from types import FrameType, ModuleType
     from typing import Any
 
 EVENTS = {
@@ -72,10 +72,10 @@ def hear(event: str, _arguments: object) -> None:
 def list_modules() -> list[str]:
     """Give the modules whose code runs, the innermost first."""
     found = []
-    frame = sys._getframe(2)
+    frame: FrameType | None = sys._getframe(2)
     while frame is not None:
         found.append(str(frame.f_globals.get("__name__", "")))
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return found
 
 
@@ -114,7 +114,7 @@ def watch_processes(module: ModuleType) -> None:
     module.BaseProcess.start = start
 
 
-def watch_fork_exec(module: ModuleType) -> None:
+def watch_fork_exec(module: Any) -> None:
     """Count what multiprocessing's spawn starts, for which there is no audit event."""
     original = module.fork_exec
 
