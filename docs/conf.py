@@ -53,11 +53,10 @@ def make_command_line() -> str:
         command, _ = load(name)
         parts.append(f"\n## warmfork {name}\n\n```text\nwarmfork {name} {command.usage}\n```\n")
         parts += [" ".join(part.split()) + "\n" for part in command.text.strip().split("\n\n")]
-        parts.append("| option | what it does | variable |\n|---|---|---|")
         for option in command.options:
             choices = f" One of {', '.join(option.choices)}." if option.choices and len(option.choices) < 10 else ""
-            variable = f"`{option.variable}`" if option.variable else ""
-            parts.append(f"| `{option.describe()}` | {option.meaning}.{choices} | {variable} |")
+            variable = f" Sets `{option.variable}`." if option.variable else ""
+            parts.append(f"`{option.describe()}`\n: {option.meaning}.{choices}{variable}\n")
         parts.append("\nExamples:\n")
         parts += [f"```text\n$ {line}\n```\n{what[0].upper()}{what[1:]}.\n" for line, what in command.examples]
         if command.more:

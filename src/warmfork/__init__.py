@@ -6,8 +6,6 @@ The names below are loaded on first use: a template never pays for the client's 
 
 from __future__ import annotations
 
-__version__ = "0.1.0.dev0"
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from warmfork._client.handle import Child as Child

@@ -149,6 +149,23 @@ def test_the_variable_has_install_report_too(tmp_path, door):
     assert run([sys.executable, str(program)]).stderr == ""
 
 
+@pytest.mark.parametrize("method", ["forkserver", "spawn"])
+def test_children_that_install_too_tell_nothing(method, tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import multiprocessing, warmfork\n"
+        "warmfork.install()\n"
+        "def work(): pass\n"
+        "if __name__ == '__main__':\n"
+        f"    process = multiprocessing.get_context({method!r}).Process(target=work)\n"
+        "    process.start()\n"
+        "    process.join()\n"
+    )
+    done = run([sys.executable, str(program)], WARMFORK_REPORT="1")
+    by = "warmfork" if method == "forkserver" else "spawn"
+    assert (done.returncode, done.stderr) == (0, f"warmfork: 1 process: 1 by {by}\n")
+
+
 def test_a_forked_child_that_ends_as_a_program_tells_nothing_of_its_parents(python, tmp_path):
     code = """
         import os, sys

@@ -145,8 +145,11 @@ def tell() -> None:
     """Write the report to stderr: always for the program that was asked, for others where there is something."""
     if os.getpid() != _pid:
         return
-    asked = os.environ.get("WARMFORK_REPORT", "")
-    nested = asked not in ("1", str(_pid))
+    from warmfork._machine import role
+
+    process = sys.modules.get("multiprocessing.process")
+    child = role.kind != role.PROGRAM or (process is not None and process.parent_process() is not None)
+    nested = child or os.environ.get("WARMFORK_REPORT", "") not in ("1", str(_pid))
     if nested and not counts:
         return
     who = f"pid {_pid} ({os.path.basename(sys.argv[0] or 'python')}): " if nested else ""
