@@ -100,6 +100,7 @@ STARTS = """
             process.start()
             process.join()
         subprocess.run(["true"], check=True)
+        subprocess.run(["/bin/true"], check=True, close_fds=False)  # by posix_spawn
         if not os.fork():
             os._exit(0)
         os.wait()
@@ -110,7 +111,7 @@ STARTS = """
 def test_verbose_says_what_was_started_by_whom(python, tmp_path):
     _, stderr = run_code(python, STARTS, tmp_path, "-v")
     assert stderr.splitlines()[-1] == (
-        "warmfork: 7 processes: 2 by warmfork, 2 by fork, 1 by spawn, 1 by subprocess, 1 by posix_spawn"
+        "warmfork: 8 processes: 2 by warmfork, 2 by fork, 2 by subprocess, 1 by spawn, 1 by posix_spawn"
     )
 
 

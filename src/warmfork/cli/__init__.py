@@ -37,10 +37,8 @@ def main(argv: list[str] | None = None) -> int:
         if sys.stdout is not None:
             sys.stdout.flush()
     except BrokenPipeError:  # `| head`: the reader has what it wants
-        discard_output()
         return 0
     except OSError as error:
-        discard_output()
         fail(f"could not write the output: {error.strerror or error}", "is the disk full?")
         return 1
     return code
@@ -69,15 +67,6 @@ def dispatch(words: list[str]) -> int:
         print(f"warmfork {__version__}")
         return 0
     return fail(f'there is no command "{name}"', f"the commands are {', '.join(COMMANDS)}; see warmfork --help")
-
-
-def discard_output() -> None:
-    """Have the interpreter's last flush of stdout go nowhere: what could not be written would fail again there."""
-    import os
-
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 1)
-    os.close(null)
 
 
 def describe() -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import os
 import re
-import stat
 import time
 from dataclasses import dataclass, field
 
@@ -256,8 +255,6 @@ def read_file(pid: int, fd: int, known: dict[tuple[int, int], HeldBoard]) -> tup
         identity = info.st_dev, info.st_ino
         if identity in known:
             return identity, b""
-        if not stat.S_ISREG(info.st_mode):
-            return None
         data = os.pread(mine, board_.SIZE, 0)
         return (identity, data) if len(data) == board_.SIZE else None
     except OSError:
