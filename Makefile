@@ -33,7 +33,7 @@ test: $(VENV)/made-test
 	$(RUN) -m pytest -q
 
 test-pythons: $(VENV)/made-test
-	WARMFORK_TEST_PYTHONS=all $(RUN) -m pytest -q tests/cli/test_run.py tests/mp/test_startup.py
+	WARMFORK_TEST_PYTHONS=all $(RUN) -m pytest -q tests/cli/test_run.py tests/cli/test_default.py tests/mp/test_startup.py
 
 conformance: $(VENV)/made-test
 	$(RUN) -m tests.conformance

@@ -322,6 +322,28 @@ def test_a_board_that_was_cut_short_or_is_no_file_is_not_read(tmp_path):
         os.close(fifo)
 
 
+@pytest.mark.parametrize(
+    ("title", "parts"),
+    [
+        ("warmfork: tracker a b", ("tracker", "a b", None)),
+        ("warmfork: template web gen=12 [3 children]", ("template", "web", 12)),
+        ("warmfork: template a gen=1 [x] gen=2 [serving]", ("template", "a gen=1 [x]", 2)),
+        ("warmfork: template web gen=" + "9" * 5000 + " [x]", ("template", "web gen=" + "9" * 5000 + " [x]", None)),
+        ("warmfork: worker web", ("", None, None)),
+        ("tracker web", ("", None, None)),
+        ("warmfork: tracker", ("", None, None)),
+    ],
+)
+def test_a_title_is_taken_apart_whatever_it_says(title, parts):
+    assert census.split_title(title) == parts
+
+
+def test_a_very_long_title_takes_no_time():
+    before = time.process_time()
+    census.split_title("warmfork: template " + " gen=1 [" * 250_000)
+    assert time.process_time() - before < 1
+
+
 def test_a_ledger_with_any_place_in_it_names_nobody(monkeypatch):
     fd = os.memfd_create("ledger")
     try:

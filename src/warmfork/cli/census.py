@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 BOARD = re.compile(r"/memfd:warmfork-board-[0-9a-f]+ \(deleted\)|/.*/warmfork-board-[0-9a-f-]+ \(deleted\)")
 """What a board's fd is open on: a memfd, or a file in its place."""
 
-TITLE = re.compile(r"warmfork: (?P<role>tracker|template) (?P<name>.*?)(?: gen=(?P<generation>\d+) \[.*\])?", re.DOTALL)
-
 WAITS = 1
 """The step of birth in which a child waits for its feed: a spare stays there until it is needed."""
 
@@ -149,8 +147,8 @@ class Census:
 
     def is_tracker(self, pid: int) -> bool:
         """Is it one, and no stranger that calls itself so? A tracker has its door where it was given it."""
-        files, match = self.files[pid], TITLE.fullmatch(self.titles[pid])
-        if pid in self.heads or pid in self.children or not match or match["role"] != "tracker":
+        files = self.files[pid]
+        if pid in self.heads or pid in self.children or split_title(self.titles[pid])[0] != "tracker":
             return False
         return files is None or files.get(3, "").startswith("socket:")
 
@@ -158,7 +156,7 @@ class Census:
         """Enter a tracker, and the program that it works for."""
         # Its parent may be whoever adopts orphans, or a template that started it to succeed another.
         program = self.seen[pid]["ppid"] if self.files[pid] is None else read_root(pid)
-        self.enter(ProcessRecord("tracker", pid, parent=program, name=self.read_name(pid)))
+        self.enter(ProcessRecord("tracker", pid, parent=program, name=split_title(self.titles[pid])[1]))
         if program in self.seen and program not in self.records and program not in self.children:
             self.enter(ProcessRecord("program", program))
 
@@ -174,7 +172,7 @@ class Census:
         children = [row for row in held.rows.values() if self.is_its_process(row)]
         if alive:
             record.state = board_.PHASES.get(phase, "preloading")
-            record.name = self.read_name(pid)
+            record.name = split_title(self.titles[pid])[1]
             self.enter(record)
         elif children or everything:
             record.state = "dead"
@@ -200,20 +198,13 @@ class Census:
         """Enter what is on no board, where the fds of its tracker are not ours to look into: its title has to do."""
         parent = self.seen[pid]["ppid"]
         known = self.records.get(parent)
-        match = TITLE.fullmatch(self.titles[pid])
+        role, name, generation = split_title(self.titles[pid])
         if known is None or known.role not in ("tracker", "template") or known.starts is not None:
             return
-        if match and known.role == "tracker":
-            record = ProcessRecord("template", pid, parent=parent, name=match["name"], state="serving")
-            record.generation = int(match["generation"]) if match["generation"] else None
-            self.enter(record)
-        elif not match and self.files.get(parent) is None:
+        if role == "template" and known.role == "tracker":
+            self.enter(ProcessRecord(role, pid, "", name, parent, state="serving", generation=generation))
+        elif not role and self.files.get(parent) is None:
             self.enter(ProcessRecord("child", pid, template=parent if known.role == "template" else None))
-
-    def read_name(self, pid: int) -> str | None:
-        """Give the name in the title of a tracker or template."""
-        match = TITLE.fullmatch(self.titles[pid])
-        return match["name"] if match else None
 
     def enter(self, record: ProcessRecord) -> None:
         """Enter a living process, with what the kernel says of it."""
@@ -234,6 +225,19 @@ class Census:
             record.pss_mib, record.uss_mib = round(share.pss / 1024, 2), round(share.uss / 1024, 2)
             record.shared_mib, record.huge_mib = round(share.shared / 1024, 2), round(share.huge / 1024, 2)
         self.records[record.pid] = record
+
+
+def split_title(title: str) -> tuple[str, str | None, int | None]:
+    """Give role, name and generation of a tracker or template by its title: "warmfork: template NAME gen=1 [2 children]".
+    The role is "" for any other."""
+    role, _, name = title.removeprefix("warmfork: ").partition(" ")
+    if role not in ("tracker", "template") or not title.startswith("warmfork: ") or not name:
+        return "", None, None
+    before, _, after = name.rpartition(" gen=")
+    number, bracket, _ = after.partition(" [")
+    if before and bracket and number.isdecimal() and len(number) < 20:
+        return role, before, int(number)
+    return role, name, None
 
 
 def is_below(pid: int | None, other: int, above: dict[int, int | None]) -> bool:
