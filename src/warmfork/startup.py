@@ -30,9 +30,9 @@ def activate() -> None:
     if os.environ.get(VARIABLE, "0") not in ("", "0") and TARGET not in WATCHED:
         watch(TARGET, serve)
         if os.environ.get("WARMFORK_REPORT", "0") not in ("", "0"):
-            from warmfork.cli.report import begin
+            from warmfork.report import begin
 
-            begin()
+            begin(watch)
 
 
 def serve(module: ModuleType) -> None:

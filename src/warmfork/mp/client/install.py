@@ -79,9 +79,9 @@ def install(
     installed = made
     patch()
     if os.environ.get("WARMFORK_REPORT", "0") not in ("", "0"):
-        from warmfork.cli.report import begin
+        from warmfork.report import begin
 
-        begin()
+        begin(startup.watch)
 
 
 def read_preload() -> tuple[str, ...]:

@@ -11,6 +11,7 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType, ModuleType
     from typing import Any
 
@@ -31,8 +32,8 @@ counts: dict[tuple[str, str], int] = {}
 _pid = 0
 
 
-def begin() -> None:
-    """Count from now on, and tell it at the end. Calling it again does nothing."""
+def begin(watch: Callable[[str, Callable[[ModuleType], None]], None]) -> None:
+    """Count from now on, and tell it at the end. Calling it again does nothing. `watch` is the start-up hook's."""
     global _pid
     if _pid == os.getpid() or sys.orig_argv[-1:] == [] or sys.orig_argv[-1].endswith(HELPERS):
         return
@@ -43,13 +44,11 @@ def begin() -> None:
         return  # a forked child has the hooks already
     import atexit
 
-    from warmfork import startup
-
     atexit.register(tell)
     sys.addaudithook(hear)
-    startup.watch("warmfork._client.handle", watch_children)
-    startup.watch("multiprocessing.process", watch_processes)
-    startup.watch("_posixsubprocess", watch_fork_exec)
+    watch("warmfork._client.handle", watch_children)
+    watch("multiprocessing.process", watch_processes)
+    watch("_posixsubprocess", watch_fork_exec)
 
 
 def count(how: str, who: str = "") -> None:
