@@ -19,7 +19,7 @@ project = "warmfork"
 author = "The warmfork authors"
 copyright = author
 release = version = warmfork.__version__
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["myst_parser", "sphinx.ext.autodoc"]
 exclude_patterns = ["_build", "benchmarks/*.json"]
 myst_heading_anchors = 4
 myst_enable_extensions = ["deflist"]
@@ -69,7 +69,8 @@ def make_command_line() -> str:
 def make_environment() -> str:
     """Give the page of the variables and loggers."""
     rows = [
-        f"| `{one.name}` | {one.values} | {one.default or '(empty)'} | {one.meaning} | {one.reader} |"
+        f"`{one.name}`\n: {one.meaning[0].upper()}{one.meaning[1:]}. Values: {one.values}. "
+        f"Default: {one.default or 'empty'}. Read by {one.reader}.\n"
         for one in VARIABLES
     ]
     loggers = [f"| `{name}` | {what} |" for name, what in LOGGERS]
@@ -77,7 +78,6 @@ def make_environment() -> str:
         [
             "# Environment variables and loggers\n",
             "An argument in the code wins over a variable. This page is made from the table in `warmfork.environment`.\n",
-            "| variable | values | default | meaning | read by |\n|---|---|---|---|---|",
             *rows,
             "\n## Loggers\n\n| logger | what it is told |\n|---|---|",
             *loggers,
@@ -96,7 +96,20 @@ def entitle(_app: object, name: str, text: list[str]) -> None:
         text[0] = f"# {name.removeprefix('benchmarks/')}\n\n{text[0]}"
 
 
+def list_arguments(_app: Any, _what: str, _name: str, _object: Any, _options: Any, lines: list[str]) -> None:
+    """Give Sphinx the arguments under "Args:" as it wants them. Each begins with its name, and goes on indented."""
+    if "Args:" not in lines:
+        return
+    at = lines.index("Args:") + 1
+    while at < len(lines) and lines[at].startswith("    "):
+        line = lines[at][4:]
+        lines[at] = line if line.startswith(" ") else f":param {line}"
+        at += 1
+    lines[lines.index("Args:")] = ""
+
+
 def setup(app: Any) -> None:
     """Called by Sphinx."""
+    app.connect("autodoc-process-docstring", list_arguments)
     app.connect("source-read", entitle)
     app.add_lexer("mermaid", TextLexer)  # shown as it is written: drawing it takes a script from elsewhere
