@@ -25,7 +25,20 @@ NAMING = ("multiprocessing.synchronize", "multiprocessing.resource_tracker")
 def activate() -> None:
     """Arrange for warmfork to be installed once multiprocessing is there. Calling it again does nothing."""
     if os.environ.get(VARIABLE, "0") not in ("", "0") and TARGET not in WATCHED:
-        watch(TARGET, lambda module: install())
+        watch(TARGET, serve)
+        if os.environ.get("WARMFORK_REPORT", "0") not in ("", "0"):
+            from warmfork.report import begin
+
+            begin(watch)
+
+
+def serve(module: ModuleType) -> None:
+    """Put warmfork in the stdlib's place, and have it asked for by those who name no start method.
+
+    Only what "the default" means changes, as it did in Python 3.14: nothing is set, so the program may still set one.
+    """
+    if install() and os.environ.get("WARMFORK_KEEP_DEFAULT", "0") in ("", "0"):
+        module._default_context._default_context = module._concrete_contexts["forkserver"]
 
 
 def watch_names() -> list[str]:
@@ -44,8 +57,8 @@ def patch_names(_module: ModuleType) -> None:
     resources.take_over()
 
 
-def install() -> None:
-    """Put warmfork in the stdlib's place, or say in one line why not."""
+def install() -> bool:
+    """Put warmfork in the stdlib's place, or say in one line why not. Gives whether it is there."""
     try:
         from warmfork.mp.client.install import install_from_environment
 
@@ -53,6 +66,8 @@ def install() -> None:
         watch_names()
     except Exception as error:
         report(error)
+        return False
+    return True
 
 
 def report(error: Exception) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+
 from warmfork.api.options import DEFAULT, Default, read_options
-from warmfork.mp.shared import installed, patching
+from warmfork.mp.shared import installed, patching, watching
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,6 +56,10 @@ def install(
         current.renew()
     installed.put(made)
     patching.patch()
+    if os.environ.get("WARMFORK_REPORT", "0") not in ("", "0"):
+        from warmfork.report import begin
+
+        begin(watching.watch)
 
 
 def uninstall() -> None:
