@@ -56,7 +56,7 @@ class Client:
             self.door = fds.adopt_socket(os.dup(role.get_door()))
             self.door_identity = fds.identify(self.door.fileno())
         with self.lock:
-            if self.door is not None and not self.is_door_ours():
+            if not self.is_door_ours() and self.door is not None:
                 # The program closed all its fds, or reused the number: forget it, and never close it.
                 self.door.detach()
                 self.door = None
