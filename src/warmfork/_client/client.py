@@ -8,7 +8,7 @@ import sys
 from _thread import RLock
 from time import monotonic
 
-from warmfork._client import launch, welcome
+from warmfork._client import launch, waiting, welcome
 from warmfork._client.channel import Channel
 from warmfork._client.spawn import get_flags
 from warmfork._machine import fds, pids, rights, role, state
@@ -361,6 +361,7 @@ def get_client() -> Client:
         _client = Client(fds.adopt_socket(door) if door >= 0 else None)
         if door >= 0:
             _client.ids = role.ids  # where we are somebody else by now, it is not our door
+        waiting.client = _client
     elif _client.pid != os.getpid():  # a C library's fork runs no handler of ours
         forget_after_fork()
     return _client
@@ -386,7 +387,7 @@ def forget_after_fork() -> None:
         role.tracker = old.tree.tracker, pids.read_since(old.tree.tracker) or -1  # where it is dead: never equal
     for channel in (*old.channels.values(), *old.opening.values(), *old.retired):
         channel.drop_after_fork()
-    _client = new
+    _client = waiting.client = new
 
 
 os.register_at_fork(after_in_child=forget_after_fork)
