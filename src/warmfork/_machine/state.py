@@ -212,7 +212,7 @@ def keep_new(environment: dict[bytes, bytes]) -> dict[bytes, bytes]:
 
 
 def apply(state: dict[str, Any], base: tuple[Any, ...]) -> None:
-    """Give this process that state; `base` is what take_small() gave in the template. The signal mask and the ignored
+    """Give this process that state; `base` is what take_always_said() gave in the template. The signal mask and the ignored
     signals are left to the step that unblocks. Raises OSError, with what could not be applied as its filename."""
     if "environment" in state:
         # What the preload added stays where the client has no word of its own: module and variable belong together.
@@ -253,8 +253,9 @@ GROUP = NAMES.index("group")
 
 
 def set_group(wanted: int, base: int) -> None:
-    """Join the client's process group. In another session the kernel forbids it: then the template's."""
-    for group in (wanted, base):
+    """Join the client's process group. In another session the kernel forbids it: then the template's. One of 0 is in
+    another pid namespace, where nobody can join it, and this call would make a group of our own."""
+    for group in filter(None, (wanted, base)):
         try:
             os.setpgid(0, group)
         except PermissionError:
