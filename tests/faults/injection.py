@@ -95,7 +95,7 @@ def install() -> None:
     for call in ("open", "dup", "pidfd_open", "memfd_create", "pipe2", "fork", "posix_spawn"):
         setattr(os, call, injection.wrap(call, getattr(os, call)))
     select.epoll = injection.wrap("epoll", select.epoll)  # type: ignore[assignment, misc]
-    memory.map_shared = injection.wrap("map_shared", memory.map_shared)
+    memory.map_shared_by = injection.wrap("map_shared", memory.map_shared_by)
     sockets.socketpair = injection.wrap("socketpair", sockets.socketpair)
     fds.send = sockets.send = injection.wrap("send", sockets.send)
     plain, receive = fcntl.fcntl, fds.receive

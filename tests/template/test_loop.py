@@ -38,8 +38,8 @@ def fail_for_some() -> None:
 
 def test_an_error_in_a_handler_costs_the_client_that_caused_it_and_is_reported(caplog: pytest.LogCaptureFixture):
     with warmfork.Template(preload=[f"{__name__}:fail_for_some"], spares=0) as template:
-        pid = template.pid
         running = template.start(targets.wait)
+        pid = template.pid
         channel = say_hello(template)
         channel.send(wire.encode(messages.Spawn(1, 1, "bug")))
         assert fds.wait_readable(channel.fileno(), 10)
@@ -70,8 +70,8 @@ def fail_to_reap() -> None:
 def test_a_death_that_can_not_be_told_costs_no_other():
     """Two at the same time, and the one that is reaped first can't be told."""
     with warmfork.Template(preload=[f"{__name__}:fail_to_reap"], spares=0) as template:
-        pid = template.pid
         second, first = (template.start(targets.wait) for _ in range(2))
+        pid = template.pid
         pidfds = [os.pidfd_open(child.pid) for child in (first, second)]
         os.kill(pid, signal.SIGSTOP)
         for pidfd, number in zip(pidfds, (signal.SIGTERM, signal.SIGKILL), strict=True):
@@ -151,8 +151,9 @@ def launch_alone(*preload: str) -> tuple[templates.TemplateRecord, int]:
     assert memory.lock(ledger), "so that we are its tracker"
     record = templates.exec_template((), spec, 1, 0, [], ledger)
     spec_fd = fds.make_memory("spec", wire.encode(spec, largest=1 << 30))
-    passed = spec_fd, record.board, record.log, door[0].fileno(), record.stacks, door[1].fileno(), ledger, 2
-    templates.launch(record, passed)
+    templates.launch(
+        record, (spec_fd, record.board.fileno(), record.log.fileno(), door[0].fileno(), record.stacks.fileno())
+    )
     os.close(spec_fd)
     for end in door:
         end.close()
@@ -175,7 +176,9 @@ def test_a_template_that_never_had_a_client_ends():
         os.kill(record.pid, signal.SIGKILL)
         assert os.waitpid(record.pid, 0)[1] == 0
         record.control.close()
-        fds.close_all((record.board, record.log, record.stacks, ledger))
+        for owner in (record.board, record.log, record.stacks):
+            owner.close()
+        os.close(ledger)
 
 
 def test_a_template_that_refuses_survives_that_its_first_client_is_gone():
