@@ -97,8 +97,8 @@ def install() -> None:
     select.epoll = injection.wrap("epoll", select.epoll)  # type: ignore[assignment, misc]
     memory.map_shared = injection.wrap("map_shared", memory.map_shared)
     sockets.socketpair = injection.wrap("socketpair", sockets.socketpair)
-    fds.send = sockets.send = injection.wrap("send", sockets.send)
-    plain, receive = fcntl.fcntl, fds.receive
+    sockets.send = sockets.send = injection.wrap("send", sockets.send)
+    plain, receive = fcntl.fcntl, sockets.receive
 
     def fcntl_(fd: Any, command: int, argument: Any = 0) -> Any:
         if command == fcntl.F_DUPFD_CLOEXEC and injection.is_due("F_DUPFD", 2):
@@ -112,4 +112,4 @@ def install() -> None:
             got.fds, got.cut = [], True
         return got
 
-    fcntl.fcntl, fds.receive = fcntl_, receive_  # type: ignore[assignment]
+    fcntl.fcntl, sockets.receive = fcntl_, receive_  # type: ignore[assignment]

@@ -14,7 +14,7 @@ import pytest
 import warmfork
 from tests.support import Done
 from warmfork import Template, get_context
-from warmfork._machine import fds, memfds, platform
+from warmfork._machine import memfds, platform
 
 
 @pytest.fixture(autouse=True)
@@ -87,10 +87,10 @@ def test_without_memfds_files_do_and_that_is_logged(monkeypatch, caplog, error):
         platform.check()
         platform.check()
     assert ["no memfds" in record.getMessage() for record in caplog.records] == [True]
-    fd = fds.make_memory("warmfork-test", b"content", size=10_000)
+    fd = memfds.make_memory("warmfork-test", b"content", size=10_000)
     try:
         assert os.fstat(fd).st_size == 10_000 and os.fstat(fd).st_blocks * 512 >= 10_000, "none of it is a hole"
-        assert os.fstat(fd).st_nlink == 0 and fds.read_all(fd, 7) == b"content"
+        assert os.fstat(fd).st_nlink == 0 and memfds.read_all(fd, 7) == b"content"
         assert "/warmfork-test-" in os.readlink(f"/proc/self/fd/{fd}")
     finally:
         os.close(fd)

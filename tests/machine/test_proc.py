@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support import fork
-from warmfork._machine import fds, proc
+from warmfork._machine import fds, memfds, proc
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def other() -> Iterator[subprocess.Popen[bytes]]:
 
 @pytest.fixture
 def memory() -> Iterator[int]:
-    fd = fds.make_memory("warmfork-test", b"before" + bytes(mmap.PAGESIZE - 6))
+    fd = memfds.make_memory("warmfork-test", b"before" + bytes(mmap.PAGESIZE - 6))
     yield fd
     os.close(fd)
 
