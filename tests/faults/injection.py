@@ -97,7 +97,7 @@ def install() -> None:
     select.epoll = injection.wrap("epoll", select.epoll)  # type: ignore[assignment, misc]
     memory.map_shared = injection.wrap("map_shared", memory.map_shared)
     sockets.socketpair = injection.wrap("socketpair", sockets.socketpair)
-    sockets.send = sockets.send = injection.wrap("send", sockets.send)
+    sockets.send = injection.wrap("send", sockets.send)
     plain, receive = fcntl.fcntl, sockets.receive
 
     def fcntl_(fd: Any, command: int, argument: Any = 0) -> Any:

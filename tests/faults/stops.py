@@ -83,7 +83,7 @@ def install() -> None:
 def install_in_template() -> None:
     """Stop before each step of a birth, before the fork and after it."""
     from warmfork._child import birth
-    from warmfork._template import server
+    from warmfork._template import forking
 
     def stop_before(name: str, step: Callable[[Any], Any]) -> Callable[[Any], Any]:
         def stopping(given: Any) -> Any:
@@ -96,16 +96,16 @@ def install_in_template() -> None:
         return stopping
 
     birth.STEPS = tuple((name, stop_before(name, step)) for name, step in birth.STEPS)
-    fork = server.fork_child
+    fork = forking.fork_child
 
-    def fork_child(kept: tuple[int, ...]) -> Any:
+    def fork_child(kept: tuple[int, ...], apart: bool = False) -> Any:
         stop("fork")
-        forked = fork(kept)
+        forked = fork(kept, apart)
         if forked[0]:
             stop("forked")
         return forked
 
-    server.fork_child = fork_child
+    forking.fork_child = fork_child
 
 
 def install_in_forkserver() -> None:

@@ -61,7 +61,7 @@ def test_a_hello_whose_fds_did_not_all_arrive_is_dropped(client, spec, me, stdio
 
 
 def test_a_pidfd_on_somebody_else_is_refused(client, spec):
-    other = os.pidfd_open(os.getppid())
+    other = os.pidfd_open(get_tracker())
     answer = wire.decode(say_hello(client, spec, other))
     os.close(other)
     assert answer == messages.Refused("the pidfd in the hello is not on its sender", 0)

@@ -65,12 +65,15 @@ class Orphans:
                 self.loop.guard(self.watch_client, client, forked, None)
 
     def take(self, row: board_.Row) -> None:
-        """Take an orphan on. One that is not our child is watched by pidfd."""
-        pidfd = fds.Fd(-1 if is_child(row.pid) else pids.open_older(row.pid, row.forked_ns + NEAR_NS))
-        if pidfd:
+        """Take an orphan on. One that is not our child is watched by pidfd, if it shows that it is a template's: a row
+        alone is no proof, for its numbers are known to everybody."""
+        pidfd = fds.Fd(-1)
+        if not is_child(row.pid):
+            pidfd = fds.Fd(pids.open_older(row.pid, row.forked_ns + NEAR_NS))
+            if not pidfd or not holds_stacks(row.pid):
+                pidfd.close()
+                return  # dead since, or somebody else
             self.loop.watch(pidfd.fileno(), lambda _events: self.forget(row.pid))
-        elif not is_child(row.pid):
-            return  # dead since
         self.living[row.pid] = Orphan(row.pid, row.client, row.kill, pidfd)
 
     def watch_client(self, client: int, forked: int) -> None:
