@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -180,8 +182,21 @@ class Play:
             self.judge_tree()
         else:
             self.judge_program()
-        for line in self.stage.find_leftovers():
+        left = self.stage.find_leftovers()
+        if (cell := self.cell).who == cells.TRACKER_FIRST and cell.when == cells.SOONEST:
+            left = self.sweep_by_next_program(left)
+        for line in left:
             self.fault(line)
+
+    def sweep_by_next_program(self, left: list[str]) -> list[str]:
+        """The program died before it saw that its tracker was dead: nobody is left to remove names. Its semaphores are
+        there until the next program ends, its segments stay: both, and nothing else. Gives what else is left."""
+        segments = {f"left: /dev/shm/{name}" for name in self.stage.find("ready")["names"]}
+        if not segments < set(left):
+            self.fault("names are gone that nobody could have removed: the promise is better than the page says")
+        code = "import warmfork\nwith warmfork.Template() as template: template.start(int).result(20)"
+        subprocess.run([sys.executable, "-c", code], check=True, cwd=self.stage.folder, timeout=PATIENCE)
+        return sorted(set(self.stage.find_leftovers()) - segments)
 
     def judge_tree(self) -> None:
         """The program is dead, and what it owned is gone; what it does not own runs on until it is done."""
@@ -268,6 +283,8 @@ class Play:
     def judge_next_start(self) -> None:
         """Another start works, and nothing is open in the program that was not before."""
         stage = self.stage
+        if self.cell.who == cells.SPARE and self.cell.how == cells.TERM and not self.stopped:
+            self.judge_signalled_spare()
         stage.tell_program("next")
         ended = stage.expect("ended", name="next")
         if ended["code"]:
@@ -278,6 +295,20 @@ class Play:
             if grown > 0:
                 self.fault(f"{grown} fds more are open in the program")
         stage.wait("no zombie below the program", lambda: not list_zombies(stage.program.pid), PROMPT)
+
+    def judge_signalled_spare(self) -> None:
+        """What was sent to a spare by its pid is taken by the child that it becomes, which is told so."""
+        stage, [spare] = self.stage, self.victims
+        for _ in range(4):
+            stage.tell_program("next")
+            ended = stage.expect("ended", name="next")
+            stage.events.clear()
+            wanted = CODES[cells.TERM] if ended["child"] == spare else 0
+            if ended["code"] != wanted:
+                self.fault(f"a start that was to end with {wanted} ended with {ended['code']}")
+            if ended["child"] == spare:
+                return
+        self.fault("nobody has taken the spare that was sent a signal")
 
     def note(self, check: object) -> None:
         """Make a check, and note what it finds without giving up the others."""

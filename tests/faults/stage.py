@@ -235,8 +235,7 @@ class Stage:
     def close(self) -> None:
         """End what is left, and remove the folder."""
         self.end_all(leftovers.wait_for_ends(self.processes, 0.0))
-        for name in self.list_names():
-            Path("/dev/shm", name).unlink(missing_ok=True)
+        leftovers.remove_names(leftovers.list_shared_memory() - self.names)
         for fd in (*self.watched.values(), *self.fifos.values()):
             os.close(fd)
         self.program.stdin.close()
