@@ -87,13 +87,19 @@ def install() -> None:
     import fcntl
     import select
 
+    from warmfork._client import spawn
     from warmfork._machine import fds, memory, sockets
-    from warmfork._template import rehearsal
+    from warmfork._template import forking, rehearsal
+    from warmfork._tracker import templates
 
     rehearsal.ROUNDS = 2  # thirty times the same calls are not worth thirty times the time
 
     for call in ("open", "dup", "pidfd_open", "memfd_create", "pipe2", "fork", "posix_spawn"):
         setattr(os, call, injection.wrap(call, getattr(os, call)))
+    # These were taken out of their modules when they were loaded.
+    forking.fork = injection.wrap("fork", forking.fork)  # type: ignore[assignment]
+    templates.posix_spawn = injection.wrap("posix_spawn", templates.posix_spawn)  # type: ignore[assignment]
+    spawn.posix_spawn = injection.wrap("posix_spawn", spawn.posix_spawn)
     select.epoll = injection.wrap("epoll", select.epoll)  # type: ignore[assignment, misc]
     memory.map_shared = injection.wrap("map_shared", memory.map_shared)
     sockets.socketpair = injection.wrap("socketpair", sockets.socketpair)

@@ -44,6 +44,10 @@ class Play:
     def set_stage(self) -> None:
         """Bring everybody to where the fault is to find them."""
         cell, stage = self.cell, self.stage
+        if cell.who == cells.YOUNG:
+            self.note_stop(cell.when)
+            self.victims = [self.stopped_pid]
+            return
         self.helpers = stage.expect("ready")["helpers"]
         for pid in self.helpers.values():
             stage.watch(pid)
@@ -120,6 +124,8 @@ class Play:
         for pid in self.victims:
             if cell.how in (cells.OWN_EXIT, cells.SEGFAULT):
                 self.have_it_end(pid)
+            elif cell.how == cells.TWICE:
+                self.kill_with_successor(pid)
             elif cell.how == cells.STOP_KILL:
                 stage.send(pid, signal.SIGSTOP)
                 stage.wait("it stopped", lambda pid=pid: (leftovers.read_stat(pid) or "T")[0] == "T", PATIENCE)
@@ -135,6 +141,18 @@ class Play:
                 stage.release(self.stopped)  # blocked until it has its own signal mask: then it takes it
             for pid in self.victims:
                 stage.wait_dead(pid, f"the {cell.who}")
+        if cell.who == cells.YOUNG:
+            stage.expect("ready")
+
+    def kill_with_successor(self, pid: int) -> None:
+        """Kill a tracker, and the next one at its first line."""
+        stage = self.stage
+        stage.events.clear()
+        stage.arm("begin")
+        stage.send(pid, signal.SIGKILL)
+        successor = stage.expect("stopped", at="begin")["pid"]
+        stage.send(successor, signal.SIGKILL)
+        stage.wait_dead(successor, "the successor")
 
     def is_deadly(self) -> bool:
         """Does whoever is struck die? Helpers and spares take no SIGTERM."""
@@ -341,7 +359,8 @@ def list_spares(template: int) -> list[int]:
 def play(cell: Cell, engine: str = "warmfork", without: Sequence[str] = ()) -> list[str]:
     """Play one cell, without some of warmfork's techniques. Gives what is wrong; nothing is left of it in any case."""
     spares = "2" if cell.who == cells.SPARE else "0"
-    with Stage("program", engine, spares, WARMFORK_WITHOUT=",".join(without)) as stage:
+    armed = cell.when if cell.who == cells.YOUNG else ""
+    with Stage("program", engine, spares, armed=armed, WARMFORK_WITHOUT=",".join(without)) as stage:
         acted = Play(cell, stage)
         try:
             acted.set_stage()

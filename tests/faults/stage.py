@@ -38,7 +38,7 @@ class Fault(Exception):
 class Stage:
     """One cell's program and what is known of it. To be used in a `with` block."""
 
-    def __init__(self, program: str, *arguments: str, **variables: str) -> None:
+    def __init__(self, program: str, *arguments: str, armed: str = "", **variables: str) -> None:
         self.faults: list[str] = []
         self.events: list[dict[str, Any]] = []
         self.watched: dict[int, int] = {}  # pid: pidfd
@@ -54,6 +54,8 @@ class Stage:
         self.names = leftovers.list_shared_memory()
         self.poller = select.poll()
         self.poller.register(self.open_fifo("events"), select.POLLIN)
+        if armed:
+            self.arm(armed)
         path = os.pathsep.join((str(INSIDE), str(ROOT)))
         environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "WARMFORK_"))},
