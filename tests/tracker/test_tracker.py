@@ -125,11 +125,11 @@ FAILS = """
     import os, sys, warmfork
     from warmfork._client import client as client_
     from warmfork._client import launch, spawn
-    from warmfork._machine import fds, sockets, state
+    from warmfork._machine import fds, memfds, sockets
     from tests import targets
 
-    STEPS = [(fds, "make_memory"), (fds, "make_pair"), (spawn, "make_high"), (spawn, "posix_spawn"), (os, "pidfd_open"),
-             (fds, "write_all"), (fds, "ask_for_credentials"), (os, "open")]
+    STEPS = [(memfds, "make_memory"), (sockets, "make_pair"), (spawn, "make_high"), (spawn, "posix_spawn"), (os, "pidfd_open"),
+             (memfds, "write_all"), (sockets, "ask_for_credentials"), (os, "open")]
 
     def fail_once(owner, name, errno, act):
         original = getattr(owner, name)
