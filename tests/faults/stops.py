@@ -76,6 +76,8 @@ def install() -> None:
     command = " ".join(sys.orig_argv)
     if "/_tracker/start.py" in command or "/_template/start.py" in command:
         install_in_template()
+        if "/_tracker/start.py" in command:
+            install_in_tracker()
     elif "multiprocessing.forkserver import main" in command:
         install_in_forkserver()
 
@@ -106,6 +108,23 @@ def install_in_template() -> None:
         return forked
 
     forking.fork_child = fork_child
+
+
+def install_in_tracker() -> None:
+    """Stop in the first moments of a tracker's life."""
+    from warmfork._machine import pids
+    from warmfork._tracker import main
+
+    def stop_before(name: str, function: Callable[[], Any]) -> Callable[[], Any]:
+        def stopping() -> Any:
+            stop(name)
+            return function()
+
+        return stopping
+
+    main.raise_limits = stop_before("begin", main.raise_limits)
+    main.is_bare = stop_before("unborn", main.is_bare)
+    pids.become_subreaper = stop_before("unread", pids.become_subreaper)
 
 
 def install_in_forkserver() -> None:
