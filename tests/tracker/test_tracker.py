@@ -128,8 +128,8 @@ FAILS = """
     from warmfork._machine import fds, memfds, sockets
     from tests import targets
 
-    STEPS = [(memfds, "make_memory"), (sockets, "make_pair"), (spawn, "make_high"), (spawn, "posix_spawn"), (os, "pidfd_open"),
-             (memfds, "write_all"), (sockets, "ask_for_credentials"), (os, "open")]
+    STEPS = [(memfds, "make_memory"), (sockets, "make_pair"), (spawn, "make_high"), (spawn, "posix_spawn"),
+             (os, "pidfd_open"), (memfds, "write_all"), (sockets, "ask_for_credentials"), (os, "open")]
 
     def fail_once(owner, name, errno, act):
         original = getattr(owner, name)
