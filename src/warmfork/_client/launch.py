@@ -160,7 +160,10 @@ def get_program_name() -> str:
 
 def launch_tracker(executable: str, flags: tuple[str, ...], environment: tuple[str, ...], prefix: str) -> Tree:
     """Start a tracker. Raises StartError, with nothing left behind, and UnsupportedPlatform."""
-    platform.check()
+    try:
+        platform.check()
+    except OSError as error:  # too many files, or too little memory, to find out what this system has
+        raise StartError("launch", f"{executable}: {error.strerror}") from error
     if not executable:
         raise StartError("launch", "sys.executable is not set: this program must say which interpreter to start")
     if not os.path.isfile(spawn.START):
