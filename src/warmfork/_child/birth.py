@@ -163,6 +163,11 @@ def take_fds(birth: Birth) -> None:
         folder = passed.pop(0)
         os.fchdir(folder)
         os.close(folder)
+    if layout & feed.HAS_IN and sys.stdin is not None:
+        # The template's was made for /dev/null, and remembers whether it can seek.
+        _kept.append(sys.stdin)
+        sys.stdin = open(0, encoding=sys.stdin.encoding, errors=sys.stdin.errors, closefd=False)  # noqa: SIM115
+        sys.__stdin__ = sys.stdin  # type: ignore[misc]
     refresh_stdio()
 
 

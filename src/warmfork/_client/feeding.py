@@ -7,7 +7,7 @@ from _thread import RLock
 
 from warmfork._machine import fds, state
 from warmfork._words import feed as feed_
-from warmfork._words.feed import HAS_CWD, HAS_DOOR, HAS_ERR, HAS_OUT, INLINE
+from warmfork._words.feed import HAS_CWD, HAS_DOOR, HAS_ERR, HAS_IN, HAS_OUT, INLINE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def measure(buffer: tuple[Any, ...]) -> int:
 class StartRequest:
     """What is to be started: entry, name, policy, and what differs from this process's own state."""
 
-    __slots__ = ("cwd", "entry", "environment", "here", "kill", "name", "replies")
+    __slots__ = ("cwd", "entry", "environment", "here", "kill", "name", "own_path", "replies", "streams")
 
     def __init__(
         self,
@@ -73,6 +73,8 @@ class StartRequest:
         self.environment = environment
         self.cwd = cwd  # an O_PATH fd
         self.here = here  # what "" in sys.path stands for; the working directory where it is ""
+        self.streams = (-1, -1, -1)  # fds for its 0, 1 and 2; -1: /dev/null, and this process's own 1 and 2
+        self.own_path = False  # of another interpreter: sys.path is its template's
 
 
 def take_state(born: state.Baseline, order: StartRequest) -> dict[str, Any]:
@@ -80,6 +82,8 @@ def take_state(born: state.Baseline, order: StartRequest) -> dict[str, Any]:
     said = state.take(born, order.here)
     if order.environment is not None:
         said["environment"] = order.environment
+    if order.own_path:
+        said.pop("sys_path", None)
     said["entry"] = order.entry
     said["name"] = order.name
     said["kill"] = order.kill
@@ -108,17 +112,35 @@ def feed(
             said["split"] = payload.split
         first = [get_own_pidfd(), *((door,) if door >= 0 else ())]
         last = [*((folder,) if folder >= 0 else ()), *payload.fds]
+        stdin, stdout, stderr = order.streams
+        streams = [(1 if stdout < 0 else stdout, HAS_OUT), (2 if stderr < 0 else stderr, HAS_ERR)]
+        if stdin >= 0:
+            streams.insert(0, (stdin, HAS_IN))
         try:
-            send(socket, said, layout | HAS_OUT | HAS_ERR, [*first, 1, 2, *last], payload.data)
+            send_streams(socket, said, layout, first, streams, last, payload)
         except OSError as error:
             if error.errno != 9:  # EBADF: the program has closed its stdout or stderr
                 raise
-            streams = [(number, bit) for number, bit in ((1, HAS_OUT), (2, HAS_ERR)) if fds.is_open(number)]
-            layout |= sum(bit for _, bit in streams)
-            send(socket, said, layout, [*first, *(number for number, _ in streams), *last], payload.data)
+            streams = [(number, bit) for number, bit in streams if fds.is_open(number)]
+            send_streams(socket, said, layout, first, streams, last, payload)
     finally:
         if opened >= 0:
             os.close(opened)
+
+
+def send_streams(
+    socket: fds.socket,
+    said: dict[str, Any],
+    layout: int,
+    first: list[int],
+    streams: list[tuple[int, int]],
+    last: list[int],
+    payload: Payload,
+) -> None:
+    """Send the feed with these fds as the child's 0, 1 and 2."""
+    for _, bit in streams:
+        layout |= bit
+    send(socket, said, layout, [*first, *(number for number, _ in streams), *last], payload.data)
 
 
 def send(socket: fds.socket, said: dict[str, Any], layout: int, passed: list[int], data: bytes | memoryview) -> None:

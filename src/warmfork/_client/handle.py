@@ -14,7 +14,7 @@ from warmfork._words.outcome import Lost, Usage, read_status
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import IO, Any
 
     from warmfork._client.channel import Channel
     from warmfork._client.feeding import StartRequest
@@ -44,6 +44,9 @@ class Child:
         self.pid = record.pid
         self.name = order.name
         self.usage: Usage | None = None
+        self.stdin: IO[bytes] | None = None  # our ends of the pipes that start() was asked for
+        self.stdout: IO[bytes] | None = None
+        self.stderr: IO[bytes] | None = None
         self.fed_us = 0  # when it was handed its call (monotonic)
         self._room: bytes | None = None
         self._channel = channel
@@ -179,6 +182,19 @@ class Child:
         if self._outcome is None:
             self._killed = self._killed or number == SIGKILL
             pids.send_signal(self.fileno(), number)
+
+    def expect_kill(self) -> None:
+        """Somebody here kills it, and not through this handle."""
+        self._killed = True
+
+    @property
+    def template_pid(self) -> int:
+        """The pid of the template that it was forked from."""
+        return self._channel.pid
+
+    def is_told(self) -> bool:
+        """Has its template told how it ended, or will it never?"""
+        return self._record.exited is not None or self._channel.dead
 
     def terminate(self) -> None:
         """Ask the child to end (SIGTERM)."""

@@ -15,6 +15,7 @@ from warmfork._machine import fds, platform, state
 from warmfork._words.buffers import Pickled, run
 from warmfork._words.errors import WarmforkError
 from warmfork._words.spec import Spec
+from warmfork.api.birthplace import Birthplace, encode_environment, open_folder
 from warmfork.api.options import (
     START_TIMEOUT,
     check_policies,
@@ -23,14 +24,16 @@ from warmfork.api.options import (
     read_orphans,
     read_techniques,
 )
+from warmfork.api.runs import Runs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from types import TracebackType
-    from typing import Any
+    from typing import Any, Literal
 
     from warmfork._client.channel import Channel
+    from warmfork.api.streams import Stream
 
 ENTRY = "warmfork._child.call:run_call"
 GRACE = 1.0
@@ -39,7 +42,7 @@ LOOKS = 8
 _serials = count(1)
 
 
-class Template:
+class Template(Runs):
     """A process that has imported what you need, and forks children of itself.
 
     >>> import warmfork
@@ -64,6 +67,10 @@ class Template:
         start_timeout: seconds that preloading may take.
         orphans: what becomes of children that still run when this process dies, however it does: "kill" (SIGTERM, after a
             second SIGKILL), "keep", or None: "kill". WARMFORK_ORPHANS, where it is not given.
+        env: the environment that the template is born with, and preloads in (OMP_NUM_THREADS is read at an import);
+            "minimal": PATH and language, since its children can read what it was born with. None: this program's.
+        cwd: the folder in which it preloads.
+        python: the interpreter, another than this program's: it has its own sys.path, where warmfork must be found too.
 
     `spares`, `huge_pages` and `without`, where they are not given, are taken from WARMFORK_SPARES, WARMFORK_HUGE_PAGES
     and WARMFORK_WITHOUT (comma-separated).
@@ -84,8 +91,12 @@ class Template:
         without: Iterable[str] | None = None,
         start_timeout: float | None = START_TIMEOUT,
         orphans: str | None = None,
+        env: Mapping[str, str] | Literal["minimal"] | None = None,
+        cwd: str | os.PathLike[str] | None = None,
+        python: str | os.PathLike[str] | None = None,
     ) -> None:
         platform.check()
+        self._birthplace = Birthplace(env, cwd, python)
         self.name = name or get_default_name()
         self.preload = check_preload(preload)
         check_policies(on_preload_error, audit)
@@ -137,20 +148,37 @@ class Template:
         kwargs: Mapping[str, Any] | None = None,
         *,
         name: str | None = None,
-        env: Mapping[str, str] | None = None,
+        env: Mapping[str, str] | Literal["minimal"] | None = None,
         cwd: str | os.PathLike[str] | None = None,
         orphans: str | None = None,
+        stdin: Stream = None,
+        stdout: Stream = None,
+        stderr: Stream = None,
     ) -> Child:
         """Start a child that calls `fn(*args, **kwargs)`.
 
         The child has this program's state as it is now: environment, working directory, umask, stdout and stderr,
-        limits and the rest. `env` replaces the environment, `cwd` the working directory. Its stdin is /dev/null.
+        limits and the rest. `env` replaces the environment, `cwd` the working directory. `stdin`, `stdout` and `stderr`
+        are as subprocess.Popen takes them, and so are those attributes of the child where it is PIPE; without `stdin` it
+        has /dev/null.
         `orphans` is what becomes of it when this process dies: "kill" or "keep", or None for the template's.
 
         Raises PreloadError, AuditError, StartError; what pickle raises, naming the part that can't be pickled; and
         OSError for a `cwd` that is no folder. In each case nothing is left running.
         """
-        return self._start_all(fn, [(tuple(args), dict(kwargs) if kwargs else {})], [name], env, cwd, orphans)[0]
+        call = [(tuple(args), dict(kwargs) if kwargs else {})]
+        if stdin is None and stdout is None and stderr is None:
+            return self._start_all(fn, call, [name], env, cwd, orphans)[0]
+        from warmfork.api.streams import Streams
+
+        streams = Streams(stdin, stdout, stderr)
+        try:
+            child = self._start_all(fn, call, [name], env, cwd, orphans, streams.theirs)[0]
+            streams.let_go()
+            child.stdin, child.stdout, child.stderr = streams.open_files()
+        finally:
+            streams.close()
+        return child
 
     def start_many(
         self,
@@ -158,7 +186,7 @@ class Template:
         arguments: Iterable[Iterable[Any]],
         *,
         name: str | None = None,
-        env: Mapping[str, str] | None = None,
+        env: Mapping[str, str] | Literal["minimal"] | None = None,
         cwd: str | os.PathLike[str] | None = None,
         orphans: str | None = None,
     ) -> list[Child]:
@@ -177,9 +205,10 @@ class Template:
         fn: Callable[..., object],
         calls: list[tuple[tuple[Any, ...], dict[str, Any]]],
         names: list[str | None],
-        env: Mapping[str, str] | None,
+        env: Mapping[str, str] | Literal["minimal"] | None,
         cwd: str | os.PathLike[str] | None,
         orphans: str | None,
+        streams: Sequence[int] = (-1, -1, -1),
     ) -> list[Child]:
         if self._stopped:
             raise ValueError(f"{self!r} was stopped")
@@ -188,8 +217,8 @@ class Template:
         if orphans is not None:
             read_orphans(orphans)
         fds.fill_standard_streams()
-        environment = encode_environment(env) if env is not None else None
-        folder = os.open(cwd, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) if cwd is not None else -1
+        environment = encode_environment(env)
+        folder = open_folder(cwd)
         try:
             here = get_here()
             kill = (orphans or self._orphans) == "kill"
@@ -197,6 +226,8 @@ class Template:
             for (args, kwargs), name in zip(calls, names, strict=True):
                 title = name or f"{getattr(fn, '__name__', 'call')}-{next(self._names)}"
                 order = feeding.StartRequest(ENTRY, title, kill, True, environment, folder, here)
+                order.streams = streams[0], streams[1], streams[2]
+                order.own_path = self._birthplace.python is not None
                 wanted.append((order, partial(self._make_payload, (fn, args, kwargs))))
             flush_streams()
             if len(wanted) == 1:
@@ -295,10 +326,11 @@ class Template:
         if self._spec is None:
             startup.watch_names()
             executable, flags = get_interpreter()
+            place = self._birthplace
             on_preload_error, audit = self._policies
             self._spec = Spec(
                 name=self.name,
-                executable=executable,
+                executable=place.python or executable,
                 flags=flags,
                 preload=self.preload,
                 policies=(on_preload_error,) * len(self.preload),
@@ -307,12 +339,12 @@ class Template:
                 huge_pages=self._techniques[1],
                 without=self._techniques[2],
                 entry=ENTRY,
-                loader="warmfork.startup:watch_names",
-                loader_arguments=(),
-                sys_path=get_sys_path(),
+                loader="warmfork.startup:watch_names" if place.folder is None else "warmfork.startup:begin_in",
+                loader_arguments=() if place.folder is None else (place.folder,),
+                sys_path=place.find_path() if place.python is not None else get_sys_path(),
                 argv=tuple(map(str, sys.argv)),
-                own_environment=0,
-                environment=state.join_environment(state.get_environment()),
+                own_environment=int(place.environment is not None),
+                environment=state.join_environment(place.environment or state.get_environment()),
                 epoch=self._serial,
                 wanted=(),
             )
@@ -337,12 +369,3 @@ def get_here() -> str:
         return os.getcwd()
     except FileNotFoundError:
         return ""
-
-
-def encode_environment(env: Mapping[str, str]) -> dict[bytes, bytes]:
-    """Give an environment as bytes. Raises TypeError and ValueError for what putenv() would refuse in the child."""
-    found = {os.fsencode(name): os.fsencode(value) for name, value in env.items()}
-    for name, value in found.items():
-        if not name or b"=" in name or b"\0" in name + value:
-            raise ValueError(f"env: no variable can be {os.fsdecode(name)!r}={os.fsdecode(value)!r}")
-    return found
