@@ -54,9 +54,13 @@ def watch_names() -> list[str]:
     return []
 
 
-def begin_in(folder: str) -> list[str]:
-    """The loader of a template that preloads in a folder of its own. The seal puts back what it was."""
-    os.chdir(folder)
+def prepare(folder: str = "") -> list[str]:
+    """The loader of templates that will run code: what their children need for that (1 ms) is loaded here, once. `folder`
+    is where to preload; the seal puts back what it was."""
+    from warmfork._child import run as run
+
+    if folder:
+        os.chdir(folder)
     return watch_names()
 
 

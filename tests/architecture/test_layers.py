@@ -11,7 +11,7 @@ from tests.architecture.sources import Import, find_knots, list_all, list_files,
 ROOMS: dict[str, set[str]] = {
     "": set(),  # the public names are loaded by name, on first use
     "__main__": {"cli"},
-    "startup": {"mp.client", "mp.shared"},
+    "startup": {"_child", "mp.client", "mp.shared"},
     "_words": set(),
     "_machine": {"_words"},
     "_child": {"_machine", "_words"},

@@ -11,7 +11,7 @@ import atexit
 import os
 import resource
 import sys
-from _socket import SOCK_STREAM
+from _socket import AF_UNIX, SOCK_STREAM
 
 from warmfork._child import birth as birth_
 from warmfork._child import ending, snippet
@@ -32,7 +32,7 @@ SIGINT = 2
 
 def adopt_stream(fd: int) -> fds.socket:
     """Make a socket object of a stream's fd."""
-    return fds.socket(fds.AF_UNIX, SOCK_STREAM, 0, fd)
+    return fds.socket(AF_UNIX, SOCK_STREAM, 0, fd)
 
 
 class Runner:
@@ -49,6 +49,8 @@ class Runner:
         kind, content, said = NOTHING, b"", None
         if error is not None:
             if not self.stdin and type(error).__name__ in ("EOFError", "BdbQuit"):
+                from warmfork._child.call import NO_STDIN
+
                 error.add_note(NO_STDIN)
             said = snippet.describe(error)
         elif self.trust:
@@ -109,9 +111,6 @@ class Runner:
         return number in fds.list_readable((number, self.birth.parent), None)
 
 
-NO_STDIN = 'hint: this process has no stdin; give it one: input="..." or stdin=... of run(), stdin=PIPE of start()'
-
-
 def run(birth: Birth) -> int:
     """Run what this child was started for. Gives the exit code, as an interpreter would."""
     atexit._clear()
@@ -165,7 +164,7 @@ def write_through() -> None:
         old = getattr(sys, name)
         raw = io.FileIO(number, "w", closefd=False)
         encoding, errors = getattr(old, "encoding", "utf-8"), getattr(old, "errors", "backslashreplace")
-        new = io.TextIOWrapper(raw, encoding, errors, write_through=True)  # type: ignore[type-var]
+        new = io.TextIOWrapper(raw, encoding, errors, write_through=True)
         _kept.append(old)  # closing it would close our number
         setattr(sys, name, new)
         setattr(sys, f"__{name}__", new)

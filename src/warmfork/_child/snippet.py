@@ -1,4 +1,4 @@
-"""Somebody's code, run as `python -c` would run it: a fresh `__main__`, its own lines in tracebacks, and none of our frames."""
+"""Somebody's code, run as `python -c` would run it: a fresh `__main__`, its lines in tracebacks, and none of our frames."""
 
 from __future__ import annotations
 import __future__

@@ -6,9 +6,10 @@ No thread is used. Each loop has one reader for each channel, which enters what 
 from __future__ import annotations
 
 import os
-from asyncio import get_running_loop
+from asyncio import CancelledError, get_running_loop
 from time import monotonic
 
+from warmfork._client.channel import GIVE_UP_TIMEOUT
 from warmfork._client.handle import Child
 from warmfork._client.starting import GONE, SPAWN_TIMEOUT, TRIES, PendingStart, make_timeout, start_spare
 from warmfork._machine import fds
@@ -194,6 +195,16 @@ async def start(
     raise StartError("template", "it died three times under this start")
 
 
+async def wait_anyhow(reader: ChannelReader, ready: Callable[[], bool]) -> None:
+    """Wait until that is so, for a moment, whoever cancels that too."""
+    deadline = monotonic() + GIVE_UP_TIMEOUT
+    while not ready() and not reader.channel.dead and monotonic() < deadline:
+        try:
+            await reader.wait_until(ready, deadline)
+        except CancelledError:
+            continue
+
+
 async def start_fork(under_way: PendingStart, channel: Channel, reader: ChannelReader) -> Child | None:
     """Have the template fork. None where it died before it did."""
     under_way.prepare(channel)
@@ -208,6 +219,11 @@ async def start_fork(under_way: PendingStart, channel: Channel, reader: ChannelR
             channel.end()
             return None
         await reader.wait_until(lambda: request in answers, monotonic() + SPAWN_TIMEOUT)
+    except CancelledError:
+        # Its child may be on its way: it is sent away as soon as it is here, for it leaves when we close its feed.
+        await wait_anyhow(reader, lambda: request not in channel.children.waiting)
+        channel.forget_request(request)
+        raise
     except BaseException:
         channel.forget_request(request)
         raise

@@ -122,7 +122,7 @@ class Writer:
         self.open.discard(id(value))
 
 
-def decode(data: bytes | memoryview, largest: int = LARGEST) -> Any:
+def decode(data: bytes | bytearray | memoryview, largest: int = LARGEST) -> Any:
     """Give the value that these bytes stand for. Raises ValueError, whatever they are."""
     if len(data) > largest:
         raise ValueError(f"{len(data):,} bytes are too many")
@@ -136,7 +136,7 @@ def decode(data: bytes | memoryview, largest: int = LARGEST) -> Any:
 class Reader:
     """The bytes, and how far they are read."""
 
-    def __init__(self, data: bytes | memoryview) -> None:
+    def __init__(self, data: bytes | bytearray | memoryview) -> None:
         self.data = memoryview(data)
         self.at = 0
         self.items = MOST_ITEMS

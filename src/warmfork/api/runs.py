@@ -102,6 +102,7 @@ class Runs:
         return running.Task(what, args, kwargs, running.fill(options, running.RUN, "run()"))
 
     # What a Template has.
+    _runs: bool
     _stopped: bool
     _orphans: str
     _timeout: float | None
@@ -145,7 +146,7 @@ class Runs:
         return child, reader
 
     def _order(self, task: Task) -> StartRequest:
-        """Give the request for a task's child. Raises TypeError, ValueError and OSError for an `env` or `cwd` that is none."""
+        """Give the request for a task's child. Raises TypeError, ValueError or OSError for a bad `env` or `cwd`."""
         from warmfork._client.feeding import StartRequest
         from warmfork._machine import fds
         from warmfork.api.birthplace import encode_environment, open_folder
@@ -154,6 +155,7 @@ class Runs:
 
         if self._stopped:
             raise ValueError(f"{self!r} was stopped")
+        self._runs = True
         fds.fill_standard_streams()
         flush_streams()
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from _thread import RLock
 
 from warmfork._words import snippet as words
+from warmfork._words.errors import WarmforkError
 from warmfork.api import running
 from warmfork.api.running import PollLoop, Task, attach, complete, interrupt, judge, make_completed
 from warmfork.api.streams import PIPE
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 SIGINT = 2
 
 
-class SessionEnded(ValueError):
+class SessionEnded(WarmforkError, ValueError):
     """The session's child is dead, or was never started. `reset()` gives it another."""
 
 

@@ -109,6 +109,7 @@ class Template(Runs):
         self._children: list[Child] = []
         self._looked_at = 0
         self._stopped = False
+        self._runs = False
         self._serial = next(_serials)
         self._names = count(1)
 
@@ -339,7 +340,9 @@ class Template(Runs):
                 huge_pages=self._techniques[1],
                 without=self._techniques[2],
                 entry=ENTRY,
-                loader="warmfork.startup:watch_names" if place.folder is None else "warmfork.startup:begin_in",
+                # What run() needs in a child is loaded where it is known to be used, or costs nothing beside the rest.
+                loader="warmfork.startup:"
+                + ("prepare" if self.preload or self._runs or place.folder else "watch_names"),
                 loader_arguments=() if place.folder is None else (place.folder,),
                 sys_path=place.find_path() if place.python is not None else get_sys_path(),
                 argv=tuple(map(str, sys.argv)),
