@@ -194,7 +194,7 @@ def test_control_c_reaches_the_child_of_a_run_and_then_the_program(tmp_path):
         import os, signal, sys, threading, warmfork
         with warmfork.Template(spares=0) as t:
             t.wait_ready()
-            snippet = "print('up', flush=True)\\ntry:\\n  while True: pass\\nfinally: print('finally', flush=True)"
+            snippet = "import signal\\ntry:\\n  print('up'); signal.pause()\\nfinally: print('finally')"
             sent = []
             def interrupt(name, data):
                 sys.stdout.write(data.decode())

@@ -67,7 +67,7 @@ for number in map(int, os.listdir("/proc/self/fd")):
     try:
         s = socket.socket(fileno=os.dup(number))
         if s.type == socket.SOCK_STREAM:
-            s.sendall(Reply(0, "pickle", {pickle.dumps(os.getpid)!r}, None).encode())
+            s.sendall(Reply(0, b"P", {pickle.dumps(os.getpid)!r}, None).encode())
     except OSError:
         pass
 os._exit(0)

@@ -163,7 +163,7 @@ for number in map(int, os.listdir("/proc/self/fd")):
     try:
         s = socket.socket(fileno=os.dup(number))
         if s.type == socket.SOCK_STREAM:
-            s.sendall(Reply(7, "data", b"T", None).encode())
+            s.sendall(Reply(7, b"D", b"T", None).encode())
     except OSError:
         pass
 'mine'

@@ -69,7 +69,7 @@ class Runner:
             return text  # the client has gone, or the code has closed our end: then there is no result
         return text
 
-    def pickle(self, value: object) -> tuple[str, bytes, tuple[str, str, str] | None]:
+    def pickle(self, value: object) -> tuple[bytes, bytes, tuple[str, str, str] | None]:
         """Pickle a value for a client that trusts this child."""
         from warmfork._child.call import pickle
 
@@ -79,36 +79,24 @@ class Runner:
             return REFUSED, f"it can't be pickled: {type(refusal).__name__}: {refusal}".encode(), None
 
     def receive(self) -> tuple[int, str | bytes, str] | None:
-        """Wait for a session's next command. None: nobody will send one any more."""
-        header = self.read(words.HEADER.size)
-        if header is None:
-            return None
-        _, size = words.HEADER.unpack(header)
-        whole = self.read(size)
-        return values.decode(whole, words.LARGEST_TRUSTED) if whole is not None else None
-
-    def read(self, size: int) -> bytes | bytearray | None:
-        """Read so many bytes. None: the client is gone. The end of the stream need not show it, for a fork of the client
-        may hold its other end."""
-        link = self.link
-        if not self.parent_lives(link.fileno()):
-            return None
-        data = link.recv(size)
-        if len(data) == size or not data:
-            return data or None
-        whole = bytearray(data)
-        while len(whole) < size:
-            if not self.parent_lives(link.fileno()):
+        """Wait for a session's next command. None: the client is gone. The end of the stream need not show that, for a fork
+        of the client may hold its other end."""
+        number = self.link.fileno()
+        whole = bytearray()
+        wanted = words.HEADER.size
+        while len(whole) < wanted:
+            if number not in fds.list_readable((number, self.birth.parent), None):
                 return None
-            data = link.recv(min(1 << 20, size - len(whole)))
+            data = self.link.recv(max(READ, min(1 << 20, wanted - len(whole))))
             if not data:
                 return None
             whole += data
-        return whole
+            if len(whole) >= words.HEADER.size:
+                wanted = words.HEADER.size + words.HEADER.unpack_from(whole)[1]
+        return words.read_command(whole[words.HEADER.size :])
 
-    def parent_lives(self, number: int) -> bool:
-        """Wait for bytes, or for the client's death. False: that."""
-        return number in fds.list_readable((number, self.birth.parent), None)
+
+READ = 65_536
 
 
 def run(birth: Birth) -> int:

@@ -25,9 +25,13 @@ LARGEST_TRUSTED = 1 << 40
 LARGEST_TEXT = 64_000
 """Characters of a traceback that are sent: its end, which says what happened."""
 
-DATA, PICKLE, NOTHING, REFUSED = "data", "pickle", "nothing", "refused"
+DATA, PICKLE, NOTHING, REFUSED = KINDS = b"D", b"P", b"N", b"R"
 """What the bytes of a reply are: encoded data; a pickle, for whoever trusts the child; nothing, where the code failed; or
 why there is none, as text."""
+
+
+REPLY_FIELDS = Struct("<QcIQIII")  # number, kind, has an error, then the sizes of content, type, message, traceback
+COMMAND_FIELDS = Struct("<Q?I")  # number, is text, the size of the name
 
 
 class Reply:
@@ -35,29 +39,54 @@ class Reply:
 
     __slots__ = ("content", "error", "kind", "number")
 
-    def __init__(self, number: int, kind: str, content: bytes, error: tuple[str, str, str] | None) -> None:
+    def __init__(self, number: int, kind: bytes, content: bytes, error: tuple[str, str, str] | None) -> None:
         self.number, self.kind, self.content, self.error = number, kind, content, error
 
     def encode(self) -> bytes:
         """Give the frame."""
-        whole = values.encode((self.number, self.kind, self.content, self.error), LARGEST_TRUSTED)
+        texts = [text.encode("utf-8", "surrogatepass") for text in self.error or ("", "", "")]
+        sizes = list(map(len, texts))
+        fields = REPLY_FIELDS.pack(self.number, self.kind, int(self.error is not None), len(self.content), *sizes)
+        whole = b"".join((fields, self.content, *texts))
         return HEADER.pack(REPLY, len(whole)) + whole
 
 
-def read_reply(data: bytes | memoryview) -> Reply:
+def read_reply(data: bytes) -> Reply:
     """Read a reply's frame, without its header. Raises ValueError for anything else."""
-    match values.decode(data, LARGEST_TRUSTED):
-        case (int(number), str(kind), bytes(content), None):
-            return Reply(number, kind, content, None)
-        case (int(number), str(kind), bytes(content), (str(name), str(message), str(traceback))):
-            return Reply(number, kind, content, (name, message, traceback))
-    raise ValueError("no reply")
+    if len(data) < REPLY_FIELDS.size:
+        raise ValueError("no reply")
+    number, kind, failed, *sizes = REPLY_FIELDS.unpack_from(data)
+    if kind not in KINDS or sum(sizes) + REPLY_FIELDS.size != len(data):
+        raise ValueError("no reply")
+    parts = []
+    at = REPLY_FIELDS.size
+    for size in sizes:
+        parts.append(data[at : at + size])
+        at += size
+    content, *texts = parts
+    error = None
+    if failed:
+        name, message, traceback = [text.decode("utf-8", "replace") for text in texts]
+        error = name, message, traceback
+    return Reply(number, kind, content, error)
 
 
 def make_command(number: int, code: str | bytes, name: str) -> bytes:
     """Give the frame that has a session run this code."""
-    whole = values.encode((number, code, name), LARGEST_TRUSTED)
-    return HEADER.pack(COMMAND, len(whole)) + whole
+    is_text = isinstance(code, str)
+    raw = code.encode("utf-8", "surrogatepass") if isinstance(code, str) else code
+    called = name.encode()
+    size = COMMAND_FIELDS.size + len(called) + len(raw)
+    return b"".join((HEADER.pack(COMMAND, size), COMMAND_FIELDS.pack(number, is_text, len(called)), called, raw))
+
+
+def read_command(data: bytes | bytearray) -> tuple[int, str | bytes, str]:
+    """Read a command's frame, without its header."""
+    number, is_text, size = COMMAND_FIELDS.unpack_from(data)
+    start = COMMAND_FIELDS.size
+    name = data[start : start + size].decode()
+    raw = bytes(data[start + size :])
+    return number, raw.decode("utf-8", "surrogatepass") if is_text else raw, name
 
 
 def pack_task(settings: dict[str, Any], rest: bytes) -> bytes:

@@ -89,7 +89,7 @@ class Completed(Generic[T]):
         self.peak_memory = peak_memory
         self.cpu = cpu
         self.error = failure or (Failure(*reply.error) if reply is not None and reply.error is not None else None)
-        self._kind = reply.kind if reply is not None else ""
+        self._kind = reply.kind if reply is not None else b""
         self._content = reply.content if reply is not None else b""
         self._trust = trust
         self._result: list[T] = []
