@@ -119,19 +119,19 @@ class LoopPoller:
 
 
 class Gate:
-    """No more runs of one loop at a time than this process has fds for. The others wait for their turn."""
+    """No more at a time than there is room for, in the order in which they came."""
 
-    def __init__(self) -> None:
-        self.running = 0
+    def __init__(self, count_room: Callable[[], int]) -> None:
+        self.count_room = count_room
+        self.inside = 0
         self.most = 0
         self.waiting: deque[Future[None]] = deque()
 
     async def __aenter__(self) -> None:
-        if not self.running:
-            room = getrlimit(RLIMIT_NOFILE)[0] - len(os.listdir("/proc/self/fd")) - FDS_SPARED
-            self.most = max(1, room // FDS_EACH)
-        if self.running < self.most and not self.waiting:
-            self.running += 1
+        if not self.inside:
+            self.most = max(1, self.count_room())
+        if self.inside < self.most and not self.waiting:
+            self.inside += 1
             return
         future = asyncio.get_running_loop().create_future()
         self.waiting.append(future)
@@ -154,17 +154,26 @@ class Gate:
             if not future.done():
                 future.set_result(None)
                 return
-        self.running -= 1
+        self.inside -= 1
 
 
-_gates: WeakKeyDictionary[AbstractEventLoop, Gate] = WeakKeyDictionary()
+def count_room() -> int:
+    """Give how many children at a time this process has fds for."""
+    return (getrlimit(RLIMIT_NOFILE)[0] - len(os.listdir("/proc/self/fd")) - FDS_SPARED) // FDS_EACH
 
 
-def get_gate() -> Gate:
-    """Give the running loop's gate."""
+STARTS = 8
+"""Starts under way at a time. More of them would not be sooner, for the template forks one after the other; and what each
+takes of the loop's time would come in one turn."""
+
+_gates: WeakKeyDictionary[AbstractEventLoop, tuple[Gate, Gate]] = WeakKeyDictionary()
+
+
+def get_gates() -> tuple[Gate, Gate]:
+    """Give the running loop's gates: for those that run, and for those that are being started."""
     loop = asyncio.get_running_loop()
     if loop not in _gates:
-        _gates[loop] = Gate()
+        _gates[loop] = Gate(count_room), Gate(lambda: STARTS)
     return _gates[loop]
 
 
@@ -172,14 +181,16 @@ async def arun(
     make_task: Callable[[], Task], start: Callable[[Task], Awaitable[tuple[Child, ChannelReader]]]
 ) -> Completed[Any]:
     """Start a child for a task, wait for its end, and give what came of it. Whatever is raised, the child is dead."""
-    async with get_gate():
-        began = monotonic()
-        task = make_task()
-        try:
-            child, reader = await start(task)
-        except BaseException:
-            task.close()
-            raise
+    running, starting = get_gates()
+    async with running:
+        async with starting:
+            began = monotonic()
+            task = make_task()
+            try:
+                child, reader = await start(task)
+            except BaseException:
+                task.close()
+                raise
         poller = LoopPoller(asyncio.get_running_loop())
         watched = attach(task, child, poller)
         try:
