@@ -115,18 +115,23 @@ def test_a_result_of_2_gb_is_refused_in_the_child(template):
         _ = done.result
 
 
-def test_a_result_that_only_claims_to_be_2_gb_costs_nothing(template):
+def test_who_sends_a_result_without_end_is_heard_no_longer(template):
+    """N57: the program's memory is not for whoever writes to the stream by himself."""
     code = """
 import os, socket
 for number in map(int, os.listdir("/proc/self/fd")):
     try:
         s = socket.socket(fileno=os.dup(number))
         if s.type == socket.SOCK_STREAM:
-            s.sendall(b"R" + (2 << 30).to_bytes(8, "little") + bytes(1000))
+            s.sendall(b"R" + (2 << 30).to_bytes(8, "little"))
+            for _ in range(100): s.sendall(bytes(1 << 20))
+    except BrokenPipeError:
+        print("refused")
     except OSError:
         pass
 """
-    done = template.run(code)
+    done = template.run(code, capture_output=True)
+    assert done.stdout == b"refused\n"
     with pytest.raises(warmfork.ResultError):
         _ = done.result
 
@@ -172,7 +177,9 @@ def test_the_module_is_what_python_c_has(template):
     """N62: a fresh `__main__`, the one in sys.modules, without __file__; argv is ["-c"]."""
     code = "import sys, builtins\nprint(sorted(globals()), __name__, __spec__, __builtins__ is builtins, sys.argv)\n"
     code += "assert sys.modules['__main__'].__dict__ is globals()"
-    assert template.run(code, capture_output=True, text=True).stdout == as_python_does(code).stdout
+    done = template.run(code, capture_output=True, text=True)
+    assert done.ok()
+    assert done.stdout == as_python_does(code).stdout
 
 
 @pytest.mark.parametrize(
@@ -311,6 +318,12 @@ int(os.read(told, 20))
     done = template.run(code, capture_output=True)
     assert done.outcome == warmfork.Exited(0)
     wait_until(lambda: pids.read_stat(done.result)[:1] in ([], [b"Z"]), what="the end of the daemon")
+
+
+def test_a_daemon_that_writes_for_ever_does_not_make_it_hang(template):
+    """N63: what is in the pipe at the child's end is read, and no more."""
+    code = "import os\nif os.fork() == 0:\n    while True: os.write(1, b'x' * 65_536)\nos._exit(0)"
+    assert template.run(code, capture_output=True).outcome == warmfork.Exited(0)
 
 
 def test_a_daemon_of_a_child_that_left_without_a_word_is_ended(template):

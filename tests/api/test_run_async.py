@@ -63,7 +63,7 @@ def test_500_at_once_need_no_thread_and_no_more_fds_than_there_are(template):
     async def main():
         return await asyncio.gather(*(template.arun(f"print({n})\n{n}", capture_output=True) for n in range(500)))
 
-    resource.setrlimit(resource.RLIMIT_NOFILE, (300, before[1]))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(fds.list_fds()) + 60, before[1]))
     try:
         threads = threading.active_count()
         done = asyncio.run(main())
