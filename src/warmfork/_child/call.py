@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from warmfork._child.birth import Birth
 
 
-NO_STDIN = 'hint: this process has no stdin; give it one: input="..." or stdin=... of run(), stdin=PIPE of start()'
-
-
 def run_call(birth: Birth) -> int:
     """Run the call that this child was started for. Gives the exit code: 0, 1 where it raised, or SystemExit's."""
     # What the template registered at exit is the template's: a child that ran it would delete its temporary files.
@@ -42,8 +39,8 @@ def run_call(birth: Birth) -> int:
         code = ending.read_code(error.code)
     except BaseException as error:
         code = 1
-        if not birth.state["fds"] & feed.HAS_IN and type(error).__name__ in ("EOFError", "BdbQuit"):
-            error.add_note(NO_STDIN)
+        if not birth.state["fds"] & feed.HAS_IN and ending.wanted_stdin(error):
+            error.add_note(ending.NO_STDIN)
         report(birth, error)
     ending.run_exit_handlers()
     ending.flush()

@@ -48,10 +48,8 @@ class Runner:
         """Send what a snippet came to. Gives the traceback's text."""
         kind, content, said = NOTHING, b"", None
         if error is not None:
-            if not self.stdin and type(error).__name__ in ("EOFError", "BdbQuit"):
-                from warmfork._child.call import NO_STDIN
-
-                error.add_note(NO_STDIN)
+            if not self.stdin and ending.wanted_stdin(error):
+                error.add_note(ending.NO_STDIN)
             said = snippet.describe(error)
         elif self.trust:
             kind, content, said = self.pickle(value)
@@ -175,6 +173,8 @@ def run_alone(runner: Runner, call: Callable[[], object]) -> int:
         value = call()
     except SystemExit as error:
         code = ending.read_code(error.code)
+        if not runner.stdin and ending.wanted_stdin(error):
+            sys.stderr.write(f"{ending.NO_STDIN}\n")
         ending.flush()
         runner.reply(0, None, None)
         return code

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 STOP, KILL = 19, 9
-PATIENCE = 1.0
-"""Seconds that the processes of a tree may take to stop. After that they are killed as they run."""
+PATIENCE = 2.0
+"""Seconds that the processes of a tree may take to die. After that the root goes all the same."""
 
 TICKS = os.sysconf("SC_CLK_TCK")
 HELD = (b"RssAnon:", b"RssShmem:", b"VmSwap:")
@@ -71,70 +71,53 @@ def get_cpu(pid: int) -> float:
 class TreeKill:
     """The end of a process and of everything below it, in steps, none of which waits.
 
-    First all are stopped, the root first, until a look finds nobody new: a fork fails in a process that has a signal
-    pending, so nobody can appear behind a look. Only then are they killed.
+    The root is stopped, and dies last: whoever loses its parent meanwhile becomes the root's child, and is seen at the
+    next look. Whoever is seen is killed at once, and can't start anybody from then on.
     """
 
     def __init__(self, pid: int, pidfd: int) -> None:
         self.pid = pid
         self.pidfd = pidfd  # not ours to close
-        self.known: dict[int, int] = {}
         self.deadline = monotonic() + PATIENCE
+        self.seen: set[int] | None = None
         pids.send_signal(pidfd, STOP)
 
     def step(self) -> bool:
-        """Take a step. True: all were killed."""
-        new = self.look()
-        late = monotonic() > self.deadline
-        if not late and (new or not self.are_stopped()):
+        """Look once. True: nobody was left but the root, which is killed now."""
+        found = list(list_descendants(self.pid))
+        living = [pid for pid, parent in found if kill_below(pid, (parent, self.pid))]
+        seen = {pid for pid, _ in found}
+        # Twice the same: one that ended during the first look may have left a child, too late for that look.
+        again = bool(living) or seen != self.seen
+        self.seen = seen
+        if again and monotonic() < self.deadline:
             return False
-        for pidfd in self.known.values():
-            pids.send_signal(pidfd, KILL)
-        if new and monotonic() < self.deadline + PATIENCE:
-            return False  # they do not stop, and start others: those become the root's, so it dies last
         pids.send_signal(self.pidfd, KILL)
-        self.close()
         return True
-
-    def look(self) -> bool:
-        """Stop whoever was not there at the last look. True: there was somebody."""
-        new = False
-        for pid, parent in list_descendants(self.pid):
-            if pid in self.known:
-                continue
-            try:
-                pidfd = os.pidfd_open(pid)
-            except OSError:  # it ended, and is reaped; or this program has no fd left, and the next look tries again
-                continue
-            fields = pids.read_stat(pid)
-            if len(fields) < 2 or int(fields[1]) not in (parent, self.pid):  # the pid is another's by now
-                os.close(pidfd)
-                continue
-            self.known[pid] = pidfd
-            new = new or fields[0] != b"Z"
-            pids.send_signal(pidfd, STOP)
-        return new
-
-    def are_stopped(self) -> bool:
-        """Have all of them stopped, or ended? One that somebody continued is stopped again."""
-        running = False
-        for pid, pidfd in ((self.pid, self.pidfd), *self.known.items()):
-            if pids.read_stat(pid)[:1] not in ([b"T"], [b"t"], [b"Z"], [b"X"], []):
-                running = True
-                pids.send_signal(pidfd, STOP)
-        return not running
 
     def finish(self) -> None:
         """Take all steps at once."""
         from time import sleep
 
         while not self.step():
-            sleep(0.001)
+            sleep(0.0005)
 
-    def close(self) -> None:
-        """Let go of the pidfds."""
-        while self.known:
-            os.close(self.known.popitem()[1])
+
+def kill_below(pid: int, parents: tuple[int, int]) -> bool:
+    """Kill a process that is a child of one of these. False: it is dead already."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return False
+    except OSError:  # no fd is left: the next look tries again
+        return True
+    try:
+        fields = pids.read_stat(pid)
+        if len(fields) < 2 or fields[0] in (b"Z", b"X") or int(fields[1]) not in parents:
+            return False  # dead, and maybe another has its pid by now
+        return pids.send_signal(pidfd, KILL)
+    finally:
+        os.close(pidfd)
 
 
 def end_session(parent: int, session: int) -> None:

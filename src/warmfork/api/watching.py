@@ -323,9 +323,7 @@ class Watched:
         for output in list(self.outputs.values()):
             self.close_output(output)
         self.close_link()
-        if self.killing is not None:
-            self.killing.close()
-            self.killing = None
+        self.killing = None
 
     def sweep(self) -> None:
         """End what the dead child has left behind in its session: the tracker is the parent of that now, as it is the
