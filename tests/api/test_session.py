@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 import warmfork
+from tests.support import run_forked
 from warmfork._machine import pids
 
 
@@ -179,6 +180,13 @@ def test_a_session_that_is_dropped_ends(template):
     del session
     gc.collect()
     assert pids.read_stat(pid)[:1] in ([], [b"Z"])
+
+
+def test_a_forked_copy_of_the_program_does_not_end_the_originals_session(template):
+    with template.session() as session:
+        session.run("x = 1")
+        run_forked(session.close)
+        assert session.run("x").result == 1
 
 
 def test_after_its_block_a_session_runs_nothing(template):

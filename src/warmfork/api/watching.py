@@ -108,6 +108,7 @@ class Watched:
         self.reached: tuple[str, float, float] | None = None
         self.broken: Exception | None = None  # what on_output raised
         self.killing: tree.TreeKill | None = None
+        self.owner = os.getpid()
         self.dead = False
         self.over = False
         self.ended = 0.0
@@ -203,7 +204,9 @@ class Watched:
             self.child.expect_kill()
 
     def end_now(self) -> None:
-        """End the whole tree, at once, and wait for the child's end."""
+        """End the whole tree, at once, and wait for the child's end. In a forked copy of this program, only let go."""
+        if self.owner != os.getpid():
+            self.drop_copies()
         if not self.dead:
             self.stop(None)
             if self.killing is not None:
@@ -325,11 +328,21 @@ class Watched:
         self.close_link()
         self.killing = None
 
+    def drop_copies(self) -> None:
+        """In a forked copy: the child is the original's, and so is what watches these fds. Close our copies of them."""
+        self.dead = self.over = True
+        for fd in (self.stdin, *self.outputs):
+            if fd >= 0:
+                os.close(fd)
+        self.stdin = -1
+        self.outputs.clear()
+        self.link.close()
+
     def sweep(self) -> None:
         """End what the dead child has left behind in its session: the tracker is the parent of that now, as it is the
         template's."""
         fields = pids.read_stat(self.child.template_pid)
-        if len(fields) > 1:
+        if len(fields) > 1 and self.owner == os.getpid():
             tree.end_session(int(fields[1]), self.child.pid)
 
 
