@@ -2,23 +2,26 @@
 # The first call makes .venv and installs what the target needs; later calls find it there.
 
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python3.15; do \
-	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 15))' 2>/dev/null && echo $$p && break; done)
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 RUN := $(VENV)/bin/python
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help demo test test-pythons conformance faults switches soak bench lint clean
+.PHONY: help demo test test-pythons conformance faults switches soak bench lint docs docs-test release-check clean
 
 help:
 	@echo "make demo          see it work"
 	@echo "make test          the tests and the quick part of conformance, on one Python"
-	@echo "make test-pythons  the tests of warmfork run and the start-up hook on every Python found, 3.11 to 3.15"
+	@echo "make test-pythons  the tests of warmfork run, the start-up hook and what children import, on every Python found"
 	@echo "make conformance   CPython's own tests on every Python found"
 	@echo "make faults        everybody dies everywhere, on every Python found"
 	@echo "make switches      conformance and faults with each technique off, on one Python"
 	@echo "make soak          a quarter of an hour of random deaths, and every answer checked"
-	@echo "make bench         all that is measured, beside fork, spawn and the stdlib's forkserver; and the goals"
+	@echo "make bench         real programs, beside fork, spawn, loky and the stdlib's forkserver; and the goals"
 	@echo "make lint          ruff and mypy"
+	@echo "make docs          build the documentation into docs/_build/html; a warning is an error"
+	@echo "make docs-test     run each snippet of the documentation, and check its links"
+	@echo "make release-check build wheel and sdist, and try them in clean environments"
 	@echo "make clean         remove the virtual environments and caches"
 
 demo: $(VENV)/made-demo
@@ -30,7 +33,8 @@ test: $(VENV)/made-test
 	$(RUN) -m pytest -q
 
 test-pythons: $(VENV)/made-test
-	WARMFORK_TEST_PYTHONS=all $(RUN) -m pytest -q tests/cli/test_run.py tests/mp/test_startup.py
+	WARMFORK_TEST_PYTHONS=all $(RUN) -m pytest -q tests/cli/test_run.py tests/cli/test_default.py tests/mp/test_startup.py \
+		tests/mp/test_child_imports.py
 
 conformance: $(VENV)/made-test
 	$(RUN) -m tests.conformance
@@ -52,13 +56,25 @@ lint: $(VENV)/made-lint
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy --strict src
 
+docs: $(VENV)/made-docs
+	$(RUN) -m sphinx -q -W --keep-going -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+docs-test: $(VENV)/made-docs
+	$(RUN) -m pytest -q tests/docs
+
+# TESTS="tests/cli" tries fewer of the tests from the sdist; TESTS= none.
+TESTS ?= tests
+release-check: $(VENV)/made-release
+	$(RUN) tools/release_check.py --tests "$(TESTS)"
+
 clean:
-	rm -rf .venv* build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv* build dist docs/_build docs/reference/cli.md docs/reference/environment.md .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find src tests bench examples -name __pycache__ -prune -exec rm -rf {} +
 
 # Dependency groups need pip 25.1.
 $(RUN):
-	@test -n "$(PYTHON)" || { echo "warmfork needs Python 3.11 to 3.15, and none was found: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@test -n "$(PYTHON)" || { echo "warmfork needs Python 3.11 or newer, and none was found: make PYTHON=/path/to/python3" >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
 		echo "$(PYTHON) could not make a virtual environment: install its venv module (Debian: python3-venv)" >&2; exit 1; }
 	@$(RUN) -m pip install -q --disable-pip-version-check --upgrade "pip>=25.1" || { rm -rf $(VENV); exit 1; }

@@ -1,84 +1,82 @@
-"""The command line that all benches have, and what is done with a result: table, JSON, Markdown, picture.
-
-A bench is a script of a few lines more than its `measure`:
-
-    BENCH = Bench("rate", __doc__, measure, n=5)
-    if __name__ == "__main__":
-        sys.exit(main(BENCH))
-
-`python bench/all.py` runs all of them, one after the other, each in a process of its own.
-"""
+"""What the command lines of the benches share: options, a measured run, and what is done with its result."""
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import picture
+from catalogue import PROGRAMS, Program, choose
 from machine import describe_machine
-from report import count_missed, make_console, make_markdown, make_progress, print_result
 from results import Result
-from rich.console import Console
-from rounds import find_missing
+from rounds import HERE, Contender, count_turns, measure
+from tables import Sheet, make_console, make_markdown, make_progress, print_sheet
 
-Tick = Callable[[str], None]
-"""Says what is done next, for the progress bar. To be called between measurements, and never during one."""
-
-
-@dataclass(frozen=True)
-class Bench:
-    """What a bench has to say of itself. `measure` puts figures and series into the result, and gaps for what can't be
-    measured; `n` is how often it repeats what it does, which the user may change."""
-
-    name: str
-    doc: str | None
-    measure: Callable[[Result, int, Tick], None]
-    n: int
-    modules: tuple[str, ...] = ("numpy", "pandas", "sklearn")  # whose versions are told
+FOLDER = HERE.parent / "docs" / "benchmarks"
+QUICK = 3
+MODULES = ("numpy", "pandas", "sklearn", "torch", "joblib", "loky")
 
 
-def add_output_options(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--json", type=Path, metavar="FILE", help="write the result there")
-    add("--markdown", action="store_true", help="print Markdown instead of tables for a terminal")
-    add("--picture", type=Path, metavar="FILE", help="draw the result there, an .svg or .png (needs matplotlib)")
-    add("--check", action="store_true", help="exit with 1 if a goal was measured and not reached")
-
-
-def show(result: Result, options: argparse.Namespace, errors: Console) -> int:
-    """Print and write what was asked for, and give the exit code."""
-    if options.markdown:
-        print(make_markdown(result), end="")
-    else:
-        print_result(result, make_console())
-    if options.json:
-        options.json.write_text(json.dumps(result.to_json(), indent=1, ensure_ascii=False) + "\n")
-    if options.picture:
-        if find_missing(["matplotlib"]):
-            errors.print(picture.MISSING, style="yellow")
-        else:
-            picture.draw([result], options.picture)
-    if any(gap.failed for gap in result.gaps):
-        return 1
-    return 1 if options.check and count_missed(result) else 0
-
-
-def main(bench: Bench, argv: Sequence[str] | None = None) -> int:
-    head, _, rest = (bench.doc or "").partition("\n")
+def make_parser(doc: str) -> argparse.ArgumentParser:
+    """A parser with the options of all benches; the doc's first line is its description, the rest its epilog."""
+    head, _, rest = doc.partition("\n")
     parser = argparse.ArgumentParser(
         description=head, epilog=rest, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("-n", type=int, default=bench.n, help=f"how often ({bench.n})")
-    add_output_options(parser)
+    add = parser.add_argument
+    add("--rounds", type=int, default=10, metavar="N", help="how often each program is run by each (10)")
+    add("--quick", action="store_true", help=f"{QUICK} rounds: a look, and no result")
+    add(
+        "--only", action="append", default=[], metavar="NAME", help="only this program; may be repeated, or have commas"
+    )
+    add("--list", action="store_true", help="list the programs, and run nothing")
+    add("--json", action="store_true", help="print JSON in place of tables")
+    add("-o", "--output", type=Path, metavar="FOLDER", help="write JSON and Markdown there")
+    add("--check", action="store_true", help="exit with 1 where something is not as it should be")
+    return parser
+
+
+def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[Program]]:
+    """Read the command line, and choose the programs."""
     options = parser.parse_args(argv)
-    if options.n < 1:
-        parser.error("-n has to be at least 1")
-    errors = Console(stderr=True)
-    result = Result(describe_machine(bench.modules), benches=[bench.name])
-    with make_progress(errors) as progress:
-        task = progress.add_task(bench.name, total=None)
-        bench.measure(result, options.n, lambda what: progress.update(task, description=what, refresh=True))
-    return show(result, options, errors)
+    if options.list:
+        for program in PROGRAMS.values():
+            print(f"{program.name:<20} {program.what}")
+        sys.exit(0)
+    if options.rounds < 1:
+        parser.error("--rounds has to be at least 1")
+    if options.quick:
+        options.rounds = QUICK
+    try:
+        return options, choose(options.only)
+    except ValueError as error:
+        parser.error(str(error))
+
+
+def run(programs: Sequence[Program], contenders: Mapping[str, Sequence[Contender]], rounds: int) -> Result:
+    """Measure, showing a progress bar."""
+    result = Result(describe_machine(MODULES), rounds)
+    with make_progress() as progress:
+        task = progress.add_task("", total=count_turns(programs, contenders, rounds))
+
+        def tick(what: str) -> None:
+            progress.update(task, advance=1, description=what, refresh=True)
+
+        measure(result, programs, contenders, rounds, tick)
+    return result
+
+
+def show(result: Result, sheet: Sheet, options: argparse.Namespace, name: str) -> None:
+    """Print the table or JSON, and write both where a folder is given."""
+    text = json.dumps(result.to_json(), indent=1, ensure_ascii=False)
+    if options.json:
+        print(text)
+    else:
+        print_sheet(result, sheet, make_console())
+    if options.output:
+        options.output.mkdir(parents=True, exist_ok=True)
+        major, minor = result.version
+        (options.output / f"{name}-{major}.{minor}.json").write_text(text + "\n")
+        (options.output / f"{name}-{major}.{minor}.md").write_text(make_markdown(result, sheet))

@@ -9,8 +9,8 @@ import struct
 from warmfork._machine import calls
 
 NUMBERS = {
-    "x86_64": {"memfd_create": 319, "process_vm_writev": 311, "madvise": 28},
-    "aarch64": {"memfd_create": 279, "process_vm_writev": 271, "madvise": 233},
+    "x86_64": {"memfd_create": 319, "process_vm_writev": 311, "madvise": 28, "close_range": 436},
+    "aarch64": {"memfd_create": 279, "process_vm_writev": 271, "madvise": 233, "close_range": 436},
 }
 """asm/unistd_64.h, asm-generic/unistd.h."""
 

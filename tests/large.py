@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import pickle
 import resource
 import signal
 import sys
@@ -142,3 +143,20 @@ def count_huge(array) -> int:
 def check(value: object, expected: str) -> None:
     """Exit with 1 where the value has another fingerprint."""
     sys.exit(digest(value) != expected)
+
+
+class Whole(bytearray):
+    """Rebuilt from the object behind its buffer, as the documentation of pickle shows it ("Example" of protocol 5)."""
+
+    def __reduce_ex__(self, protocol: int):
+        return Whole._rebuild, (pickle.PickleBuffer(self),)
+
+    @classmethod
+    def _rebuild(cls, given: object) -> Whole:
+        with memoryview(given) as view:
+            return cls(view.obj)
+
+
+def give_back(*values: object) -> tuple[list[tuple[int, str]], tuple[object, ...]]:
+    """What came, and the same as a result."""
+    return [(len(value), digest(bytes(value))) for value in values], values

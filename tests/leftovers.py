@@ -86,7 +86,10 @@ def list_kept_processes() -> set[int]:
     client = get_client()
     kept = set()
     if client is not None and client.tree is not None:
-        kept = {client.tree.tracker, memory.read_lock_holder(client.tree.ledger)}  # or the successor of the first
+        kept = {
+            client.tree.tracker,
+            memory.read_lock_holder(client.tree.ledger.fileno()),
+        }  # or the successor of the first
     stdlib = sys.modules.get("multiprocessing.resource_tracker")
     if stdlib is not None:
         kept.add(stdlib._resource_tracker._pid)
@@ -173,10 +176,12 @@ def list_kept_fds() -> set[int]:
         if client.door is not None:
             kept.add(client.door.fileno())
         if client.tree is not None:
-            kept.update((client.tree.pidfd, client.tree.receiver, client.tree.ledger))
-    for module, name in (("warmfork._client.feeding", "_own"), ("warmfork._machine.state", "_oom_fd")):
-        if module in sys.modules:
-            kept.add(getattr(sys.modules[module], name)[1])
+            kept.update(fd.fileno() for fd in (client.tree.pidfd, client.tree.receiver, client.tree.ledger))
+            kept.update(fd.fileno() for _, *pair in client.tree.left for fd in pair)
+    if "warmfork._client.feeding" in sys.modules:
+        kept.add(sys.modules["warmfork._client.feeding"]._own[1])
+    if "warmfork._machine.state" in sys.modules:
+        kept.update(file.fd for file in sys.modules["warmfork._machine.state"].KEPT)
     stdlib = sys.modules.get("multiprocessing.resource_tracker")
     if stdlib is not None:
         kept.add(stdlib._resource_tracker._fd)

@@ -65,4 +65,4 @@ def list_spares(template: int) -> list[int]:
 def get_tracker() -> int:
     """The pid of this process's tracker, the first one or a successor; 0 where none lives."""
     tree = get_client().tree
-    return memory.read_lock_holder(tree.ledger) if tree is not None else 0
+    return memory.read_lock_holder(tree.ledger.fileno()) if tree is not None else 0

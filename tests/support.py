@@ -12,7 +12,8 @@ import textwrap
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -77,13 +78,11 @@ def run_program(
     program = subprocess.Popen(
         [sys.executable, *flags, str(path), *arguments],
         stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
         text=True,
         errors="replace",
         cwd=folder,
         env=make_environment(env),
-        **options,
+        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
     )
     try:
         stdout, stderr = program.communicate(stdin, timeout=timeout)
@@ -101,6 +100,20 @@ def run_program(
         leftovers.end(left)
         assert not lines, f"left {TREE_DEADLINE} s after its end: {lines}{said}"
     return Done(program.returncode, stdout, stderr)
+
+
+@contextmanager
+def doing_without(*techniques: str) -> Iterator[None]:
+    """Make what reads its options in this block do without these techniques (WARMFORK_WITHOUT)."""
+    before = os.environ.get("WARMFORK_WITHOUT")
+    os.environ["WARMFORK_WITHOUT"] = ",".join(techniques)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["WARMFORK_WITHOUT"]
+        else:
+            os.environ["WARMFORK_WITHOUT"] = before
 
 
 def fork() -> int:

@@ -379,3 +379,15 @@ def print_at_exit() -> None:
     atexit.register(sys.stdout.write, "[handler]")
     util.Finalize(None, sys.stdout.write, args=("[finalizer]",), exitpriority=1)
     sys.stdout.write("[buffer]")
+
+
+def is_faulthandler_on() -> bool:
+    import faulthandler
+
+    return faulthandler.is_enabled() and type(faulthandler.enable).__name__ == "builtin_function_or_method"
+
+
+def crash() -> None:
+    import ctypes
+
+    ctypes.string_at(0)

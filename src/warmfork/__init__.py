@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from warmfork._words.errors import WarmforkError as WarmforkError
     from warmfork._words.outcome import Exited as Exited
     from warmfork._words.outcome import Lost as Lost
+    from warmfork._words.outcome import Outcome as Outcome
     from warmfork._words.outcome import Signaled as Signaled
     from warmfork._words.outcome import Usage as Usage
     from warmfork.api.completed import Completed as Completed
@@ -52,6 +53,7 @@ _PLACES = {
     "Failure": "warmfork.api.completed",
     "LimitExceeded": "warmfork.api.limits",
     "Lost": "warmfork._words.outcome",
+    "Outcome": "warmfork._words.outcome",
     "PIPE": "warmfork.api.streams",
     "PreloadError": "warmfork._words.errors",
     "Refused": "warmfork._words.errors",

@@ -17,9 +17,9 @@ import warmfork
 from tests import large, targets
 from tests.running import list_spares
 from tests.signs import make_sign
-from tests.support import run_forked, run_program, wait_until
+from tests.support import doing_without, run_forked, run_program, wait_until
 from warmfork._client import filling
-from warmfork._machine import transfer
+from warmfork._machine import calls, memory, transfer
 
 numpy = pytest.importorskip("numpy")
 
@@ -83,7 +83,8 @@ def test_arrays_arrive_with_spares_and_without(spares: int):
 @pytest.mark.parametrize("without", [[], ["out_of_band"]], ids=["", "without"])
 def test_a_process_has_its_large_arguments(tmp_path: Path, spares: int, without: list[str]):
     values = [numpy.arange(MB), b"x" * MB, bytearray(b"y" * 100_000), b"small"]
-    context = warmfork.get_context(preload=["tests.large", "numpy"], spares=spares, without=without)
+    with doing_without(*without):
+        context = warmfork.get_context(preload=["tests.large", "numpy"], spares=spares)
     for number in range(3):
         path = str(tmp_path / f"digests-{number}")
         process = context.Process(target=large.write_digests, args=(path, *values))
@@ -177,12 +178,12 @@ def test_an_array_over_shared_memory_is_passed_by_value_as_every_array_is(templa
 
 @pytest.mark.parametrize("without", [[], ["out_of_band"]], ids=["", "without"])
 def test_results_come_back_whole_and_writable(without: list[str]):
-    with warmfork.Template(preload=["tests.large", "numpy"], spares=0, without=without) as template:
+    with doing_without(*without), warmfork.Template(preload=["tests.large", "numpy"], spares=0) as template:
         child = template.start(large.give_array, (3 * MB,))
         got = child.result(30)
         assert (got == numpy.arange(3 * MB)).all()
         got[:] = 1
-        assert (child.result(30) == numpy.arange(3 * MB)).all(), "asked for again, it is as it was"
+        assert child.result(30) is got, "asked for again, it is the same object"
         arrays, text = template.start(large.give_many, (200, 70_000)).result(30)
         assert [int(one[0]) for one in arrays] == [n % 256 for n in range(200)] and text == "and a text"
         assert all((one == one[0]).all() and len(one) == 70_000 for one in arrays)
@@ -205,15 +206,13 @@ def test_a_result_outlives_its_child_its_handle_and_what_is_done_to_it(template:
 # -- switched off, and refused
 
 
-def test_it_is_off_where_a_variable_or_an_argument_says_so(monkeypatch: pytest.MonkeyPatch):
+def test_it_is_off_where_a_variable_says_so():
     def is_on(template: warmfork.Template) -> bool:
         return bool(template._make_payload((numpy.zeros(MB),)).buffers)
 
     assert is_on(warmfork.Template())
-    assert not is_on(warmfork.Template(without=["out_of_band"]))
-    monkeypatch.setenv("WARMFORK_OUT_OF_BAND", "0")
-    assert not is_on(warmfork.Template())
-    assert is_on(warmfork.Template(without=()))
+    with doing_without("out_of_band"):
+        assert not is_on(warmfork.Template())
 
 
 def test_what_may_not_be_written_goes_over_the_feed_and_that_is_logged_once(
@@ -225,7 +224,9 @@ def test_what_may_not_be_written_goes_over_the_feed_and_that_is_logged_once(
         for _ in range(3):
             assert template.start(large.digest_all, values).result(30) == large.digest_all(*values)
     (said,) = (record.getMessage() for record in caplog.records)
-    assert said.startswith("large arguments go to children over their feed, which is slower: [Errno 1] Operation not")
+    assert said.startswith(
+        "large arguments are sent to children through their socket, which is slower: [Errno 1] Operation not"
+    )
 
 
 def test_what_is_passed_over_the_feed_is_writable_too(template: warmfork.Template, no_writev: None):
@@ -326,3 +327,28 @@ def test_a_client_that_dies_half_way_leaves_nothing(tmp_path: Path, arguments: s
     """M1: the child's feed need not end with its client, where a fork has a copy of it."""
     done = run_program(DYING, tmp_path, *arguments.split(), expect=-signal.SIGKILL)
     assert not Path(f"/proc/{int(done.stdout)}").exists()
+
+
+SIZES = (100, 65_535, 65_536, 70_003, 100_001, 1 << 20, 3_000_001, 20_000_001)
+
+
+@pytest.mark.parametrize("huge", ["auto", False])
+@pytest.mark.parametrize("refused", [False, True], ids=["written", "over the feed"])
+def test_a_buffer_is_all_there_is_of_the_object_behind_it(request: pytest.FixtureRequest, huge: object, refused: bool):
+    """For arguments and for results. Whoever takes memoryview.obj would have its neighbours' bytes too."""
+    if refused:
+        request.getfixturevalue("no_writev")
+    values = [large.Whole(bytes([number + 1]) * size) for number, size in enumerate(SIZES)]
+    with warmfork.Template(preload=["tests.large"], huge_pages=huge) as template:
+        came, back = template.start(large.give_back, values).result(30)
+    assert came == [(len(value), large.digest(bytes(value))) for value in values]
+    assert list(back) == values
+
+
+def test_memory_in_huge_pages_is_as_large_as_was_asked_for():
+    for size in (1, 4096, 65_536, (2 << 20) + 1, 20_000_001, 100_000_000):
+        made = memory.map_private(size)
+        assert len(made) == len(memoryview(made)) == size
+        made[-1:] = b"x"
+        assert size < memory.ALIGN_FROM or calls.get_address(made) % memory.HUGE_PAGE == 0
+        made.close()

@@ -230,14 +230,14 @@ def test_a_tree_that_grows_while_it_is_killed_goes_as_one(monkeypatch):
     os.close(writer)
     assert os.read(reader, 1) == b"x"
     pidfd = os.pidfd_open(pid)
-    real = tree.list_descendants
+    real = tree.walk_descendants
 
     def look_slowly(root):
         yield from real(root)
         if fds.wait_readable(reader, 0.02):  # somebody new, whom this look has not seen
             os.read(reader, 1)
 
-    monkeypatch.setattr(tree, "list_descendants", look_slowly)
+    monkeypatch.setattr(tree, "walk_descendants", look_slowly)
     tree.TreeKill(pid, pidfd).finish()
     os.waitpid(pid, 0)
     os.close(pidfd)

@@ -277,7 +277,7 @@ def test_a_start_does_not_look_at_every_process_that_lives(
 
 def test_processes_that_nobody_joins_are_let_go_of(context: warmfork.Context, monkeypatch: pytest.MonkeyPatch):
     """Their handles would otherwise stay, with an fd each."""
-    monkeypatch.setattr("warmfork.mp.client.context._looked_at", 0)
+    monkeypatch.setattr("warmfork.mp.shared.process._looked_at", 0)
     for _ in range(40):
         process = context.Process(target=targets.give, args=(1,))
         process.start()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import warmfork
 from tests import targets
 from warmfork._child import birth
+from warmfork._machine import fds
 
 BREAKS = """
 from warmfork._child import birth
@@ -53,7 +56,21 @@ def test_a_process_has_exit_code_1_and_the_traceback_on_stderr(broken: str, capf
 
 def test_a_state_that_can_not_be_had_is_named(monkeypatch: pytest.MonkeyPatch):
     """Each part of the state that the kernel refuses says which one it is."""
-    monkeypatch.setattr("warmfork._machine.state.get_oom_score", lambda: b"no number")
+    monkeypatch.setattr("warmfork._machine.state.OOM_SCORE", SimpleNamespace(read=lambda size: b"no number"))
     with warmfork.Template(spares=0) as template:
         with pytest.raises(warmfork.ChildError, match="oom_score_adj"):
             template.start(targets.give, (1,)).result(20)
+
+
+def test_a_feed_is_waited_for_also_where_sockets_do_not_block():
+    """As after socket.setdefaulttimeout(), or where a fork of the client has set O_NONBLOCK."""
+    ours, theirs = fds.make_pair()
+    ours.setblocking(False)
+    sender = threading.Timer(0.05, fds.send, (theirs, b"late"))
+    sender.start()
+    try:
+        assert birth.receive_whole(ours).data == b"late"
+    finally:
+        sender.join()
+        ours.close()
+        theirs.close()

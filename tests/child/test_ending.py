@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import fcntl
+import mmap
+import os
+import socket
 import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+import warmfork
+from tests import ends
+from tests.running import ROOT
+from tests.support import run_forked, run_program
 from warmfork._child import ending
+from warmfork._machine import calls
 
 
 class Unsearched(dict):
@@ -33,3 +45,132 @@ def test_whether_a_gpu_may_be_open_is_asked_without_going_through_all_modules(mo
     monkeypatch.undo()
     assert found is loaded
     assert len(asked) == loaded, "the open files are looked at only where it could be"
+
+
+def start_thread(folder: str) -> None:
+    threading.Thread(target=threading.Event().wait, daemon=True).start()
+
+
+def change_root(folder: str) -> None:
+    os.chroot(folder)
+
+
+def change_user(folder: str) -> None:
+    os.setresuid(65534, 65534, 65534)
+
+
+def change_groups(folder: str) -> None:
+    os.setgroups([65534])
+
+
+def leave_namespace(folder: str) -> None:
+    calls.call("unshare", 0x04000000)  # CLONE_NEWUTS
+
+
+def leave_namespace_for_children(folder: str) -> None:
+    calls.call("unshare", 0x20000000)  # CLONE_NEWPID
+
+
+def map_file(folder: str) -> mmap.mmap:
+    with open(f"{folder}/mapped", "wb+") as file:
+        file.truncate(4096)
+        return mmap.mmap(file.fileno(), 4096)
+
+
+def begin_session(folder: str) -> None:
+    os.setsid()
+
+
+def do_nothing(folder: str) -> None:
+    return
+
+
+def change_folder(folder: str) -> None:
+    os.chdir(folder)
+
+
+def change_group(folder: str) -> None:
+    os.setpgid(0, 0)
+
+
+def map_memory(folder: str) -> list[mmap.mmap]:
+    found = [mmap.mmap(-1, 1 << 20), mmap.mmap(-1, 4096, mmap.MAP_PRIVATE)]
+    fd = os.memfd_create("any")
+    os.ftruncate(fd, 4096)
+    return [*found, mmap.mmap(fd, 4096)]
+
+
+def ask(deed: Callable[[str], object], folder: str) -> int:
+    """In a copy of a template that noted its home: do something, and ask whether a helper may be made. 1: yes."""
+    ending.WORTH_KIB = 0
+    ending._make_helper = lambda: 0
+    ending.note_home()
+    pid = os.fork()
+    if pid == 0:
+        code = 2
+        try:
+            kept = deed(folder)
+            code = int(ending.may_outlive())
+            if code and (os.getcwd() != "/" or os.getpgrp() != ending._group):
+                code = 3
+            del kept
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+NEEDS_ROOT = (change_root, change_user, change_groups, leave_namespace, leave_namespace_for_children)
+FORBID = (start_thread, map_file, begin_session, *NEEDS_ROOT)
+
+
+@pytest.mark.parametrize("deed", FORBID, ids=lambda deed: deed.__name__)
+def test_nothing_takes_over_the_memory_of_a_child_that_holds_more_than_memory(deed, tmp_path: Path):
+    if deed in NEEDS_ROOT and os.getuid():
+        pytest.skip("needs root")
+    assert run_forked(ask, deed, str(tmp_path)) == 0
+
+
+@pytest.mark.parametrize("deed", [do_nothing, change_folder, change_group, map_memory], ids=lambda deed: deed.__name__)
+def test_where_it_holds_nothing_else_or_can_give_it_up_it_is_taken_over(deed, tmp_path: Path):
+    """Its working directory and its process group are the template's at its end."""
+    assert run_forked(ask, deed, str(tmp_path)) == 1
+
+
+def test_memory_that_is_soon_freed_is_not_taken_over(tmp_path: Path):
+    def ask_small() -> bool:
+        ending._make_helper = lambda: 0
+        ending.note_home()
+        ending.WORTH_KIB = 1 << 40
+        return ending.may_outlive()
+
+    assert run_forked(ask_small) is False
+
+
+def test_a_child_without_proc_ends_as_any_other(tmp_path: Path):
+    if os.getuid():
+        pytest.skip("needs root")
+    code = """
+        import os, warmfork
+        from tests import ends
+
+        if __name__ == "__main__":
+            with warmfork.Template(preload=["tests.ends:always_have_a_helper"]) as template:
+                assert template.start(os.chroot, (os.getcwd(),)).wait(20) == warmfork.Exited(0)
+            print("done")
+    """
+    assert run_program(code, tmp_path, env={"PYTHONPATH": ROOT}).stdout == "done\n"
+
+
+def test_what_a_child_has_locked_or_listens_on_is_free_when_it_is_known_to_be_dead(tmp_path: Path):
+    """Its memory may be there for a millisecond more."""
+    path = str(tmp_path / "locked")
+    with warmfork.Template(preload=["tests.ends:always_have_a_helper"]) as template:
+        for _ in range(20):
+            child = template.start(ends.lock_and_listen, (path,))
+            port, helper = child.result(20)
+            child.wait(20)
+            with socket.socket() as server, open(path, "w") as file:
+                server.bind(("127.0.0.1", port))
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        assert helper, "no helper was to be made: this test shows nothing"

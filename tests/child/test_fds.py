@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import warmfork
-from tests import targets
+from tests import ends, targets
 from tests.running import ROOT, list_spares
 from tests.signs import make_sign
 from tests.support import run_program, wait_until
@@ -48,7 +48,7 @@ def test_a_child_has_none_of_its_siblings_fds_nor_of_its_template_s_nor_of_its_c
             os.set_inheritable(mine.fileno(), True)
             seen = template.start(targets.list_fds).result(20)
         kinds = sorted(target.partition(":")[0] for number, target in seen.items() if number > 2)
-        # The back of the board, a pidfd on its client, the door, its feed; and no file, pipe or epoll of anybody's.
+        # Its stack's place, a pidfd on its client, the door, its feed; and nothing of anybody else's.
         assert kinds == ["/memfd", "anon_inode", "socket", "socket"], seen
         for sibling in siblings:
             sibling.kill()
@@ -115,7 +115,7 @@ def test_more_children_than_a_soft_limit_of_files_would_allow_the_template(tmp_p
     """M10: template and tracker raise their own soft limit to the hard one, and children get theirs back."""
     code = """
         import os, resource, warmfork
-        from tests import targets
+        from tests import ends, targets
         resource.setrlimit(resource.RLIMIT_NOFILE, (120, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
         with warmfork.Template(spares=0) as template:
             children = [template.start(targets.wait) for _ in range(30)]
@@ -133,7 +133,7 @@ def test_a_program_with_closed_standard_streams_starts_processes(tmp_path: Path,
     """A daemon may run without any; a child then has the null device in their place, and never a socket of ours."""
     code = f"""
         import os, sys
-        from tests import targets
+        from tests import ends, targets
 
         if __name__ == "__main__":
             report = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT)
@@ -180,3 +180,15 @@ def test_a_child_that_is_stopped_is_still_killed():
         child.send_signal(signal.SIGSTOP)
         wait_until(lambda: Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T")
     assert child.outcome == warmfork.Signaled(signal.SIGTERM)
+
+
+@pytest.mark.parametrize("spares", [0, 2])
+def test_a_child_that_has_closed_all_its_files_keeps_those_that_it_opens_then(tmp_path: Path, spares: int):
+    """Whatever it does: a door, a feed and an fd on /proc had such numbers, and a message of ours would go astray."""
+    with warmfork.Template(preload=["tests.ends"], spares=spares) as template:
+        for _ in range(3):
+            child = template.start(ends.close_all_and_open, (str(tmp_path),))
+            with pytest.raises(warmfork.ChildError):
+                child.result(20)  # there is no way left by which it could come
+            assert child.wait(20) == warmfork.Exited(0)
+            assert (tmp_path / "said").read_text() == "all 60 files are mine, and nothing came to 20 sockets"

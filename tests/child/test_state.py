@@ -35,6 +35,7 @@ def template(shared: warmfork.Template) -> Iterator[warmfork.Template]:
 def either(request: pytest.FixtureRequest) -> Iterator[warmfork.Template]:
     """Without spares, and with two of them at hand: a start must look the same."""
     with warmfork.Template(preload=["tests.targets"], spares=request.param) as made:
+        made.wait_ready()
         pid = made.pid
         if request.param:
             made.start(targets.give, (1,)).result(20)

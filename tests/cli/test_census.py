@@ -22,7 +22,8 @@ from tests.running import run_meanwhile
 from tests.signs import make_sign
 from tests.support import wait_until
 from warmfork._machine import proc
-from warmfork.cli import main
+from warmfork._words import board
+from warmfork.cli import census, main
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -95,7 +96,7 @@ def test_a_dead_template_is_shown_as_long_as_a_child_of_it_lives(tmp_path):
         assert [item["item"] for item in shown["preload"]] == ["tests.targets"]
         (orphan,) = select(list_tree(os.getpid()), role="child")
         assert (orphan["pid"], orphan["parent"], orphan["template"]) == (child.pid, os.getpid(), dead)
-        assert [" [dead] lost" in line for line in list_lines(dead, child.pid)] == [True, False]
+        assert [" dead " in line for line in list_lines(dead, child.pid)] == [True, False]
         os.kill(child.pid, signal.SIGKILL)
         child.wait(20)
         wait_until(lambda: not Path(f"/proc/{child.pid}").exists())
@@ -210,8 +211,7 @@ def test_a_child_that_lost_its_template_and_tracker_is_still_found(tmp_path):
             wait_until(lambda pid=entry["pid"]: not Path(f"/proc/{pid}/fd/3").exists())
         (lost,) = select(json.loads(run_ps("--json").stdout), pid=child)
         assert (lost["role"], lost["title"]) == ("child", "warmfork: sign_and_wait-1 own")
-        # The board lives as long as a child of it: each has it open, for its stack.
-        assert (lost["parent"], lost["template"], lost["generation"]) == (program.pid, template["pid"], 1)
+        # Whose it was is on no board that is left: a child has none.
         os.kill(child, signal.SIGKILL)
         program.communicate(timeout=20)
 
@@ -241,23 +241,6 @@ def test_the_tree_of_a_program_that_is_dead_has_no_program(tmp_path):
         os.kill(child, signal.SIGKILL)
 
 
-def test_trees_are_found_where_setproctitle_is_missing(tmp_path):
-    path = f"{Path(warmfork.__file__).parents[1]}:{ROOT}"
-    with (
-        make_sign(tmp_path) as sign,
-        run_meanwhile(PROGRAM, tmp_path, sign.path, flags=["-S"], env={"PYTHONPATH": path}) as program,
-    ):
-        child = int(sign.wait()[0])
-        found = list_tree(program.pid)
-        assert [entry["role"] for entry in found] == ["program", "tracker", "template", "child"]
-        assert not any(entry["title"].startswith("warmfork: ") for entry in found)
-        assert (found[3]["pid"], found[3]["name"]) == (child, "sign_and_wait-1")
-        (line,) = list_lines(child)
-        assert line.rstrip().endswith(" sign_and_wait-1")
-        program.communicate(timeout=20)
-        assert program.returncode == 0
-
-
 def test_where_files_and_memory_of_others_can_not_be_read_titles_have_to_do(tmp_path, monkeypatch, capsys):
     with run_template(name="dim") as template, make_sign(tmp_path) as sign:
         child = template.start(targets.sign_and_wait, (sign.path,), name="worker")
@@ -275,7 +258,100 @@ def test_where_files_and_memory_of_others_can_not_be_read_titles_have_to_do(tmp_
         assert found[2]["starts"] is None and found[2]["preload"] is None
         assert main(["ps"]) == 0
         (line,) = [line for line in capsys.readouterr().out.splitlines() if f" {template.pid} " in line]
-        assert re.search(rf"└─template +{template.pid} +{found[1]['pid']} +1 +\S+ +[\d.]+M +- +- +- dim", line)
+        assert re.search(
+            rf"└─template +{template.pid} +{found[1]['pid']} +serving +1 +\S+ +\S+ +[\d.]+M +- +- +- dim", line
+        )
+
+
+def hold_board(data: bytes) -> int:
+    """Give an fd on a board with this in it, which a process of ours is then said to hold."""
+    fd = os.memfd_create("warmfork-board-0123456789abcdef", os.MFD_CLOEXEC)
+    os.truncate(fd, board.SIZE)
+    os.pwrite(fd, data, 0)
+    return fd
+
+
+ODD = [0, 1, -1, -(2**63), 2**63 - 1, 2**31, os.getpid()]
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_a_board_with_any_numbers_and_names_on_it_breaks_nothing(odd, monkeypatch, capsys):
+    head = board.HEAD.pack(board.MAGIC, board.VERSION, odd, odd, odd, odd, odd, odd, odd)
+    report = "\n".join([f"nan\t{odd}\ta", "inf\t1\tb", "1\t" + "9" * 400 + "\tc", "\t\t", "1.5\t1\t\x1b[2J\u202e"])
+    rows = b"".join(
+        board.SLOT.pack(pid, odd, odd, odd, since, odd, b"\xff\x1b[31m\n" * 10)
+        for pid in (odd, os.getpid(), os.getppid(), 1)
+        for since in (odd, 1)
+    )
+    encoded = report.encode()
+    size = (2**64 - 1 if odd < 0 else len(encoded)).to_bytes(8, "little")
+    data = bytearray(board.SLOTS_AT) + rows
+    data[: len(head)] = head
+    data[board.REPORT_AT : board.REPORT_AT + 8 + len(encoded)] = size + encoded
+    with run_template() as template:
+        fd = hold_board(bytes(data))
+        files = proc.list_files
+        target = os.readlink(f"/proc/self/fd/{fd}")
+        read = census.read_file
+        monkeypatch.setattr(proc, "list_files", lambda pid: {**(files(pid) or {}), 99: target})
+        monkeypatch.setattr(
+            census, "read_file", lambda pid, at, known: read(*((os.getpid(), fd) if at == 99 else (pid, at)), known)
+        )
+        try:
+            for words in (["ps", "--json", "--all"], ["ps", "--all"]):
+                assert main(words) == 0
+                out, err = capsys.readouterr()
+                assert str(template.pid) in out and not err
+                assert all(letter.isprintable() or letter == "\n" for letter in out)
+        finally:
+            os.close(fd)
+
+
+def test_a_board_that_was_cut_short_or_is_no_file_is_not_read(tmp_path):
+    fd = hold_board(b"")
+    os.mkfifo(tmp_path / "fifo")
+    fifo = os.open(tmp_path / "fifo", os.O_RDONLY | os.O_NONBLOCK)  # to open it again would block
+    try:
+        assert census.read_file(os.getpid(), fd, {}) is not None
+        os.truncate(fd, board.SIZE - 1)
+        assert census.read_file(os.getpid(), fd, {}) is None
+        assert census.read_file(os.getpid(), fifo, {}) is None
+    finally:
+        os.close(fd)
+        os.close(fifo)
+
+
+@pytest.mark.parametrize(
+    ("title", "parts"),
+    [
+        ("warmfork: tracker a b", ("tracker", "a b", None)),
+        ("warmfork: template web gen=12 [3 children]", ("template", "web", 12)),
+        ("warmfork: template a gen=1 [x] gen=2 [serving]", ("template", "a gen=1 [x]", 2)),
+        ("warmfork: template web gen=" + "9" * 5000 + " [x]", ("template", "web gen=" + "9" * 5000 + " [x]", None)),
+        ("warmfork: worker web", ("", None, None)),
+        ("tracker web", ("", None, None)),
+        ("warmfork: tracker", ("", None, None)),
+    ],
+)
+def test_a_title_is_taken_apart_whatever_it_says(title, parts):
+    assert census.split_title(title) == parts
+
+
+def test_a_very_long_title_takes_no_time():
+    before = time.process_time()
+    census.split_title("warmfork: template " + " gen=1 [" * 250_000)
+    assert time.process_time() - before < 1
+
+
+def test_a_ledger_with_any_place_in_it_names_nobody(monkeypatch):
+    fd = os.memfd_create("ledger")
+    try:
+        os.pwrite(fd, b"\xff" * 64, 0)
+        opened = open
+        monkeypatch.setattr("builtins.open", lambda path, *a, **k: opened(f"/proc/self/fd/{fd}", *a, **k))
+        assert census.read_root(os.getpid()) is None
+    finally:
+        os.close(fd)
 
 
 def test_processes_that_come_and_go_meanwhile_are_no_error():

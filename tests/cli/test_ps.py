@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.cells import cell_len
 
 import warmfork
 from tests import targets
@@ -81,7 +82,7 @@ def test_help_says_all_fields_of_the_json_and_no_others():
     with run_template():
         entry = list_tree(os.getpid())[0]
     text = run_ps("--help").stdout
-    fields = text[text.index("The fields of --json") : text.index("The exit code")]
+    fields = text[text.index("The fields of --json") : text.index("Exit codes")]
     said = re.findall(r"^  ([a-z_]+(?:, [a-z_]+)*)  ", fields, re.MULTILINE)
     assert sorted(", ".join(said).split(", ")) == sorted(entry)
 
@@ -91,16 +92,63 @@ def test_the_table_fits_80_columns_and_ugly_names_do_nothing_to_it(tmp_path):
     with run_template(name=name) as template, make_sign(tmp_path) as sign:
         child = template.start(targets.sign_and_wait, (sign.path,), name="é\x07\r" + "w" * 200)
         sign.wait()
-        text = run_ps().stdout
-        assert max(map(len, text.splitlines())) <= 80
+        for width in (20, 50, 80, 200):
+            text = run_ps(COLUMNS=str(width)).stdout
+            assert max(map(cell_len, text.splitlines())) <= width
+        text = run_ps(COLUMNS="80").stdout
         assert all(letter.isprintable() or letter == "\n" for letter in text)
-        lines = list_lines(template.pid, child.pid)
+        lines = list_lines(template.pid, child.pid, COLUMNS="80")
         assert len(lines) == 2 and lines[1].endswith("…")
         assert "a [red]na" in lines[0] and " é " in lines[1]
-        wide = list_lines(template.pid, COLUMNS="250")
+        wide = list_lines(template.pid)
         assert "a [red]name[/red] [31m that is much too long for any any" in wide[0]
         ascii_only = run_ps(PYTHONIOENCODING="ascii").stdout
         assert ascii_only.isascii() and re.search(rf"`-child +{child.pid} ", ascii_only)
+
+
+def test_a_pipe_has_all_columns_and_whole_titles():
+    with run_template(name="n" * 300) as template:
+        head, *_ = run_ps().stdout.splitlines()
+        assert {"ROLE", "PID", "PARENT", "STATE", "GEN", "AGE", "CPU", "RSS", "USS", "PSS", "STARTS"} < {*head.split()}
+        (line,) = list_lines(template.pid)
+        assert "n" * 300 in line
+        (program,) = list_lines(os.getpid())
+        assert " ".join(Path("/proc/self/cmdline").read_text().split("\0")[1:4]).strip() in program
+        assert f"{Path(sys.executable).parent}/python" not in program
+
+
+@pytest.mark.parametrize(("width", "columns"), [(50, 5), (80, 8), (200, 12)])
+def test_narrow_terminals_show_the_columns_that_matter_and_never_half_a_number(width, columns):
+    with run_template(name="web") as template:
+        text = run_ps(COLUMNS=str(width)).stdout
+        head = text.splitlines()[0].split()
+        assert len(head) >= columns and {"ROLE", "PID", "STATE", "CPU", "TITLE"} <= {*head}
+        assert any(line.split()[:2] == ["└─template", str(template.pid)] for line in text.splitlines())
+
+
+def test_cpu_is_what_a_process_has_computed():
+    with run_template() as template:
+        child = template.start(burn)
+        wait_until(lambda: select(list_tree(os.getpid()), pid=child.pid)[0]["cpu_s"] >= 0.2)
+        child.kill()
+        child.wait(20)
+
+
+def burn() -> None:
+    while True:
+        pass
+
+
+def test_a_full_disk_is_told_in_one_line():
+    for words in (["ps"], ["ps", "--json"], ["--help"], ["run", "--help"], ["completion", "bash"]):
+        with open("/dev/full", "w") as full:
+            done = subprocess.run(
+                [sys.executable, "-m", "warmfork", *words], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+            )
+        assert done.returncode == 1
+        assert done.stderr == (
+            "warmfork: could not write the output: No space left on device\nhint: is the disk full?\n"
+        )
 
 
 def test_a_reader_that_leaves_early_costs_no_traceback():
@@ -125,7 +173,7 @@ def test_what_is_stopped_is_said_to_be(tmp_path):
             wait_until(lambda: all(is_stopped(pid) for pid in (child.pid, template.pid)))
             found = list_tree(os.getpid())
             assert [entry["pid"] for entry in select(found, state="stopped")] == [template.pid, child.pid]
-            assert [" [stopped] " in line for line in list_lines(template.pid, child.pid)] == [True, True]
+            assert [" stopped " in line for line in list_lines(template.pid, child.pid)] == [True, True]
         finally:
             os.kill(template.pid, signal.SIGCONT)
             os.kill(child.pid, signal.SIGCONT)
@@ -167,12 +215,12 @@ def test_a_wrong_call_is_refused_with_a_hint_and_code_2():
     done = run_ps("--jason", code=2)
     assert done.stdout == ""
     assert done.stderr == (
-        'warmfork: warmfork ps takes no "--jason"\nhint: it takes --json and --all; see warmfork ps --help\n'
+        'warmfork: warmfork ps takes no "--jason"\nhint: it takes --json, --all, --help; see warmfork ps --help\n'
     )
 
 
 @pytest.mark.parametrize("word", ["-h", "--help"])
 def test_help_has_examples(word):
     text = run_ps(word).stdout
-    assert text.startswith("usage: warmfork ps [--json] [--all]\n") and "\n  watch warmfork ps\n" in text
-    assert max(map(len, text.splitlines())) <= 120
+    assert text.startswith("usage: warmfork ps [--json] [--all]\n") and "\n  warmfork ps | grep nightly\n" in text
+    assert max(map(len, text.splitlines())) <= 80

@@ -95,6 +95,18 @@ def test_preload_lists_add_up_in_order_and_without_doubles(python, words, before
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{after}\n", "")
 
 
+def test_each_option_sets_its_variable(python):
+    given = {
+        "--name": "web", "--orphans": "keep", "--audit": "off", "--spares": "3", "--on-preload-error": "warn",
+        "--start-timeout": "7.5", "--huge-pages": "malloc",
+    }  # fmt: skip
+    code = "import os, json; print(json.dumps({k: v for k, v in os.environ.items() if k.startswith('WARMFORK_')}))"
+    done = run([*by_module(python), *(word for pair in given.items() for word in pair), "--keep-default", "-c", code])
+    seen = json.loads(done.stdout)
+    assert seen.pop("WARMFORK_RUN") == seen.pop("WARMFORK_KEEP_DEFAULT") == "1"
+    assert seen == {f"WARMFORK_{name[2:].replace('-', '_').upper()}": value for name, value in given.items()}
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -103,6 +115,15 @@ def test_preload_lists_add_up_in_order_and_without_doubles(python, words, before
         (["--preload", "", "x.py"], "--preload wants a module"),
         (["--preload", "no-name", "x.py"], 'not "no-name"'),
         (["--preload", "a:b:c", "x.py"], 'not "a:b:c"'),
+        (["--preload", "app.py"], 'wants a module, and "app.py" is a file'),
+        (["--preload", "./app", "x.py"], 'wants a module, and "./app" is a file'),
+        (["--preload", "-m", "app"], '"-m" is an option'),
+        (["--orphans", "eat", "x.py"], '--orphans is one of kill, keep, not "eat"'),
+        (["--spares=65", "x.py"], '--spares is auto or a number from 0 to 64, not "65"'),
+        (["--start-timeout", "soon", "x.py"], '--start-timeout is a number of seconds, not "soon"'),
+        (["--start-timeout", "nan", "x.py"], '--start-timeout is a number of seconds, not "nan"'),
+        (["--name"], "--name needs a value"),
+        (["--verbose=1", "x.py"], "--verbose takes no value"),
         (["-S", "x.py"], "python -S runs no start-up hooks"),
         (["-BSm", "x"], "python -S runs no start-up hooks"),
     ],
@@ -174,13 +195,28 @@ def test_the_program_holds_the_terminal_that_python_would_hold(python, tmp_path)
         assert terminal.finish() == (0, b"[True, True] True\r\n")
 
 
-def test_without_a_program_it_is_the_same_interactive_python(python, tmp_path):
+def test_without_a_program_a_terminal_gets_help_and_code_2_and_no_prompt(python, tmp_path):
+    with Terminal(by_module(python), cwd=tmp_path, TERM="dumb") as terminal:
+        code, screen = terminal.finish()
+    assert code == 2
+    assert screen.startswith(b"usage: warmfork run") and b">>>" not in screen
+
+
+def test_a_program_that_preload_has_taken_is_told(python, tmp_path):
+    with Terminal([*by_module(python), "--preload", "app"], cwd=tmp_path, TERM="dumb") as terminal:
+        code, screen = terminal.finish()
+    assert code == 2
+    assert screen == (
+        b"warmfork: no program is named: which FILE is to be run?\r\n"
+        b"hint: --preload has taken app; where that is the program, leave out --preload\r\n"
+    )
+
+
+def test_minus_i_is_the_same_interactive_python(python, tmp_path):
     screens = []
-    for command in ([python], by_module(python)):
+    for command in ([python, "-i"], [*by_module(python), "-i"]):
         with Terminal(command, cwd=tmp_path, TERM="dumb", PYTHON_BASIC_REPL="1", HOME=str(tmp_path)) as terminal:
             terminal.read_until(b">>> ")
-            terminal.write(b"print(40 + 2)\n")
-            terminal.read_until(b"42\r\n>>> ")
             terminal.write(b"exit()\n")
             screens.append(terminal.finish())
     assert screens[0] == screens[1]
@@ -204,13 +240,17 @@ def test_help_after_the_program_is_the_programs(python):
 def test_the_command_lists_its_commands(python, words):
     done = run([python, "-m", "warmfork", *words])
     assert (done.returncode, done.stderr) == (0, "")
-    assert {"run", "ps"} <= {line.split()[0] for line in done.stdout.splitlines() if line.startswith("  ")}
+    assert {"run", "ps", "top", "completion"} == {
+        line.split()[0] for line in done.stdout.splitlines() if line.startswith("  ")
+    } - {"warmfork"}
 
 
 def test_an_unknown_command_is_refused_with_the_known_ones(python):
     done = run([python, "-m", "warmfork", "rum"])
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == ('warmfork: there is no command "rum"\nhint: the commands are run, ps; see warmfork --help\n')
+    assert done.stderr == (
+        'warmfork: there is no command "rum"\nhint: the commands are run, ps, top, completion; see warmfork --help\n'
+    )
 
 
 def test_the_version_is_that_of_the_installed_package(python):
@@ -227,7 +267,7 @@ def test_run_imports_nothing_that_costs_before_it_becomes_the_program(python):
         "from warmfork.cli import main; main(['run', '--preload', 'a', 'x.py'])"
     )
     done = run([python, "-c", code])
-    assert done.stdout.split() == ["warmfork", "warmfork.cli", "warmfork.cli.run"]
+    assert done.stdout.split() == ["warmfork", "warmfork.cli", "warmfork.cli.command", "warmfork.cli.run"]
 
 
 FORKSERVER = """\

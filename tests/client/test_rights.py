@@ -14,7 +14,6 @@ ENV = {"PYTHONPATH": ROOT}
 CHANGES = """
         import ctypes, os
 
-        def drop_user(): os.setresuid(65534, 65534, 65534)
         def drop_effective_user(): os.seteuid(65534)
         def drop_groups(): os.setgroups([4242])
         def change_root(): os.chroot("/proc")
@@ -27,7 +26,6 @@ CHANGES = """
             assert ctypes.CDLL(None).prctl(22, 2, ctypes.byref(program), 0, 0) == 0
 """
 NAMES = {
-    "drop_user": "user ids",
     "drop_effective_user": "user ids",
     "drop_groups": "groups",
     "change_root": "root directory",
@@ -78,6 +76,12 @@ def test_a_child_that_gave_up_rights_before_its_first_start_is_refused_by_the_ke
             import cloudpickle, logging, subprocess, traceback
             import warmfork._client.client, warmfork._client.many, warmfork.mp.client.popen
             from warmfork._machine import rights
+            from warmfork.mp.client import beginning
+
+            def refuse(error):
+                raise error
+
+            beginning.check_spawn_helps = refuse  # or it would be started by spawn
             rights.take()
             if change:
                 globals()[change]()
@@ -103,6 +107,31 @@ def test_a_child_that_gave_up_rights_before_its_first_start_is_refused_by_the_ke
     assert done.stdout.splitlines()[2].startswith(NAMES.get(change, "uts namespace") + ": ") or (
         NAMES.get(change, "uts namespace") + ": " in done.stdout.splitlines()[2]
     ), done
+
+
+@root_only
+@pytest.mark.parametrize("before", ["nothing", "a lock", "a start"])
+def test_a_program_that_has_become_another_roots_a_tree_of_its_own(tmp_path: Path, before: str):
+    """A Lock, setgid(), and then the first start: it was refused, with no way on. Another group, since nobody else than root
+    may be able to run this interpreter."""
+    code = """
+        import os, sys, warmfork
+        from tests import targets
+
+        if __name__ == "__main__":
+            context = warmfork.get_context()
+            template = warmfork.Template()
+            if sys.argv[1] == "a lock":
+                lock = context.Lock()
+            if sys.argv[1] == "a start":
+                template.start(targets.give, (1,)).result(20)
+            os.setresgid(65534, 65534, 65534)
+            for _ in range(2):
+                print(template.start(os.getresgid).result(20))
+            another = context.Lock()
+    """
+    done = run_program(code, tmp_path, before, env=ENV)
+    assert done.stdout == "(65534, 65534, 65534)\n" * 2
 
 
 @root_only

@@ -12,8 +12,9 @@ import pytest
 from tests.leftovers import list_children
 from tests.running import ROOT
 from tests.support import run_forked, run_program
-from warmfork._client import spawn
+from warmfork._client import launch, spawn
 from warmfork._machine import fds
+from warmfork._words.errors import StartError
 from warmfork.mp.client import beginning
 
 ENV = {"PYTHONPATH": ROOT}
@@ -92,6 +93,15 @@ def test_an_executable_that_is_not_there_is_said_by_who_needs_it():
         spawn.get_interpreter("/nowhere/python", (), get_environment())
 
 
+def test_a_package_in_a_zip_file_is_refused_by_name(monkeypatch: pytest.MonkeyPatch):
+    """The tracker was started again without end, since no interpreter can run a file in there."""
+    monkeypatch.setattr(spawn, "START", "/apps/app.pyz/warmfork/_tracker/start.py")
+    spawn.begin(sys.executable)
+    assert spawn._begun == []
+    with pytest.raises(StartError, match=r"warmfork is in /apps/app.pyz, which is no folder \(a zip file"):
+        launch.launch_tracker(sys.executable, (), (), "")
+
+
 def test_a_tracker_whose_program_lets_go_before_it_spoke_ends():
     begun = begin()
     pidfd = os.pidfd_open(begun.pid)
@@ -105,7 +115,7 @@ def test_a_tracker_whose_program_lets_go_before_it_spoke_ends():
 
 COMPARE = """
 import subprocess, sys
-from warmfork._client import spawn
+from warmfork._client import launch, spawn
 found = spawn.get_flags()
 print(found == tuple(subprocess._args_from_interpreter_flags()), found)
 """

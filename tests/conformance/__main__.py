@@ -91,6 +91,7 @@ def _make_environment(engine: str, work: Path, without: Sequence[str]) -> dict[s
     }
     if engine == "warmfork":
         keep["WARMFORK_RUN"] = "1"
+        keep["WARMFORK_KEEP_DEFAULT"] = "1"  # what is looked at is "forkserver"; the default stays CPython's
         if without:
             keep["WARMFORK_WITHOUT"] = ",".join(without)
     return keep

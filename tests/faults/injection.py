@@ -87,7 +87,7 @@ def install() -> None:
     import fcntl
     import select
 
-    from warmfork._machine import fds, memory
+    from warmfork._machine import fds, memory, sockets
     from warmfork._template import rehearsal
 
     rehearsal.ROUNDS = 2  # thirty times the same calls are not worth thirty times the time
@@ -96,8 +96,8 @@ def install() -> None:
         setattr(os, call, injection.wrap(call, getattr(os, call)))
     select.epoll = injection.wrap("epoll", select.epoll)  # type: ignore[assignment, misc]
     memory.map_shared = injection.wrap("map_shared", memory.map_shared)
-    fds.socketpair = injection.wrap("socketpair", fds.socketpair)
-    fds.send = injection.wrap("send", fds.send)
+    sockets.socketpair = injection.wrap("socketpair", sockets.socketpair)
+    fds.send = sockets.send = injection.wrap("send", sockets.send)
     plain, receive = fcntl.fcntl, fds.receive
 
     def fcntl_(fd: Any, command: int, argument: Any = 0) -> Any:

@@ -14,7 +14,7 @@ from warmfork._words.messages import BY_TAG, Message
 NUMBERS = st.integers(-(2**63), 2**63 - 1) | st.integers(-2, 70_000)
 FIELDS: dict[str, st.SearchStrategy[object]] = {
     "int": NUMBERS,
-    "str": st.text(max_size=20),
+    "str": st.text(max_size=20) | st.just("a\0b"),
     "bytes": st.binary(max_size=200),
     "tuple[str, ...]": st.lists(st.text(max_size=10), max_size=5).map(tuple),
 }
@@ -41,7 +41,7 @@ def spoil(data: bytes, at: int, how: int) -> bytes:
 
 ENCODED = MESSAGES.map(wire.encode)
 SPOILT = st.builds(spoil, ENCODED, st.integers(0, 500), st.integers(-1, 255))
-RANDOM = st.binary(min_size=1, max_size=300).filter(lambda data: data[0] not in {k.TAG for k in OUT_OF_BOUNDS})
+RANDOM = st.binary(max_size=300).filter(lambda data: not data or data[0] not in {k.TAG for k in OUT_OF_BOUNDS})
 LARGE = st.integers(1, 200_000).map(lambda size: b"\xff" * size)
 WORDS = RANDOM | ENCODED | SPOILT | LARGE
 

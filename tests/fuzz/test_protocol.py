@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 import warmfork
 from tests import leftovers, targets
-from tests.fuzz.strategies import FILES, OPENERS, WORDS, open_null, spoil
+from tests.attacks.attackers import _kept, list_fds
+from tests.fuzz.strategies import FILES, KINDS, OPENERS, WORDS, make_message, open_null, spoil
 from tests.running import get_tracker
 from tests.support import wait_until
 from warmfork._client import launch
@@ -80,6 +81,13 @@ class Madness(stateful.RuleBasedStateMachine):
     def say_hello_with_other_files(self, failed: bool, openers: list[Callable[[], int]]) -> None:
         throw(get_client().door, wire.encode(messages.Hello(os.getpid(), int(failed), len(openers) % 4)), openers)
 
+    @stateful.rule(kind=st.sampled_from(KINDS), data=st.data())
+    def say_any_message_with_fds_that_are_what_they_should_be(self, kind: type, data: st.DataObject) -> None:
+        openers = list_fds(kind, "/nonexistent", wire.encode(template._get_spec(), largest=1 << 30))
+        throw(get_client().door, wire.encode(data.draw(make_message(kind))), openers)
+        while _kept:
+            _kept.pop().close()
+
     @stateful.rule(opener=st.sampled_from(OPENERS))
     def say_hello_with_a_channel_that_is_none(self, opener: Callable[[], int]) -> None:
         spec = wire.encode(template._get_spec(), largest=1 << 30)
@@ -126,7 +134,7 @@ class Madness(stateful.RuleBasedStateMachine):
                 continue
             if not got.data:
                 break
-            if len(got.fds) == 2:
+            if isinstance(wire.decode(got.data), messages.Spawned) and len(got.fds) == 2:
                 os.close(got.fds[0])
                 feed = fds.adopt_socket(got.fds[1])
                 self.opened.append(feed)

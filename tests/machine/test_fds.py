@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import _socket
 import errno
 import os
 import resource
@@ -11,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support import run_forked
-from warmfork._machine import fds
+from warmfork._machine import fds, sockets, syscalls
 
 Pair = tuple[fds.socket, fds.socket]
 
@@ -187,7 +188,7 @@ def test_a_sender_waits_again_when_somebody_else_took_the_room(pair, monkeypatch
 
     while fds.wait_readable(other.fileno(), 0):
         fds.receive(other)
-    monkeypatch.setattr(fds, "send", send)
+    monkeypatch.setattr(sockets, "send", send)
     fds.send_within(one, b"!", timeout=10)
     assert fds.receive(other).data == b"!"
 
@@ -218,9 +219,19 @@ def test_memory_gives_back_what_was_written_whatever_its_position(size):
     os.close(fd)
 
 
+def refuse(*_: object) -> list[str]:
+    raise FileNotFoundError(2, "No such file or directory", "/proc/self/fd")
+
+
 @pytest.mark.parametrize("keep", [(), (3,), (5, 6, 9), (0, 1, 2, 7), (300, 301), (3, 4, 5, 6, 7, 8, 9, 10)])
-def test_closing_all_but_some_closes_exactly_the_others(keep):
+@pytest.mark.parametrize("how", ["by one call", "by what /proc lists", "by number"])
+def test_closing_all_but_some_closes_exactly_the_others(monkeypatch, keep, how):
+    if how != "by one call":
+        monkeypatch.setattr(syscalls, "close_range", lambda first, last: False)
+
     def close() -> list[int]:
+        if how == "by number":
+            monkeypatch.setattr(os, "listdir", refuse)
         null = os.open(os.devnull, os.O_RDWR)
         for number in (*range(3, 12), 100, 300, 301, 302, 1000):
             os.dup2(null, number)
@@ -271,7 +282,7 @@ def test_a_send_waits_until_the_kernel_has_what_it_takes_again(
             raise OSError(number, os.strerror(number))
         send(*given)
 
-    monkeypatch.setattr(fds, "send", send_or_fail)
+    monkeypatch.setattr(sockets, "send", send_or_fail)
     fds.send_within(pair[0], b"x")
     assert fds.receive(pair[1]).data == b"x"
     left[0] = 1_000_000
@@ -296,3 +307,47 @@ def test_what_somebody_sent_and_is_no_socket_of_ours_is_refused_and_closed(kind:
         fds.adopt_socket(fd)
     assert caught.value.errno
     assert not fds.is_open(fd)
+
+
+@pytest.mark.parametrize("timeout", [None, 0.0, 0.001, 100.0])
+def test_a_default_time_out_of_the_program_is_none_of_our_sockets(timeout):
+    """socket.setdefaulttimeout() also makes a socket non-blocking, for all that share it."""
+    _socket.setdefaulttimeout(timeout)
+    try:
+        one, other = fds.make_pair()
+        third = fds.adopt_socket(os.dup(other.fileno()))
+    finally:
+        _socket.setdefaulttimeout(None)
+    for end in (one, other, third):
+        assert end.gettimeout() is None and os.get_blocking(end.fileno())
+        end.close()
+
+
+def test_a_receiver_that_waits_does_so_although_somebody_made_the_socket_non_blocking(pair):
+    one, other = pair
+    os.set_blocking(other.fileno(), False)
+    sender = threading.Timer(0.05, fds.send, (one, b"late"))
+    sender.start()
+    assert fds.receive(other, flags=fds.RECEIVE_BLOCKING).data == b"late"
+    sender.join()
+
+
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.EACCES, errno.ENXIO])
+def test_where_there_is_no_null_device_an_empty_memory_file_stands_in(monkeypatch, number):
+    def open_nothing(*_: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "open", open_nothing)
+    fd = fds.open_null()
+    monkeypatch.undo()
+    assert os.read(fd, 10) == b"" and os.write(fd, b"x") == 1 and not os.get_inheritable(fd)
+    os.close(fd)
+
+
+def test_a_program_that_is_out_of_files_is_not_given_a_memory_file_for_the_null_device(monkeypatch):
+    def open_nothing(*_: object) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(os, "open", open_nothing)
+    with pytest.raises(OSError, match="Too many open files"):
+        fds.open_null()

@@ -57,6 +57,7 @@ def end_by(number: int) -> Callable[[], object]:
 
 
 ENDS = [
+    (lambda: os._exit(0), Exited(0)),
     (lambda: os._exit(3), Exited(3)),
     (lambda: os._exit(255), Exited(255)),
     (end_by(signal.SIGKILL), Signaled(9)),
@@ -99,21 +100,48 @@ def test_a_signal_reaches_the_process_and_a_dead_one_takes_none(child):
 
 @each_end
 def test_a_zombie_shows_its_status(end, outcome):
-    """M4: field 52 of its stat, for the same user."""
+    """Field 52 of its stat, for the same user."""
     pid, pidfd = leave_zombie(end)
-    status = pids.read_zombie_status(pid)
+    status = pids.read_zombie_status(pidfd)
     assert status is not None and read_status(status) == outcome
     assert status == os.waitpid(pid, 0)[1]
-    assert pids.read_zombie_status(pid) is None
+    assert pids.read_zombie_status(pidfd) is None
     os.close(pidfd)
 
 
-def test_a_zombie_with_status_0_and_a_living_process_prove_nothing(child):
-    pid, pidfd = leave_zombie(lambda: os._exit(0))
-    assert pids.read_zombie_status(pid) is None, "other users are shown 0 whatever the status"
+def test_a_living_process_has_no_status(child):
+    assert pids.read_zombie_status(child[1]) is None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody who may not look")
+@pytest.mark.parametrize("code", [0, 7])
+def test_to_those_who_may_not_look_the_status_of_a_zombie_is_unknown(code):
+    """The kernel shows them 0, whatever it is."""
+
+    def look() -> tuple[bytes, int | None]:
+        os.setuid(12_345)
+        return pids.read_stat(pid)[-1], pids.read_zombie_status(pidfd)
+
+    pid, pidfd = leave_zombie(lambda: os._exit(code))
+    assert run_forked(look) == (b"0", None)
+    assert pids.read_zombie_status(pidfd) == code << 8
     os.waitpid(pid, 0)
     os.close(pidfd)
-    assert pids.read_zombie_status(child[0]) is None
+
+
+def test_what_a_zombie_showed_does_not_count_if_it_was_reaped_meanwhile(monkeypatch):
+    """Its pid may have been another process's then."""
+    _, pidfd = leave_zombie(lambda: os._exit(7))
+    read_stat = pids.read_stat
+
+    def read_and_reap(number: int) -> list[bytes]:
+        fields = read_stat(number)
+        os.waitpid(number, 0)
+        return fields
+
+    monkeypatch.setattr(pids, "read_stat", read_and_reap)
+    assert pids.read_zombie_status(pidfd) is None
+    os.close(pidfd)
 
 
 def test_a_process_with_spaces_and_brackets_in_its_name_is_read_all_the_same():
@@ -123,7 +151,7 @@ def test_a_process_with_spaces_and_brackets_in_its_name_is_read_all_the_same():
         os._exit(7)
 
     pid, pidfd = leave_zombie(end)
-    assert pids.read_zombie_status(pid) == 7 << 8
+    assert pids.read_zombie_status(pidfd) == 7 << 8
     os.waitpid(pid, 0)
     os.close(pidfd)
 

@@ -3,13 +3,18 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import shutil
+import subprocess
 import sys
+import textwrap
+from pathlib import Path
 
 import pytest
 
 import warmfork
+from tests.support import Done
 from warmfork import Template, get_context
-from warmfork._machine import fds, platform
+from warmfork._machine import fds, memfds, platform
 
 
 @pytest.fixture(autouse=True)
@@ -41,6 +46,14 @@ def test_another_system_is_named_with_what_to_use_there(monkeypatch, name):
         Template()
 
 
+def test_a_free_threaded_build_is_refused_with_its_gil_on_too(monkeypatch):
+    """Its objects are laid out in another way."""
+    monkeypatch.setattr(sys, "abiflags", "t")
+    for call in (platform.check, get_context, Template):
+        with pytest.raises(warmfork.UnsupportedPlatform, match="free-threaded"):
+            call()
+
+
 def test_a_free_threaded_interpreter_is_refused(monkeypatch):
     monkeypatch.setattr(sys, "_is_gil_enabled", lambda: False, raising=False)
     with pytest.raises(warmfork.UnsupportedPlatform, match="free-threaded"):
@@ -59,19 +72,17 @@ def test_a_kernel_or_a_filter_that_refuses_pidfds_is_named(monkeypatch, error):
     assert not platform._checked, "what was refused is asked again"
 
 
-def test_a_python_without_pidfds_is_refused_too(monkeypatch):
+def test_a_python_that_was_built_without_pidfds_and_memfds_has_them_all_the_same(monkeypatch):
     monkeypatch.delattr(os, "pidfd_open")
-    with pytest.raises(warmfork.UnsupportedPlatform, match="pidfd_open"):
-        platform.check()
+    monkeypatch.delattr(os, "memfd_create")
+    platform.check()
+    assert not memfds.no_memfds
 
 
-@pytest.mark.parametrize("error", [*REFUSALS, None], ids=["EPERM", "ENOSYS", "a Python without"])
+@pytest.mark.parametrize("error", REFUSALS, ids=["EPERM", "ENOSYS"])
 def test_without_memfds_files_do_and_that_is_logged(monkeypatch, caplog, error):
-    monkeypatch.setattr(fds, "no_memfds", False)
-    if error is None:
-        monkeypatch.delattr(os, "memfd_create")
-    else:
-        monkeypatch.setattr(os, "memfd_create", refuse(error))
+    monkeypatch.setattr(memfds, "no_memfds", False)
+    monkeypatch.setattr(os, "memfd_create", refuse(error))
     with caplog.at_level(logging.INFO, logger="warmfork"):
         platform.check()
         platform.check()
@@ -86,7 +97,7 @@ def test_without_memfds_files_do_and_that_is_logged(monkeypatch, caplog, error):
 
 
 def test_without_memfds_and_without_a_folder_it_says_so(monkeypatch):
-    monkeypatch.setattr(fds, "no_memfds", False)
+    monkeypatch.setattr(memfds, "no_memfds", False)
     monkeypatch.setattr(os, "memfd_create", refuse(REFUSALS[0]))
     monkeypatch.setattr(os, "open", refuse(OSError(30, "Read-only file system")))
     with pytest.raises(warmfork.UnsupportedPlatform, match="no memfds, and no folder takes a file"):
@@ -100,3 +111,82 @@ def test_a_program_that_is_out_of_files_is_not_told_that_its_kernel_is_too_old(m
     with pytest.raises(OSError) as caught:
         platform.check()
     assert caught.value.errno == number and not platform._checked
+
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("unshare"), reason="needs root and unshare")
+
+STARTS = """
+import warmfork
+context = warmfork.get_context()
+print("a context", flush=True)
+if __name__ == "__main__":
+    for start in (context.Process(target=int).start, context.Lock, warmfork.Template):
+        try:
+            print(start(), flush=True)
+        except warmfork.UnsupportedPlatform as error:
+            print(str(error).splitlines()[0], flush=True)
+"""
+
+
+def run_elsewhere(folder: Path, script: str) -> Done:
+    """Run the program where this script has prepared the place, as a process of a mount namespace of its own."""
+    (folder / "program.py").write_text(STARTS)
+    command = ["unshare", "-m", "sh", "-c", f'{script} exec "$@"', "sh", sys.executable, str(folder / "program.py")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=folder)
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+@needs_root
+def test_without_proc_a_context_can_be_made_and_each_start_says_what_to_mount(tmp_path):
+    done = run_elsewhere(tmp_path, "umount -l /proc;")
+    said = "no /proc is mounted (warmfork needs it): mount -t proc proc /proc"
+    assert done == (0, "\n".join(["a context", said, said, said, ""]), "")
+    # Names without a namespace: nobody else makes such.
+    assert not list(Path("/dev/shm").glob("sem.mp-0.*")), "the Lock that could not be had is left"
+
+
+@needs_root
+def test_the_proc_of_another_pid_namespace_is_told_from_none(tmp_path):
+    (tmp_path / "program.py").write_text(STARTS)
+    command = ["unshare", "-m", "-p", "-f", sys.executable, str(tmp_path / "program.py")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    lines = done.stdout.splitlines()
+    assert (done.returncode, done.stderr, len(lines)) == (0, "", 4)
+    for line in lines[1:]:
+        assert line.startswith("the /proc that is mounted is another pid namespace's") and "mount -t proc" in line
+
+
+@needs_root
+def test_what_proc_lacks_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(platform, "NEEDED", (*platform.NEEDED, "nonsense"))
+    with pytest.raises(warmfork.UnsupportedPlatform, match="/proc has no self/nonsense here"):
+        platform.check()
+
+
+@needs_root
+@pytest.mark.parametrize(
+    "prepare",
+    [
+        "mount -t tmpfs none /dev",
+        "umount -l /proc; mount -t proc -o hidepid=2 proc /proc",
+        "umount -l /proc; mount -t proc -o subset=pid proc /proc",
+    ],
+    ids=["an empty /dev", "a /proc that hides others", "a /proc of processes only"],
+)
+def test_in_a_bare_place_processes_start(tmp_path, prepare):
+    code = """
+    import os, sys, warmfork
+    if __name__ == "__main__":
+        assert os.path.exists("/dev/null") != ("/dev" in sys.argv[1])
+        with warmfork.Template() as template:
+            print(template.start(sum, ([40, 2],)).result(20), flush=True)
+        process = warmfork.get_context().Process(target=print, args=("works",), kwargs={"flush": True})
+        process.start()
+        process.join()
+        print(process.exitcode)
+    """
+    (tmp_path / "program.py").write_text(textwrap.dedent(code))
+    program = [sys.executable, str(tmp_path / "program.py"), prepare]
+    command = ["unshare", "-m", "sh", "-c", f'{prepare}; exec "$@"', "sh", *program]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, stdin=subprocess.PIPE)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "42\nworks\n0\n", "")

@@ -118,3 +118,11 @@ def test_root_gets_its_capabilities_back_by_exec_and_may_have_fewer():
     asker = {**BASE, "user ids": "0\t0\t0\t0", "capabilities": "0001"}
     other = {**BASE, "user ids": "0\t0\t0\t0"}
     assert rights.compare(asker, other, other) == ""
+
+
+def test_what_can_not_be_seen_of_an_asker_is_a_difference():
+    """A child in a network namespace of its own that was not dumpable got a sibling in the host's."""
+    server = {"user ids": "0", "net namespace": "net:[1]"}
+    assert rights.compare({"user ids": "0"}, server, server).startswith("net namespace: can't be seen")
+    assert rights.compare({"user ids": "0"}, {"user ids": "0"}, server).startswith("net namespace: can't be seen")
+    assert rights.compare(server, {"user ids": "0"}, server) == ""

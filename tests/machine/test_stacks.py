@@ -1,4 +1,4 @@
-"""The stack that a fault leaves in the back of the board: one's own place, nobody else's, and nothing of what is the
+"""The stack that a fault leaves in its file: one's own place, nobody else's, and nothing of what is the
 user's is taken."""
 
 from __future__ import annotations
@@ -12,13 +12,12 @@ import pytest
 
 from tests.support import fork, run_forked
 from warmfork._machine import fds, stacks
-from warmfork._words import board as board_
 
 
 @pytest.fixture
 def back():
-    """A board's file."""
-    fd = fds.make_memory("board")
+    """A file for stacks."""
+    fd = fds.make_memory("stacks")
     yield fd
     os.close(fd)
 
@@ -104,9 +103,9 @@ def fourth(reader: int) -> None:
 def test_the_largest_stack_there_is_fits_in_its_room():
     """faulthandler stops after 100 frames of each of 100 threads, and after 500 characters of each name."""
     line = len('  File "", line 2147483647 in \n') + 2 * 500 * len("\\U0010ffff")
-    assert 100 * (100 * line + 200) > board_.STACK_ROOM, "names of characters that are all escaped could get further"
-    assert 100 * (100 * (line - 2 * 500 * 9) + 200) < board_.STACK_ROOM, "those of plain characters can't"
-    assert board_.place_stack(1 << 22) + board_.STACK_ROOM < 1 << 47, "and so for every pid that Linux gives"
+    assert 100 * (100 * line + 200) > stacks.ROOM, "names of characters that are all escaped could get further"
+    assert 100 * (100 * (line - 2 * 500 * 9) + 200) < stacks.ROOM, "those of plain characters can't"
+    assert (1 << 22) * stacks.ROOM < 1 << 47, "and so for every pid that Linux gives"
 
 
 def test_faulthandler_that_somebody_has_switched_on_stays_theirs(back):

@@ -6,6 +6,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -217,16 +218,16 @@ def test_taking_the_state_leaves_the_umask_as_it_was():
 
 
 def test_a_forked_copy_reads_its_own_oom_score():
-    state.get_oom_score()
+    state.OOM_SCORE.read(16)
 
     def read() -> bytes:
         with open("/proc/self/oom_score_adj", "w") as file:
             file.write("321")
-        return state.get_oom_score()
+        return state.OOM_SCORE.read(16)
 
-    before = state.get_oom_score()
+    before = state.OOM_SCORE.read(16)
     assert run_forked(read) == b"321\n"
-    assert state.get_oom_score() == before
+    assert state.OOM_SCORE.read(16) == before
 
 
 def test_a_number_that_the_program_has_closed_and_reused_is_not_read_for_the_oom_score(tmp_path):
@@ -235,12 +236,12 @@ def test_a_number_that_the_program_has_closed_and_reused_is_not_read_for_the_oom
     path.write_bytes(b"1000\n")
 
     def read() -> tuple[bytes, bytes]:
-        before = state.get_oom_score()
+        before = state.OOM_SCORE.read(16)
         theirs = os.open(path, os.O_RDWR)
-        os.dup2(theirs, state._oom_fd[1])
-        after = state.get_oom_score()
+        os.dup2(theirs, state.OOM_SCORE.fd)
+        after = state.OOM_SCORE.read(16)
         os.closerange(3, 1024)
-        assert state.get_oom_score() == after
+        assert state.OOM_SCORE.read(16) == after
         return before, after
 
     before, after = run_forked(read)
@@ -274,3 +275,39 @@ def test_a_folder_is_known_by_what_it_is_and_not_by_its_name(tmp_path, monkeypat
     (tmp_path / "other").mkdir()
     monkeypatch.chdir(tmp_path / "other")
     assert state.is_elsewhere(born)
+
+
+def test_the_umask_is_read_and_not_set_while_other_threads_may_create_files(monkeypatch):
+    calls = []
+    monkeypatch.setattr(os, "umask", lambda mask: calls.append(mask) or 0)
+    assert state.read_umask() is not None
+    monkeypatch.setattr(state, "STATUS", state.KeptFile("/nowhere"))
+    release = threading.Event()
+    other = threading.Thread(target=release.wait)
+    other.start()
+    try:
+        assert state.read_umask() is None
+    finally:
+        release.set()
+        other.join()
+    assert calls == []
+
+
+def test_where_nobody_says_the_umask_a_single_thread_finds_it_out():
+    def read() -> tuple[int | None, int]:
+        state.STATUS = state.KeptFile("/nowhere")
+        sys._current_frames = lambda: {1: None}
+        os.umask(0o27)
+        return state.read_umask(), os.umask(0)
+
+    assert run_forked(read) == (0o27, 0o27)
+
+
+def test_a_umask_that_nobody_knows_is_not_applied():
+    def apply() -> int:
+        os.umask(0o27)
+        base = state.take_always_said()
+        state.apply({"small": (None, *base[1:])}, base)
+        return os.umask(0)
+
+    assert run_forked(apply) == 0o27

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from tests.running import ROOT
-from tests.support import run_program
+from tests.support import make_environment, run_program
 
 ENV = {"PYTHONPATH": ROOT}
 
@@ -190,7 +191,7 @@ NO_GUARD = {
 def test_a_program_without_a_main_guard_fails_with_a_clear_error_and_starts_no_child(
     tmp_path: Path, door: str, kind: str
 ):
-    """Row 27: it hangs, or its Pool repopulates for ever. Here: the words that multiprocessing has for it."""
+    """Row 27: it hangs, or its Pool repopulates for ever. Here: four lines, which name the place."""
     code = f"""
         import os
         {door}
@@ -201,8 +202,9 @@ def test_a_program_without_a_main_guard_fails_with_a_clear_error_and_starts_no_c
     """
     done = run_program(code, tmp_path, expect=1, timeout=30)
     assert done.stdout == ""
-    assert "StartError" in done.stderr and "__main__" in done.stderr
-    assert "if __name__ == '__main__':" in done.stderr and "bootstrapping phase" in done.stderr
+    said = done.stderr[done.stderr.index("warmfork.StartError: ") :].splitlines()
+    assert said[0].startswith(f"warmfork.StartError: {tmp_path}/program.py, line ") and len(said) == 4
+    assert said[2].strip() == 'if __name__ == "__main__":'
     assert (tmp_path / "runs").read_text() == "run\n" * 2
 
 
@@ -256,3 +258,93 @@ def test_the_default_start_method_is_ours_once_installed(tmp_path: Path):
             process.join()
     """
     assert run_program(code, tmp_path).stdout == "True\n"
+
+
+SLOW = """
+import sys, time, warmfork
+if __name__ != "__main__":
+    time.sleep(2)
+
+def work():
+    print("child", flush=True)
+
+if __name__ == "__main__":
+    context = warmfork.get_context(start_timeout=0.7)
+    for _ in range(2):
+        process = context.Process(target=work)
+        process.start()
+        process.join()
+        assert process.exitcode == 0
+"""
+
+
+def test_a_main_module_that_takes_longer_than_a_template_may_is_left_to_the_children(tmp_path: Path):
+    done = run_program(SLOW, tmp_path)
+    assert done.stdout == "child\n" * 2
+    assert done.stderr.count("__main__ is not preloaded, each child imports it itself: not ready after 0.7 s") == 1
+
+
+TYPED = """
+import warmfork
+
+def work(number):
+    print("child", number, flush=True)
+    return number
+
+if __name__ == "__main__":
+    context = warmfork.get_context()
+    process = context.Process(target=work, args=(1,))
+    process.start()
+    process.join()
+    with context.Pool(1) as pool:
+        print(pool.map(work, [2]))
+"""
+
+
+@pytest.mark.parametrize("how", ["{python} - < {file}", "{python} /dev/stdin < {file}", "{python} <(cat {file})"])
+def test_a_main_module_that_is_in_no_file_travels_by_value(tmp_path: Path, how: str):
+    """A file that is a pipe, or that is another one in the child, can't be run again."""
+    (tmp_path / "program.py").write_text(TYPED)
+    command = how.format(python=sys.executable, file=tmp_path / "program.py")
+    done = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False, env=make_environment()
+    )
+    assert (done.stdout, done.returncode) == ("child 1\nchild 2\n[2]\n", 0), done.stderr
+
+
+IMPORTS = """
+import multiprocessing, os, sys
+import seen
+
+if __name__ == "__main__":
+    import warmfork
+    other = multiprocessing.get_context({first!r}).Process(target=seen.nothing)
+    other.start()
+    other.join()
+    context = warmfork.get_context(preload=["seen"])
+    lock, queue = context.Lock(), context.Queue()
+    for _ in range(2):
+        process = context.Process(target=seen.tell, args=(lock, queue))
+        process.start()
+        print(queue.get(timeout=20), flush=True)
+        process.join()
+"""
+
+SEEN = """
+import os, sys
+before = set()
+os.register_at_fork(before=lambda: before.update(sys.modules))
+def nothing():
+    pass
+def tell(lock, queue):
+    new = sorted(set(sys.modules) - before)
+    with lock:
+        queue.put([name for name in new if not name.startswith("warmfork._child")])
+"""
+
+
+@pytest.mark.parametrize("first", ["spawn", "forkserver"])
+def test_children_of_a_program_that_has_used_the_stdlib_s_methods_import_nothing_for_it(tmp_path: Path, first: str):
+    (tmp_path / "seen.py").write_text(SEEN)
+    done = run_program(IMPORTS.replace("{first!r}", repr(first)), tmp_path)
+    assert done.stdout == "[]\n[]\n"

@@ -45,7 +45,7 @@ if __name__ == "__main__":
 """
 
 MEMFDS = "this kernel, or a filter, gives no memfds: files without names are used instead"
-WRITES = "large arguments go to children over their feed, which is slower: [Errno 1] Operation not permitted"
+WRITES = "large arguments are sent to children through their socket, which is slower: [Errno 1] Operation not permitted"
 
 
 @pytest.mark.parametrize(
@@ -54,9 +54,10 @@ WRITES = "large arguments go to children over their feed, which is slower: [Errn
         (["process_vm_writev"], [WRITES]),
         (["memfd_create"], [MEMFDS]),
         (["madvise"], []),
+        (["close_range"], []),
         (["process_vm_writev", "memfd_create", "madvise"], [MEMFDS, WRITES]),
     ],
-    ids=["writing", "memfds", "huge pages", "all of them"],
+    ids=["writing", "memfds", "huge pages", "closing", "all of them"],
 )
 def test_a_call_that_a_filter_refuses_is_done_without(tmp_path: Path, refused: list[str], said: list[str]):
     """M24: EPERM is what old container runtimes say for a call that they do not know."""

@@ -62,9 +62,9 @@ def test_without_the_variable_or_with_0_nothing_of_it_is_there(python, value):
 def test_activating_again_adds_no_second_finder(python):
     """The lines of a .pth run twice in a virtual environment before 3.15; two finders recursed for ever."""
     code = (
-        "from warmfork import startup\n"
+        "from warmfork import startup\nfrom warmfork.mp.shared import watching\n"
         "startup.activate(); startup.activate()\n"
-        "import multiprocessing; print(len(calls), sum(isinstance(f, startup.Finder) for f in sys.meta_path))"
+        "import multiprocessing; print(len(calls), sum(isinstance(f, watching.Finder) for f in sys.meta_path))"
     )
     assert run_with_hook(python, code).stdout == "1 1\n"
 

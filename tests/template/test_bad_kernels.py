@@ -76,7 +76,7 @@ def test_what_a_system_does_not_have_is_logged_once_and_children_start_all_the_s
 
     with caplog.at_level(logging.INFO, "warmfork"):
         preload = [f"{__name__}:{what.__name__}"]
-        with warmfork.Template(preload, spares="auto", without=()) as template:
+        with warmfork.Template(preload, spares="auto") as template:
             wait_until(start, 20.0, "word of it")
             for _ in range(10):
                 start()

@@ -12,11 +12,10 @@ from types import SimpleNamespace
 import pytest
 
 import warmfork
-from tests.support import run_program, wait_until
+from tests.support import wait_until
 from warmfork._machine import calls, proc
 from warmfork._template import collapse
 from warmfork._template.idle import Idle
-from warmfork._tracker.templates import make_environment
 
 HEAVY = "held = [bytes(1000) for _ in range(60_000)]\n"
 """A module of 60 MB, of which each page is there."""
@@ -153,8 +152,8 @@ def test_an_old_kernel_is_logged_and_children_start_all_the_same(heavy, caplog):
     assert len([record for record in caplog.records if "huge pages" in record.message]) == 1
 
 
-class Server:
-    """As much of a server as Idle asks for."""
+class State:
+    """As much of a template's state as Idle asks for."""
 
     def __init__(self, started: int) -> None:
         self.spec = SimpleNamespace(without=(), preload=())
@@ -162,90 +161,12 @@ class Server:
         self.clients: set[object] = set()
         self.titled, self.starts, self.busy, self.latest = started, 5, 0.0, 0
 
-    def count_started(self) -> int:
-        return len(self.children)
-
 
 def test_nothing_is_collapsed_while_a_child_lives_that_would_keep_the_old_pages(monkeypatch):
     for started, left in ((1, 3), (0, 2)):
-        idle = Idle(Server(started))
+        idle = Idle(State(started), SimpleNamespace(), SimpleNamespace(), lambda: None)
         idle.warmed = True
         idle.blocks = make_blocks(0, 3, monkeypatch)
         assert (idle.get_due() is not None) == (left == 2)
         idle.use()
         assert len(idle.blocks.addresses) == left
-
-
-def tell_allocator() -> tuple[int, str | None, str | None]:
-    return sys.getallocatedblocks(), os.environ.get("PYTHONMALLOC"), os.environ.get("GLIBC_TUNABLES")
-
-
-PRELOAD_TOLD: list[object] = []
-
-
-def tell_preload() -> None:
-    PRELOAD_TOLD.append(tell_allocator())
-
-
-def get_told() -> object:
-    return PRELOAD_TOLD[0]
-
-
-@pytest.mark.parametrize("tunables", [None, "glibc.malloc.arena_max=1"])
-def test_with_malloc_the_template_has_another_allocator_and_nobody_sees_its_variables(tunables, monkeypatch):
-    """Row 1: a child's environment is its client's, and the template's own settings are nobody's."""
-    if tunables:
-        monkeypatch.setenv("GLIBC_TUNABLES", tunables)
-    with warmfork.Template(preload=[f"{__name__}:tell_preload"], huge_pages="malloc") as template:
-        assert template.start(get_told).result(20) == (0, None, tunables)
-        for _ in range(3):
-            assert template.start(tell_allocator).result(20) == (0, None, tunables)
-
-
-@needs_collapse
-def test_with_malloc_the_heap_is_on_huge_pages_as_well(heavy):
-    with warmfork.Template(preload=[heavy], huge_pages="malloc") as template:
-        for _ in range(3):
-            template.start(os.getpid).result(20)
-        wait_until(lambda: get_huge(template.pid) > 40, 20.0, "huge pages")
-
-
-def test_the_tunables_that_the_user_has_are_kept():
-    for given, made in ((None, b"glibc.malloc.hugetlb=1"), ("a=1:b=2", b"a=1:b=2:glibc.malloc.hugetlb=1")):
-        environment = ("A=1", *([f"GLIBC_TUNABLES={given}"] if given else []))
-        found = make_environment(SimpleNamespace(environment=environment, huge_pages="malloc"))
-        assert found == {b"A": b"1", b"PYTHONMALLOC": b"malloc", b"GLIBC_TUNABLES": made}
-        plain = make_environment(SimpleNamespace(environment=environment, huge_pages="auto"))
-        assert b"PYTHONMALLOC" not in plain and plain.get(b"GLIBC_TUNABLES", b"").decode() == (given or "")
-
-
-def test_where_python_ignores_its_variables_the_user_is_told(tmp_path):
-    done = run_program(
-        """\
-        import logging, sys, warmfork
-        logging.basicConfig()
-        if __name__ == "__main__":
-            with warmfork.Template(huge_pages="malloc") as template:
-                print(template.start(sum, ([1, 2],)).result())
-        """,
-        tmp_path,
-        flags=["-E"],
-        env={"PYTHONPATH": None},
-    )
-    assert done.stdout == "3\n"
-    assert done.stderr.count('huge_pages="malloc" is not heeded') == 1
-
-
-def test_a_context_with_malloc_works_as_any_other():
-    context = warmfork.get_context(huge_pages="malloc")
-    queue = context.SimpleQueue()
-    process = context.Process(target=put_allocator, args=(queue,))
-    process.start()
-    assert queue.get() == 0
-    process.join()
-    queue.close()
-    context.stop_template()
-
-
-def put_allocator(queue) -> None:  # type: ignore[no-untyped-def]
-    queue.put(sys.getallocatedblocks())

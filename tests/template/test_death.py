@@ -110,6 +110,7 @@ def test_a_start_under_which_the_template_is_killed_runs_its_function_exactly_on
 def test_concurrent_starts_after_a_death_bring_up_one_generation():
     """M5: one next generation, and not one for each that asks."""
     with warmfork.Template() as template:
+        template.wait_ready()
         kill_and_wait(template.pid)
         parents: list[object] = []
         threads = [
@@ -131,6 +132,7 @@ def test_a_signal_to_the_whole_group_does_not_end_or_stop_template_and_tracker(t
         import os, signal, warmfork
         from tests import targets
         with warmfork.Template() as template:
+            template.wait_ready()
             before = template.pid
             signal.signal({int(number)}, lambda number, frame: None)
             os.killpg(0, {int(number)})

@@ -72,7 +72,7 @@ def test_the_last_words_of_a_template_that_crashes_are_logged_with_its_death(tmp
         assert template.start(targets.give, (2,)).result(20) == 2, "by the next generation"
         assert template.generation == 2
     (text,) = [record.message for record in caplog.records if record.name == "warmfork.tracker"]
-    assert text.startswith(f"template app gen=1 (pid {pid}) died: Signaled(signal=6")
+    assert text.startswith(f"template app gen=1 (pid {pid}) died: Signaled(signal=SIGABRT")
     assert text.endswith("It wrote:\nfree(): invalid pointer")
 
 
@@ -100,8 +100,8 @@ def test_a_birth_that_hangs_is_ended_and_the_step_is_told(tmp_path: Path, flag: 
         child = template.start(targets.give, (2,))
         outcome = child.wait(20)
         assert outcome == warmfork.Signaled(signal.SIGKILL)
-        assert outcome.why == 'it hung in its birth, in the step "fork", and its template killed it'
-        with pytest.raises(warmfork.ChildError, match="hung in its birth"):
+        assert outcome.why == 'it hung while it was set up, in the step "fork", and its template killed it'
+        with pytest.raises(warmfork.ChildError, match="hung while it was set up"):
             child.result()
         flag.unlink()
         assert template.start(targets.give, (3,)).result(20) == 3
@@ -122,6 +122,7 @@ def test_a_payload_may_take_as_long_as_it_likes(tmp_path: Path, monkeypatch):
 
 
 def kill_before_it_serves(template: warmfork.Template) -> None:
+    template.wait_ready()
     pidfd = os.pidfd_open(template.pid)
     os.kill(template.pid, signal.SIGKILL)
     wait_until(lambda: targets.is_dead(pidfd))

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from warmfork._child import ending
-from warmfork._template import immortal, pretouch, rehearsal, spares
+from warmfork._template import forking, pretouch, rehearsal, spares
 from warmfork._template.idle import Idle
 
 
@@ -22,8 +22,7 @@ def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(rehearsal, "rehearse", note("rehearsal", iter([0])))
     monkeypatch.setattr(rehearsal, "load_postponed", note("postponed", iter([-1])))
-    monkeypatch.setattr(immortal, "keep_for_ever", note("immortal", iter([0])))
-    monkeypatch.setattr(pretouch, "learn", note("pretouch", pretouch.PretouchPlan()))
+    monkeypatch.setattr(pretouch, "begin", note("pretouch", SimpleNamespace(reader=0, deadline=0.0)))
     monkeypatch.setattr(ending, "prepare_helper", note("helper"))
     for name in ("collect", "freeze", "unfreeze"):
         monkeypatch.setattr(gc, name, note(name))
@@ -32,7 +31,9 @@ def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def make_idle(without: tuple[str, ...] = (), preload: tuple[str, ...] = (), policy: int = spares.AUTO) -> Idle:
     spec = SimpleNamespace(without=without, preload=preload)
-    return Idle(SimpleNamespace(spec=spec, board=None, base=(), policy=policy))
+    state = SimpleNamespace(spec=spec, board=None, base=(), policy=policy, clients=())
+    loop = SimpleNamespace(watch=lambda *_, **__: None)
+    return Idle(state, loop, SimpleNamespace(), lambda: None)
 
 
 def warm(idle: Idle) -> None:
@@ -40,14 +41,21 @@ def warm(idle: Idle) -> None:
         idle.warm()
 
 
-def test_a_bare_template_collects_rehearses_learns_and_freezes(done):
+def test_a_bare_template_rehearses_learns_and_freezes(done):
+    """And collects nothing: that would run what the user's objects do when they end."""
     warm(make_idle())
-    assert done == ["unfreeze", "collect", "helper", "postponed", "rehearsal", "immortal", "pretouch", "freeze"]
+    assert done == ["helper", "postponed", "rehearsal", "pretouch", "freeze"]
 
 
-def test_a_template_with_a_preload_was_collected_at_the_seal(done):
+def test_a_template_with_a_preload_has_its_helper_since_the_seal(done):
     warm(make_idle(preload=("numpy",)))
-    assert done == ["postponed", "rehearsal", "immortal", "pretouch", "freeze"]
+    assert done == ["postponed", "rehearsal", "pretouch", "freeze"]
+
+
+def test_a_template_in_which_user_code_is_called_after_forks_has_no_throw_away_child(done, monkeypatch):
+    monkeypatch.setattr(forking, "handlers", ["tracing"])
+    warm(make_idle())
+    assert "pretouch" not in done
 
 
 def test_a_template_without_spares_learns_nothing_for_them(done):
@@ -55,10 +63,10 @@ def test_a_template_without_spares_learns_nothing_for_them(done):
     assert "pretouch" not in done
 
 
-@pytest.mark.parametrize("name", ["helper", "rehearsal", "immortal", "pretouch", "freeze"])
+@pytest.mark.parametrize("name", ["helper", "rehearsal", "pretouch", "freeze"])
 def test_what_is_switched_off_is_not_done_and_all_else_is(name, done):
     warm(make_idle(without=(name,)))
-    everything = ("unfreeze", "collect", "helper", "postponed", "rehearsal", "immortal", "pretouch", "freeze")
+    everything = ("helper", "postponed", "rehearsal", "pretouch", "freeze")
     assert done == [what for what in everything if what != name]
 
 

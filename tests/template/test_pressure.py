@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import warmfork
 from tests.support import wait_until
 from tests.template.test_spares import have_a_spare, list_spares
+from warmfork._machine import evidence
 from warmfork._template import pressure
 
 GIB = 1 << 30
@@ -54,15 +56,11 @@ def test_limits_of_the_groups_above_count_too(tmp_path, monkeypatch):
     mount = tmp_path / "cgroup"
     make_group(mount / "app", limit=str(GIB), used=5, inactive=0)
     make_group(mount / "app" / "worker", limit="max", used=5, inactive=0)
-    monkeypatch.setattr(pressure, "MOUNTS", {"": (str(mount),)})
-    monkeypatch.setattr(pressure, "read", rebase(b"0::/app/worker\n", pressure.read))
+    monkeypatch.setattr(evidence, "MOUNTS", {"": (str(mount),)})
+    monkeypatch.setattr(evidence, "open", lambda *_: io.BytesIO(b"0::/app/worker\n"), raising=False)
     assert pressure.find_limits() == [(f"{mount}/app", "")]
-    monkeypatch.setattr(pressure, "read", rebase(b"0::/other\n9:name=systemd:/\n", pressure.read))
+    monkeypatch.setattr(evidence, "open", lambda *_: io.BytesIO(b"0::/other\n9:name=systemd:/\n"), raising=False)
     assert pressure.find_limits() == []
-
-
-def rebase(groups: bytes, read):  # type: ignore[no-untyped-def]
-    return lambda path: groups if path.startswith("/proc/") else read(path)
 
 
 def test_a_machine_with_nine_tenths_in_use_is_scarce(monkeypatch):

@@ -193,7 +193,7 @@ def test_nonsense_at_the_door_costs_its_sender_the_message_and_nobody_else_anyth
             (b"\xff garbage", ()),
             (wire.encode(messages.Hello(os.getpid(), 0, 3)), ()),
             (wire.encode(messages.Hello(os.getpid(), 0, 0)), (theirs.fileno(), 0, 0, 0)),
-            (wire.encode(messages.Ask(1))[:-1], (theirs.fileno(),)),
+            (wire.encode(messages.Ask(1, 1))[:-1], (theirs.fileno(),)),
             (wire.encode(messages.Sealed(3)), (theirs.fileno(),)),
             (wire.encode(messages.GiveUp()), (0, theirs.fileno())),
             (wire.encode(messages.Register("semaphore", "/never-was"))[:5], ()),
@@ -275,8 +275,12 @@ def has_warmed_up() -> bool:
     return "warmfork._template.pretouch" in sys.modules
 
 
+def has_rehearsed() -> bool:
+    return "warmfork._template.rehearsal" in sys.modules
+
+
 def test_a_template_s_memory_is_flat_over_hundreds_of_children():
-    with warmfork.Template(preload=["tests.targets"], spares=1, without=()) as template:
+    with warmfork.Template(preload=["tests.targets"], spares=1) as template:
 
         def start(count: int) -> int:
             for _ in range(count):

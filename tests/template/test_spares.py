@@ -13,13 +13,16 @@ import pytest
 
 import warmfork
 from tests import warm
-from tests.support import run_program, wait_until
+from tests.running import ROOT
+from tests.support import doing_without, fork, run_program, wait_until
+from warmfork._template import forking
 from warmfork._template.spares import AUTO, SparePolicy
 
 
 def list_spares(template: warmfork.Template) -> list[psutil.Process]:
     """The spares of a template that are ready: a spare says so when it has nothing more to do but wait."""
     found = []
+    template.wait_ready()
     for child in psutil.Process(template.pid).children():
         try:
             if " ".join(child.cmdline()).startswith("warmfork: spare "):
@@ -144,7 +147,7 @@ def test_a_spare_has_most_of_its_page_faults_before_it_is_taken():
     come to its end, and 12 are."""
     medians = []
     for without in (["pretouch"], []):
-        with warmfork.Template(preload=["tests.warm:note_faults"], spares=1, without=without) as template:
+        with doing_without(*without), warmfork.Template(preload=["tests.warm:note_faults"], spares=1) as template:
             faults = []
             for _ in range(12):
                 faults.append(template.start(warm.count_faults).result(20))
@@ -171,13 +174,58 @@ def test_a_signal_of_the_client_right_after_a_start_from_a_spare_is_taken():
         assert child.wait(10) == warmfork.Signaled(signal.SIGTERM)
 
 
-def test_ctrl_c_while_a_spare_waits_does_not_reach_the_next_child():
-    """M12: what was sent to the group while it waited must not end the child that it becomes."""
+def test_a_signal_to_the_group_while_a_spare_waits_does_not_reach_the_next_child(tmp_path):
+    """^C, and what a program sends to its own group and survives (M12)."""
+    code = """
+        import os, signal, warmfork
+        from tests.template.test_spares import have_a_spare
+        signal.signal(signal.SIGINT, lambda *_: None)
+        signal.signal(signal.SIGTERM, lambda *_: None)
+        with warmfork.Template(spares=1) as template:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                spare = have_a_spare(template)
+                assert os.getpgid(spare.pid) == spare.pid != os.getpgrp()
+                os.killpg(0, number)
+                child = template.start(os.getpgrp)
+                assert child.pid == spare.pid
+                assert child.result(10) == os.getpgrp()
+    """
+    run_program(code, tmp_path, env={"PYTHONPATH": ROOT}, start_new_session=True)
+
+
+def test_a_spare_is_never_in_the_group_of_its_template_not_even_for_a_moment(tmp_path):
+    """What is sent to the group between its fork and its own first call would wait for the child that it becomes."""
+    group = os.getpgrp()
+    reader, writer = os.pipe()
+
+    def look() -> None:
+        os.write(writer, b"%d %d" % (os.getpgrp(), os.getpid()))
+
+    pid = fork()
+    if pid == 0:
+        os.register_at_fork(after_in_child=look)
+        child, *_ = forking.fork_child((reader, writer), apart=True)
+        if child == 0:
+            os.write(writer, b" %d" % os.getpgrp())
+            os._exit(0)
+        os.waitpid(child, 0)
+        os._exit(os.getpgrp() != group)
+    assert os.waitpid(pid, 0)[1] == 0, "the template is back in its group"
+    at_first, me, then = map(int, os.read(reader, 100).split())
+    os.close(reader)
+    os.close(writer)
+    assert at_first == pid, "the template was in a group of its own at the fork"
+    assert then == me
+
+
+def test_a_signal_of_anybody_right_after_a_start_from_a_spare_is_taken():
     with warmfork.Template(spares=1) as template:
-        spare = have_a_spare(template)
-        subprocess.run(["kill", "-TERM", str(spare.pid)], check=True)  # another process than its client
-        child = template.start(sum, ([1, 2],))
-        assert child.result(10) == 3
+        for _ in range(3):
+            spare = have_a_spare(template)
+            child = template.start(signal.pause)
+            assert child.pid == spare.pid
+            subprocess.run(["kill", "-TERM", str(child.pid)], check=True)  # another process than its client
+            assert child.wait(10) == warmfork.Signaled(signal.SIGTERM)
 
 
 def test_the_death_of_a_client_ends_its_spares(tmp_path):

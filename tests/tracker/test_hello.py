@@ -74,7 +74,7 @@ def test_a_spec_that_cannot_be_read_or_is_none_is_refused(client, me, tmp_path: 
         "write only": os.open(tmp_path / "file", os.O_WRONLY),
         "text": os.open(tmp_path / "file", os.O_RDONLY),
         "a folder": os.open(tmp_path, os.O_RDONLY),
-        "a message": fds.make_memory("warmfork-test", wire.encode(messages.Ask(1))),
+        "a message": fds.make_memory("warmfork-test", wire.encode(messages.Ask(1, 1))),
     }
     for spec in (*others.values(), read, write):
         answer = wire.decode(say_hello(client, spec, me))
@@ -90,12 +90,13 @@ def test_a_template_that_dies_right_after_its_fork_has_a_board_that_can_be_read(
 
     monkeypatch.setattr(main.os, "fork", lambda: 1)  # never a process: what was made before the fork is looked at
     ours, theirs = fds.make_pair()
-    started = main.fork_template(theirs, fds.Received(b"", [-1, -1, -1, -1], 0, False))
-    assert os.fstat(started.board).st_size == board.SIZE
+    hello = wire.encode(messages.Hello(1, 0, 0))
+    monkeypatch.setattr(main, "LEDGER", theirs.fileno())
+    started = main.fork_template(theirs, fds.Received(hello, [-1] * 4, 1, False, os.getuid(), os.getgid()))
+    assert os.fstat(started.board.fileno()).st_size == board.SIZE
     started.control.close()
     ours.close()
     theirs.close()
-    fds.close_all((started.board, started.log))
 
 
 def test_a_spec_that_says_that_it_is_a_terabyte_is_refused(client, me):

@@ -134,7 +134,7 @@ def test_what_a_child_left_is_removed_with_the_program_and_the_child_is_named(tm
             memory = SharedMemory(create=True, size=10)
             {STEMS}
             print(os.getpid(), flush=True)
-            launch.ask_fate(get_client().ensure_door(), 1, 10)  # its answer says that all before it was read
+            launch.ask_fate(get_client().ensure_door(), 1, 1, 10)  # its answer says that all before it was read
             os._exit(0)
 
         if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""A tracker that is killed: a successor carries on from ledger and boards, and nobody has to tell again (M20, M21)."""
+"""A tracker that is killed: the program has a successor, which carries on from the ledger, and from what the program hands
+over (M20, M21)."""
 
 from __future__ import annotations
 
@@ -15,14 +16,13 @@ from pathlib import Path
 import pytest
 
 import warmfork
-from tests import leftovers, targets
-from tests.running import get_tracker, run_meanwhile
+from tests import targets
+from tests.running import get_tracker
 from tests.signs import give, make_sign
 from tests.support import wait_until
 from warmfork._client.client import get_client
 from warmfork._tracker.book import ROOM, Book
 from warmfork._words import messages
-from warmfork._words.spec import Spec
 
 STARTS = str(Path(warmfork.__file__).parent / "_tracker" / "start.py")
 
@@ -46,41 +46,77 @@ def serve_template(**options: object) -> Iterator[warmfork.Template]:
         yield template
 
 
-def test_a_template_starts_a_successor_and_stays_the_one_that_serves():
+def test_the_program_has_a_successor_at_its_next_start_and_the_template_stays():
     with serve_template() as template:
         before, pid = kill_tracker(), template.pid
-        after = wait_until(lambda: get_tracker() not in (0, before) and get_tracker())
-        wait_until(lambda: leftovers.read_title(after).startswith("warmfork: tracker "))
         assert template.start(os.getppid).result(20) == pid == template.pid
-        # A client that says hello now finds the template that runs already: it has come back by itself.
-        assert template.start(ask_for_template, (tuple(template._get_spec()),)).result(20) == pid
+        wait_until(lambda: get_tracker() not in (0, before))
         assert template.generation == 1
 
 
-def ask_for_template(spec: tuple[object, ...]) -> int:
-    """Say hello from this child, and give the pid of the template that answers."""
-    return get_client().get_channel(Spec(*spec), 20.0).pid
-
-
-def test_a_client_that_said_hello_to_the_tracker_before_is_no_stranger_to_its_successor(tmp_path: Path):
-    """It took the program for dead, whose children had all ended when it came, and ended the next ones with the template."""
-    with serve_template(spares=0) as template, make_sign(tmp_path) as ready:
-        wait_until(lambda: not leftovers.list_children(template.pid))
-        before = kill_tracker()
-        after = wait_until(lambda: get_tracker() not in (0, before) and get_tracker())
-        wait_until(lambda: leftovers.read_title(after).startswith("warmfork: tracker "))
-        assert template.start(ask_for_template, (tuple(template._get_spec()),)).result(20) == template.pid, "it is back"
-        wait_until(lambda: set(leftovers.list_children(template.pid)) <= {after})
+def test_the_program_has_a_successor_while_it_waits_for_a_child(tmp_path: Path):
+    with serve_template() as template, make_sign(tmp_path) as ready:
         child = template.start(targets.sign_and_wait, (ready.path,))
         ready.wait()
-        os.kill(template.pid, signal.SIGKILL)
-        assert (
-            template.start(targets.give, (1,)).result(20) == 1
-        )  # the successor has seen that death before it said this
-        assert template.generation == 2
-        assert child.outcome is None, "its program lives"
+        waiter = threading.Thread(target=child.wait, args=(30,))
+        waiter.start()
+        before = kill_tracker()
+        wait_until(lambda: get_tracker() not in (0, before))
         child.terminate()
-        assert child.wait(20) == warmfork.Signaled(signal.SIGTERM)
+        waiter.join(30)
+
+
+def test_a_child_that_wants_a_template_of_its_own_waits_for_the_successor_that_the_program_has():
+    with serve_template() as template:
+        kill_tracker()
+        child = template.start(start_another, (os.getpid(),))
+        assert child.result(30) == 7
+        assert get_tracker()
+
+
+def start_another(_program: int) -> int:
+    """Start a child of a template that this child is the first to want."""
+    with warmfork.Template(name="another") as template:
+        return template.start(targets.give, (7,)).result(20)
+
+
+def test_a_child_whose_program_has_no_successor_roots_a_tree_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """It would wait for ever at a door that nobody reads: the program waits for nobody, and starts nothing."""
+    with serve_template() as template, make_sign(tmp_path) as ready, make_sign(tmp_path) as go:
+        child = template.start(start_late, (ready.path, go.path))
+        ready.wait()
+        before = kill_tracker()
+        give(go.path)
+        (answer,) = ready.wait()
+        assert answer == "7"
+        assert get_tracker() == 0 != before, "the program has not looked"
+        child.wait(20)
+
+
+def start_late(ready: str, go: str) -> None:
+    give(ready)
+    with open(go) as fifo:
+        fifo.readline()
+    give(ready, str(start_another(0)))
+
+
+def test_a_successor_hears_of_the_templates_that_the_program_knows_and_sees_their_deaths():
+    with serve_template() as template:
+        kill_tracker()
+        assert template.start(targets.give, (1,)).result(20) == 1
+        child, pid = template.start(targets.wait), template.pid
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: has_reported(f"(pid {pid}) died"))
+        assert child.outcome is None, "its program lives"
+        child.kill()
+        assert child.wait(20) == warmfork.Signaled(9)
+
+
+def has_reported(text: str) -> bool:
+    """Has the tracker had this reported?"""
+    return any(text in report.text for report in Book(get_client().tree.ledger.fileno()).reports)
 
 
 def test_names_of_before_and_after_the_death_are_known_to_the_successor():
@@ -102,7 +138,7 @@ def test_names_of_before_and_after_the_death_are_known_to_the_successor():
 
 def read_names() -> dict[tuple[str, str], object]:
     """The names of this process's tree, read as a successor would."""
-    return Book(get_client().tree.ledger).ledger.entries
+    return Book(get_client().tree.ledger.fileno()).ledger.entries
 
 
 def test_a_program_without_a_template_starts_a_successor_at_its_next_call():
@@ -162,7 +198,7 @@ def test_a_hello_that_no_tracker_has_read_is_served_by_the_successor():
             answers: list[object] = []
             thread = threading.Thread(target=lambda: answers.append(template.start(targets.give, (5,)).result(30)))
             thread.start()
-            wait_until(lambda: has_unread(get_client().tree.receiver))
+            wait_until(lambda: has_unread(get_client().tree.receiver.fileno()))
             os.kill(tracker, signal.SIGKILL)
             thread.join(30)
             assert answers == [5]
@@ -204,34 +240,6 @@ def test_a_tracker_that_is_killed_while_the_template_preloads_costs_nothing(tmp_
             assert template.generation == 1
 
 
-def test_when_program_and_first_tracker_are_killed_all_goes_all_the_same(tmp_path: Path):
-    code = """
-        import os, signal, sys, warmfork
-        from multiprocessing.shared_memory import SharedMemory
-        from tests import signs, targets
-        from warmfork._client.client import get_client
-
-        if __name__ == "__main__":
-            context = warmfork.get_context()
-            memory = SharedMemory(create=True, size=10)
-            lock = context.Lock()
-            process = context.Process(target=targets.wait, daemon=True)
-            process.start()
-            print(memory.name, get_client().tree.tracker, process.pid, flush=True)
-            signal.pause()
-    """
-    before = leftovers.list_descendants()
-    with run_meanwhile(code, tmp_path) as program:
-        name, tracker, child = program.stdout.readline().split()
-        assert Path("/dev/shm", name).exists()
-        os.kill(int(tracker), signal.SIGKILL)
-        program.kill()
-        program.wait(10)
-    wait_until(lambda: not Path("/dev/shm", name).exists(), 4)
-    wait_until(lambda: not leftovers.wait_for_ends(before, 0), 4)
-    assert not leftovers.is_alive(int(child))
-
-
 def test_of_two_successors_one_leaves(tmp_path: Path):
     with serve_template():
         tree = get_client().tree
@@ -244,11 +252,11 @@ def test_of_two_successors_one_leaves(tmp_path: Path):
                     "import os, sys; os.dup2(int(sys.argv[1]), 3); os.dup2(int(sys.argv[2]), 4); "
                     "os.execv(sys.executable, [sys.executable, sys.argv[3]])"
                 ),
-                str(tree.receiver),
-                str(tree.ledger),
+                str(tree.receiver.fileno()),
+                str(tree.ledger.fileno()),
                 STARTS,
             ],
-            pass_fds=(tree.receiver, tree.ledger),
+            pass_fds=(tree.receiver.fileno(), tree.ledger.fileno()),
         )
         assert extra.wait(20) == 0
         assert get_tracker() == holder
@@ -260,10 +268,10 @@ def test_a_ledger_takes_no_more_room_than_what_counts(tmp_path: Path):
     try:
         book = Book(fd)
         book.write(messages.Root(5, 6, "app", "prefix"))
-        book.write(messages.Entered("semaphore", "/kept", 5, "app"))
+        book.write(messages.Entered("semaphore", "/kept", 5, "app", 0, 0))
         book.report(30, "something happened")
         for number in range(40_000):
-            book.write(messages.Entered("semaphore", f"/mp-{number}", 5, "a program of this name"))
+            book.write(messages.Entered("semaphore", f"/mp-{number}", 5, "a program of this name", 0, 0))
             book.write(messages.Dropped("semaphore", f"/mp-{number}", 0))
         again = Book(fd)
         assert list(again.ledger.entries) == [("semaphore", "/kept")]

@@ -91,13 +91,20 @@ def test_spares_are_given_oldest_first():
 def test_a_spare_that_has_died_is_not_given_and_its_fds_are_closed():
     children = Children()
     for pid in (200, 201, 202):
-        children.take(Spawned(0, pid), [pid])
+        children.take(Spawned(0, pid), [pid, pid + 10])
     children.take(die(200), [])
     children.take(die(202), [])
     spare, stale = children.take_spare()
-    assert (spare.record.pid, [answer.fds for answer in stale]) == (201, [[200]])
+    assert (spare.record.pid, [answer.fds for answer in stale]) == (201, [[200, 210]])
     nothing, stale = children.take_spare()
-    assert nothing is None and [answer.fds for answer in stale] == [[202]]
+    assert nothing is None and [answer.fds for answer in stale] == [[202, 212]]
+
+
+def test_a_spare_whose_fds_did_not_all_arrive_is_none():
+    """The process was out of fds when it came. A later start had it, and failed, with fds to spare."""
+    children = Children()
+    assert children.take(Spawned(0, 200), [7]) == [7], "to be closed"
+    assert children.take_spare() == (None, []) and not children.living
 
 
 @given(

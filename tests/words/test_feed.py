@@ -61,3 +61,13 @@ def test_a_message_that_only_brings_more_fds_is_no_feed():
 def test_each_fd_has_its_own_bit():
     bits = (feed.HAS_DOOR, feed.HAS_IN, feed.HAS_OUT, feed.HAS_ERR, feed.HAS_CWD)
     assert sum(bits) == 2 ** len(bits) - 1
+
+
+def test_what_does_not_fit_lies_in_a_file_or_follows():
+    for follows, count, flag in ((False, 4, feed.SPILLED), (True, 3, feed.FOLLOWS)):
+        message, rest = feed.join({"a": 1}, bytes(feed.INLINE), 3, follows)
+        state, payload, fds, flags = feed.split(message)
+        assert (fds, flags, state + payload) == (count, flag, len(rest))
+        assert len(message) == feed.HEADER.size
+    message, rest = feed.join({"a": 1}, b"small", 3, True)
+    assert feed.split(message)[3] == 0 and rest == b""

@@ -12,8 +12,10 @@ NAMES = ["/a", "/b", "/c:d", ""]
 KEYS = st.tuples(st.sampled_from(KINDS), st.sampled_from(NAMES))
 EVENTS = st.lists(
     st.one_of(
-        KEYS.map(lambda key: messages.Entered(*key, 7, "maker")),
-        st.tuples(KEYS, st.integers(1, 3)).map(lambda at: messages.NameHeld(*at[0], at[1], 100 + at[1], "holder")),
+        KEYS.map(lambda key: messages.Entered(*key, 7, "maker", 8, 9)),
+        st.tuples(KEYS, st.integers(1, 3)).map(
+            lambda at: messages.NameHeld(*at[0], at[1], 100 + at[1], "holder", 8, 9)
+        ),
         st.tuples(KEYS, st.integers(0, 3)).map(lambda at: messages.Dropped(*at[0], at[1])),
         st.just(messages.StdlibTrackerRuns()),
         st.just(messages.Root(5, 55, "app", "sem.mp-5-")),
@@ -31,7 +33,7 @@ def make(records) -> Ledger:
 
 def show(ledger: Ledger) -> object:
     return (
-        {key: (entry.maker, entry.title, entry.holders) for key, entry in ledger.entries.items()},
+        {key: (entry.maker, entry.title, entry.holders, entry.folder) for key, entry in ledger.entries.items()},
         ledger.root,
         ledger.mixed,
     )
@@ -48,7 +50,7 @@ def test_names_are_a_set(events):
     ledger, names = Ledger(), {}
     for maker, (event, kind, name) in enumerate(events):
         if event == "register":
-            ledger.take(messages.Entered(kind, name, maker, "title"))
+            ledger.take(messages.Entered(kind, name, maker, "title", 0, 0))
             names.setdefault((kind, name), maker)
         else:
             ledger.take(messages.Dropped(kind, name, 0))
@@ -58,13 +60,13 @@ def test_names_are_a_set(events):
 
 
 def test_a_semaphore_and_a_segment_of_one_name_are_two():
-    ledger = make(messages.Entered(kind, "/same", 1, "") for kind in KINDS)
+    ledger = make(messages.Entered(kind, "/same", 1, "", 0, 0) for kind in KINDS)
     ledger.take(messages.Dropped("semaphore", "/same", 0))
     assert list(ledger.entries) == [("shared_memory", "/same")]
 
 
 def test_a_name_goes_with_the_last_of_its_holders():
-    ledger = make(messages.NameHeld("file", "/a", pid, pid, "") for pid in (1, 2))
+    ledger = make(messages.NameHeld("file", "/a", pid, pid, "", 0, 0) for pid in (1, 2))
     assert [entry.name for entry in ledger.list_held(1)] == ["/a"]
     ledger.take(messages.Dropped("file", "/a", 1))
     assert ledger.list_held(1) == []
@@ -75,7 +77,7 @@ def test_a_name_goes_with_the_last_of_its_holders():
 
 def test_a_name_of_the_tree_has_no_holder_whose_death_could_take_it():
     """M7: a worker makes a segment, returns its name and exits."""
-    ledger = make([messages.Entered("file", "/a", 1, ""), messages.NameHeld("file", "/a", 1, 1, "")])
+    ledger = make([messages.Entered("file", "/a", 1, "", 0, 0), messages.NameHeld("file", "/a", 1, 1, "", 0, 0)])
     assert ledger.list_held(1) == []
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import _signal
 import os
 import pickle
 
@@ -7,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from warmfork._words.outcome import Exited, Lost, Signaled, Usage, read_status
+from warmfork._words.outcome import Exited, Lost, Outcome, Signaled, Usage, read_status
 
 
 def test_an_exit_code_comes_back_as_it_was():
@@ -40,7 +41,16 @@ def test_exit_code_1_and_signal_1_are_two_facts():
 @pytest.mark.parametrize("outcome", EXAMPLES, ids=repr)
 def test_an_outcome_survives_pickling_and_its_repr_makes_it_again(outcome):
     assert pickle.loads(pickle.dumps(outcome)) == outcome
-    assert eval(repr(outcome)) == outcome
+    assert eval(repr(outcome), {**globals(), **vars(_signal)}) == outcome
+
+
+def test_an_outcome_says_what_it_means_to_subprocess_and_to_people():
+    assert [one.returncode for one in (Exited(3), Signaled(9), Lost("why"))] == [3, -9, None]
+    assert [one.ok for one in (Exited(0), Exited(3), Signaled(9), Lost("why"))] == [True, False, False, False]
+    assert repr(Signaled(11)) == "Signaled(signal=SIGSEGV, core_dumped=False)"
+    assert str(Signaled(6, True, why="memory")) == "killed by SIGABRT, core dumped (memory)"
+    assert [Signaled(number).signal_name for number in (17, 29, 40)] == ["SIGCHLD", "SIGIO", "40"]
+    assert isinstance(Exited(0), Outcome)
 
 
 def test_outcomes_are_matched_by_their_fields():

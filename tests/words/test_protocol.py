@@ -9,7 +9,7 @@ from warmfork._words.protocol import ANSWER, CHANNEL, CONTROL, DOOR, DOWN, FEED,
 from warmfork._words.spec import Spec
 
 LINKS = (DOOR, CONTROL, CHANNEL, FEED, ANSWER, LEDGER)
-BEGINNINGS = {DOOR: "new", CONTROL: "open", CHANNEL: "open", FEED: "open", ANSWER: "open", LEDGER: "new"}
+BEGINNINGS = {DOOR: "open", CONTROL: "open", CHANNEL: "open", FEED: "open", ANSWER: "open", LEDGER: "new"}
 STATES = {(link, state) for link, state in TABLE} | {
     (link, after) for (link, _), row in TABLE.items() for after in row.values()
 }

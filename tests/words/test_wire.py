@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tests.words.examples import KINDS, MESSAGES, build, make
 from warmfork._words import feed, messages
 from warmfork._words.messages import BY_TAG
-from warmfork._words.wire import FIXED, LARGEST, WireError, decode, encode
+from warmfork._words.wire import FIXED, LARGEST, WireError, decode, encode, encode_text, fit
 
 ALL = 1 << 30
 
@@ -82,7 +82,7 @@ def test_a_count_that_the_bytes_cannot_hold_is_refused_without_looping():
 
 
 @pytest.mark.parametrize(
-    ("name", "size"), [("Spawned", 17), ("Exited", 49), ("Launch", 9), ("Became", 1), ("Hello", 25), ("Ask", 9)]
+    ("name", "size"), [("Spawned", 17), ("Exited", 49), ("Launch", 9), ("Became", 1), ("Hello", 25), ("Ask", 17)]
 )
 def test_what_is_said_at_each_start_has_a_fixed_size(name, size):
     kind = getattr(messages, name)
@@ -113,3 +113,17 @@ def test_text_that_no_bytes_stand_for_is_sent_escaped():
     """A lone surrogate in an exception's text must not keep the client from learning of the exception."""
     told = decode(encode(messages.Raised(0, 0, b"", "bad \ud800 and \udcff")))
     assert told.text == "bad \\ud800 and \\udcff"
+
+
+TEXTS = "", "plain", "漢" * 30_000, "\udcff" * 50_000, "😀" * 20_000, "\ud800" * 10_000, "n" * 70_000
+
+
+@pytest.mark.parametrize("number", range(len(TEXTS)))
+@pytest.mark.parametrize("most", [10, 1000, 16_000])
+def test_a_text_of_any_length_fits_after_it_was_cut(number: int, most: int):
+    """What counts is bytes, not letters. Bytes of file names that are no UTF-8 stay what they are."""
+    text = TEXTS[number]
+    cut = fit(text, most)
+    whole, part = encode_text(text), encode_text(cut)
+    assert part == whole[:most] and (cut == text or len(whole) > most)
+    assert decode(encode(messages.Noted(cut))) == messages.Noted(cut)

@@ -6,14 +6,12 @@ A step may fail, and then the client learns which. Nothing here returns to the s
 
 from __future__ import annotations
 
-import _signal
 import os
 import sys
-from _stat import S_ISCHR, S_ISREG
 from time import monotonic_ns
 
-from warmfork._child import ending, reseeding
-from warmfork._machine import fds, role, signals, state, titles
+from warmfork._child import ending, reseeding, stdio
+from warmfork._machine import fds, role, state, titles
 from warmfork._words import feed, messages, wire
 from warmfork._words.board import encode_name
 
@@ -30,12 +28,13 @@ class Birth:
     """A child on its way: what it was forked with, and what it was fed."""
 
     __slots__ = (
-        "base", "board", "buffers", "client", "door", "fds", "keep", "leave", "life", "parent", "payload", "slot",
-        "socket", "spec", "state", "step", "watch",
+        "base", "board", "buffers", "client", "door", "fds", "identity", "keep", "leave", "life", "parent", "payload",
+        "slot", "socket", "spec", "state", "step", "watch",
     )  # fmt: skip
 
     def __init__(self, socket: fds.socket, board: Board, slot: int, base: tuple[Any, ...], spec: Spec) -> None:
         self.socket = socket
+        self.identity = fds.identify(socket.fileno())
         self.board = board
         self.slot = slot
         self.base = base
@@ -54,7 +53,10 @@ class Birth:
         self.keep: object = None  # the server: its sockets were closed by number, their destructors must never run
 
     def announce(self, message: messages.Message, passed: tuple[int, ...] = ()) -> None:
-        """Tell the client, if it still listens."""
+        """Tell the client, if it still listens, and the user's function has not closed the feed with all other fds: its
+        number may be somebody else's then."""
+        if not fds.is_still(self.socket.fileno(), self.identity):
+            return
         try:
             fds.send_within(self.socket, wire.encode(message), passed)
         except OSError:
@@ -63,33 +65,30 @@ class Birth:
     def finish_becoming(self) -> None:
         """Tell the client that the payload is unpickled; from here on it is the user's function that runs."""
         self.announce(messages.Became())
-        self.board.write_step(self.slot, RUNNING, monotonic_ns())
 
 
 def receive_feed(birth: Birth) -> None:
     """Wait for state, fds and payload from the client. Its end of the feed closed before that: nobody wants us."""
     if birth.client:
         wait_as_spare(birth)
-    got = fds.receive(birth.socket, fds.ANCILLARY, fds.RECEIVE_BLOCKING)
+    got = receive_whole(birth.socket)
     if not got.data:
         ending.leave(0)
-    check_whole(got)
-    if birth.client:
-        drop_signals(birth.client)
-    state_size, payload_size, count, spilled = feed.split(got.data)
+    state_size, payload_size, count, flags = feed.split(got.data)
     passed = got.fds
     while len(passed) < count:
-        more = fds.receive(birth.socket, fds.ANCILLARY, fds.RECEIVE_BLOCKING)
+        more = receive_whole(birth.socket)
         if not more.data:
             os._exit(0)
-        check_whole(more)
         passed += more.fds
     start = feed.HEADER.size
     content = memoryview(got.data)[start:]
-    if spilled:
+    if flags & feed.SPILLED:
         memory = passed.pop(0)
         content = memoryview(fds.read_all(memory, state_size + payload_size))
         os.close(memory)
+    elif flags & feed.FOLLOWS:
+        content = memoryview(receive_pieces(birth.socket, state_size + payload_size))
     birth.state = feed.read_state(content[:state_size].tobytes())
     birth.payload = content[state_size : state_size + payload_size]
     birth.fds = passed
@@ -99,7 +98,11 @@ def receive_feed(birth: Birth) -> None:
 
 def take_policy(birth: Birth) -> None:
     """Write on the board what this spare is now: the template may never hear of it, for it or the client may die before.
-    First the board, then a look at the client: so either we see its death, or who acts on that sees our policy."""
+    First the board, then a look at the client: so either we see its death, or who acts on that sees our policy.
+
+    It waited in a process group of its own, with all signals blocked. What was sent to it, by whomever, waits until it
+    has its client's dispositions; what was sent to the client's group before was never for it."""
+    state.set_group(birth.state["small"][state.GROUP], birth.base[state.GROUP])
     kill = int(birth.state["kill"])
     birth.board.write_child(birth.slot, kill, encode_name(birth.state["name"]))
     if kill and fds.wait_readable(birth.watch, 0):
@@ -107,11 +110,32 @@ def take_policy(birth: Birth) -> None:
     os.close(birth.watch)
 
 
-def check_whole(got: fds.Received) -> None:
-    """Raise OSError where fds of this message did not arrive: nobody sends them again, and waiting would be for ever."""
-    if got.cut:
-        fds.close_all(got.fds)
-        raise OSError(EMFILE, "fds that were sent did not arrive: raise the limit of open files (ulimit -n)")
+def receive_whole(socket: fds.socket) -> fds.Received:
+    """Wait for a message of the feed. Raises OSError where fds of it did not arrive: nobody sends them again, and waiting
+    would be for ever."""
+    # Not by a call that blocks: what the program does to sockets (a default time-out) may have reached this one.
+    while True:
+        fds.wait_readable(socket.fileno(), None)
+        try:
+            got = fds.receive(socket, fds.ANCILLARY)
+        except BlockingIOError:
+            continue  # a fork of the client's, which has the other end, is none of our business; nor is a spurious wake
+        if got.cut:
+            got.close()
+            raise OSError(EMFILE, "fds that were sent did not arrive: raise the limit of open files (ulimit -n)")
+        return got
+
+
+def receive_pieces(socket: fds.socket, size: int) -> bytes:
+    """Receive so many bytes, in as many messages as they come in."""
+    parts = []
+    while size > 0:
+        part = receive_whole(socket).data
+        if not part:
+            os._exit(0)
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
 
 
 EMFILE = 24
@@ -128,20 +152,6 @@ def wait_as_spare(birth: Birth) -> None:
         birth.socket.shutdown(fds.SHUT_RD)
 
 
-def drop_signals(client: int) -> None:
-    """Drop what was sent to a spare while it waited, ^C to its group above all: it was not meant for the child that it
-    becomes (M12). What its client sent is: a client knows of it only since it took it."""
-    kept = []
-    while True:
-        found = _signal.sigtimedwait(signals.HELPERS_BLOCK, 0)
-        if found is None:
-            break
-        if found.si_pid == client:
-            kept.append(found.si_signo)
-    for number in kept:
-        os.kill(os.getpid(), number)
-
-
 def take_fds(birth: Birth) -> None:
     """Sort the fds: the client's pidfd, the door, stdio, the working directory; the rest is the payload's."""
     layout = birth.state["fds"]
@@ -149,54 +159,12 @@ def take_fds(birth: Birth) -> None:
     birth.parent = passed.pop(0)
     if layout & feed.HAS_DOOR:
         birth.door = passed.pop(0)
-    role.become_child(birth.door, birth.parent)
-    for number, bit in STDIO:
-        if layout & bit:
-            received = passed.pop(0)
-            os.dup2(received, number)
-            os.close(received)
-        elif number:  # stdin is /dev/null already: the template's
-            null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-            os.dup2(null, number)
-            os.close(null)
+    role.become_child(birth.door)
+    stdio.take(layout, passed)
     if layout & feed.HAS_CWD:
         folder = passed.pop(0)
         os.fchdir(folder)
         os.close(folder)
-    if layout & feed.HAS_IN and sys.stdin is not None:
-        # The template's was made for /dev/null, and remembers whether it can seek.
-        _kept.append(sys.stdin)
-        sys.stdin = open(0, encoding=sys.stdin.encoding, errors=sys.stdin.errors, closefd=False)  # noqa: SIM115
-        sys.__stdin__ = sys.stdin  # type: ignore[misc]
-    refresh_stdio()
-
-
-STDIO = ((0, feed.HAS_IN), (1, feed.HAS_OUT), (2, feed.HAS_ERR))
-
-
-def refresh_stdio() -> None:
-    """Fit sys.stdout and sys.stderr, built in the template, to the files that they now write to."""
-    for number, name in ((1, "stdout"), (2, "stderr")):
-        stream = getattr(sys, name)
-        if stream is None or not hasattr(stream, "reconfigure"):
-            continue
-        mode = os.fstat(number).st_mode
-        if S_ISREG(mode):
-            # A buffer remembers whether its file can seek, and where it was.
-            new = open(number, "w", encoding=stream.encoding, errors=stream.errors, closefd=False)  # noqa: SIM115
-            if number == 2:
-                new.reconfigure(line_buffering=True)
-            setattr(sys, name, new)
-            setattr(sys, f"__{name}__", new)
-            # The old object must not be closed: closing writes, and closes our number.
-            _kept.append(stream)
-        elif number == 1:
-            terminal = S_ISCHR(mode) and os.isatty(1)
-            if terminal != stream.line_buffering:
-                stream.reconfigure(line_buffering=terminal)
-
-
-_kept: list[object] = []
 
 
 def apply_state(birth: Birth) -> None:
@@ -254,13 +222,15 @@ STEPS: tuple[tuple[str, Callable[[Birth], Any]], ...] = (
 )
 """Before them the template forked and closed; after them the entry unpickles the payload and runs the function."""
 
-PAYLOAD, RUNNING = len(STEPS), len(STEPS) + 1
-"""What the board shows after the last step: the payload, which may import all of the user's program, and the function."""
+PAYLOAD = len(STEPS)
+"""What the board shows after the last step: from the payload on, which may import all of the user's program, user code
+runs, and the child has no access to the board any longer."""
 
 
 def name_step(number: int) -> str:
-    """Give the name of a step, as the board has it in numbers."""
-    return ("fork", *(name for name, _ in STEPS), "payload", "running")[number + 1]
+    """Give the name of a step, as the board has it in numbers; "?" where it can't have such a number."""
+    names = ("fork", *(name for name, _ in STEPS), "payload")
+    return names[number + 1] if -1 <= number < len(names) - 1 else "?"
 
 
 def become(birth: Birth) -> int:
@@ -278,6 +248,7 @@ def become(birth: Birth) -> int:
         return 1
     birth.step = "payload"
     birth.board.write_step(birth.slot, PAYLOAD, monotonic_ns())
+    birth.board.memory.close()
     if entry is None:
         raise RuntimeError("the last step of birth gives the entry")
     return entry(birth)
@@ -289,4 +260,4 @@ def fail(birth: Birth, error: BaseException) -> None:
 
     text = "".join(format_exception(error))
     cause = f"{type(error).__name__}: {error}"
-    birth.announce(messages.BirthFailed(step=birth.step, cause=cause[:2000], traceback=wire.keep_end(text)))
+    birth.announce(messages.BirthFailed(birth.step, wire.fit(cause, 2000), wire.keep_end(text)))

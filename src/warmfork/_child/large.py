@@ -10,7 +10,7 @@ import os
 from _struct import pack
 from mmap import PAGESIZE
 
-from warmfork._machine import calls, fds, memory
+from warmfork._machine import calls, fds, memory, state
 from warmfork._words import buffers as buffers_
 from warmfork._words import messages, wire
 
@@ -18,6 +18,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from warmfork._child.birth import Birth
     from warmfork._words.buffers import Pickled
+
+
+EFBIG = 27
 
 
 def prepare() -> None:
@@ -28,14 +31,12 @@ def prepare() -> None:
 def fill(birth: Birth) -> None:
     """Make the memory, tell the client where it is, and wait until it is filled. Raises OSError where there is no memory."""
     sizes: tuple[int, ...] = birth.state["buffers"]
-    lengths, places = buffers_.place(sizes)
     try:
         huge = birth.spec.huge_pages != "off"
-        mappings = [memory.map_private(length, huge) for length in lengths]
+        views = [memoryview(memory.map_private(size, huge)) for size in sizes]
     except OSError as error:
         raise OSError(error.errno, f"no memory for {sum(sizes):,} bytes of arguments: {error.strerror}") from error
-    views = [memoryview(mappings[number])[at : at + size] for (number, at), size in zip(places, sizes, strict=True)]
-    birth.announce(messages.BuffersAt(b"".join([pack("<q", calls.get_address(made)) for made in mappings])))
+    birth.announce(messages.BuffersAt(b"".join([pack("<q", calls.get_address(view)) for view in views])))
     follows = wait_filled(birth)
     if follows:
         for view in views:
@@ -48,7 +49,7 @@ def fill(birth: Birth) -> None:
 def wait_filled(birth: Birth) -> int:
     """Wait for the client's word. Gives the bytes that follow over the feed. Without a client nobody wants us."""
     wait(birth)
-    got = fds.receive(birth.socket, flags=fds.RECEIVE_BLOCKING)
+    got = fds.receive(birth.socket)
     if not got.data:
         os._exit(0)
     message = wire.decode(got.data)
@@ -62,7 +63,7 @@ def receive(birth: Birth, view: memoryview) -> None:
     at = 0
     while at < len(view):
         wait(birth)
-        got = birth.socket.recv_into(view[at : at + buffers_.MESSAGE])
+        got = birth.socket.recv_into(view[at : at + buffers_.MESSAGE], 0, fds.RECEIVE)
         if not got:
             os._exit(0)
         at += got
@@ -83,17 +84,20 @@ def spill(pickled: Pickled) -> int:
     The child may leave right after, while the client is busy with something else: so it is not left in our memory.
     """
     sizes = tuple(map(len, pickled.buffers))
-    mappings, places, end = buffers_.lay_out(sizes, PAGESIZE)
+    places, end = buffers_.lay_out(sizes, PAGESIZE)
     memory = fds.make_memory("warmfork-result")
     try:
-        fds.write_all(memory, b"".join([pack("<q", size) for size in sizes]))
-        for buffer, (number, offset) in zip(pickled.buffers, places, strict=True):
-            fds.write_all(memory, buffer, mappings[number][0] + offset)
-        for part in pickled.parts:
-            fds.write_all(memory, part, end)
-            end += len(part)
-        os.ftruncate(memory, end)
-    except BaseException:
+        with state.LiftedFileLimit():
+            fds.write_all(memory, b"".join([pack("<q", size) for size in sizes]))
+            for buffer, at in zip(pickled.buffers, places, strict=True):
+                fds.write_all(memory, buffer, at)
+            for part in pickled.parts:
+                fds.write_all(memory, part, end)
+                end += len(part)
+            os.ftruncate(memory, end)
+    except OSError as error:
         os.close(memory)
-        raise
+        limit = " (a limit of the size of files, RLIMIT_FSIZE, ulimit -f)" if error.errno == EFBIG else ""
+        size = sum(sizes) + sum(map(len, pickled.parts))
+        raise OSError(error.errno, f"no room for a result of {size:,} bytes: {error.strerror}{limit}") from error
     return memory

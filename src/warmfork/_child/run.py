@@ -14,7 +14,7 @@ import sys
 from _socket import AF_UNIX, SOCK_STREAM
 
 from warmfork._child import birth as birth_
-from warmfork._child import ending, snippet
+from warmfork._child import ending, snippet, stdio
 from warmfork._machine import fds, pids, signals
 from warmfork._words import snippet as words
 from warmfork._words import values
@@ -32,7 +32,9 @@ SIGINT = 2
 
 def adopt_stream(fd: int) -> fds.socket:
     """Make a socket object of a stream's fd."""
-    return fds.socket(AF_UNIX, SOCK_STREAM, 0, fd)
+    made = fds.socket(AF_UNIX, SOCK_STREAM, 0, fd)
+    fds.make_patient(made)  # whatever a preload has set for sockets
+    return made
 
 
 class Runner:
@@ -108,7 +110,7 @@ def run(birth: Birth) -> int:
         confine(settings)
         runner = Runner(birth, settings)
         if settings["captured"]:
-            write_through()
+            stdio.write_through()
         kind = settings["kind"]
         namespace = snippet.Namespace() if kind != "call" else None
         call = load_call(birth, rest) if kind == "call" else None
@@ -125,7 +127,7 @@ def run(birth: Birth) -> int:
         text = rest.tobytes().decode("utf-8", "surrogatepass") if settings["text"] else rest.tobytes()
         code = run_alone(runner, lambda: namespace.get_value(namespace.run(text, settings["name"])))
     ending.run_exit_handlers()
-    ending.flush()
+    stdio.flush()
     end_what_is_left()
     if code == -SIGINT:  # as an interpreter does that ^C has ended
         signals.set_disposition(SIGINT, signals.SIG_DFL)
@@ -142,26 +144,9 @@ def confine(settings: dict[str, Any]) -> None:
         resource.setrlimit(number, limits)
 
 
-def write_through() -> None:
-    """Have stdout and stderr written as it is printed: what lies in a buffer is lost when a limit ends this process."""
-    import io
-
-    for number, name in ((1, "stdout"), (2, "stderr")):
-        old = getattr(sys, name)
-        raw = io.FileIO(number, "w", closefd=False)
-        encoding, errors = getattr(old, "encoding", "utf-8"), getattr(old, "errors", "backslashreplace")
-        new = io.TextIOWrapper(raw, encoding, errors, write_through=True)
-        _kept.append(old)  # closing it would close our number
-        setattr(sys, name, new)
-        setattr(sys, f"__{name}__", new)
-
-
-_kept: list[object] = []
-
-
 def load_call(birth: Birth, data: memoryview) -> Callable[[], object]:
     """Unpickle a call, which its client has made."""
-    from warmfork._child.pickles import loads
+    from _pickle import loads  # not pickle: the Python around it takes 3 to 7 ms to load
 
     function, args, kwargs = loads(data, buffers=birth.buffers)
     return lambda: function(*args, **kwargs)
@@ -175,7 +160,7 @@ def run_alone(runner: Runner, call: Callable[[], object]) -> int:
         code = ending.read_code(error.code)
         if not runner.stdin and ending.wanted_stdin(error):
             sys.stderr.write(f"{ending.NO_STDIN}\n")
-        ending.flush()
+        stdio.flush()
         runner.reply(0, None, None)
         return code
     except BaseException as error:
@@ -183,7 +168,7 @@ def run_alone(runner: Runner, call: Callable[[], object]) -> int:
         if text:
             snippet.show(error, text)
         return -SIGINT if isinstance(error, KeyboardInterrupt) else 1
-    ending.flush()
+    stdio.flush()
     runner.reply(0, value, None)
     return 0
 
@@ -216,7 +201,7 @@ def serve(runner: Runner, namespace: snippet.Namespace) -> int:
             return ending.read_code(error.code)
         except BaseException as error:
             caught = error
-        ending.flush()
+        stdio.flush()
         runner.reply(number, value, caught)
         value = caught = None
 

@@ -9,10 +9,22 @@ import os
 from asyncio import CancelledError, get_running_loop
 from time import monotonic
 
+from warmfork._client import client as client_
+from warmfork._client import welcome
 from warmfork._client.channel import GIVE_UP_TIMEOUT
 from warmfork._client.handle import Child
-from warmfork._client.starting import GONE, SPAWN_TIMEOUT, TRIES, PendingStart, make_timeout, start_spare
-from warmfork._machine import fds
+from warmfork._client.starting import (
+    GONE,
+    SPAWN_TIMEOUT,
+    SUSPICION,
+    TRIES,
+    PendingStart,
+    make_refusal,
+    make_timeout,
+    start_spare,
+)
+from warmfork._machine import rights, role
+from warmfork._words import messages
 from warmfork._words.errors import StartError
 from warmfork._words.spec import identify
 
@@ -29,7 +41,7 @@ if TYPE_CHECKING:
 RECHECK = 0.02
 """Seconds after which a loop looks again: a thread that waits at the same channel may have read what is for us."""
 
-LOOK_AGAIN = 0.5
+LOOK_AGAIN = 0.1
 """Seconds between two looks at whether a template that preloads, and its tracker, are still there."""
 
 
@@ -125,9 +137,12 @@ def get_reader(loop: AbstractEventLoop, channel: Channel) -> ChannelReader:
 
 async def get_channel(loop: AbstractEventLoop, client: Client, spec: Spec, timeout: float | None) -> Channel:
     """Give a channel to the template of this spec, waiting until it has preloaded. Raises what Client.get_channel() does."""
+    if role.kind == role.TEMPLATE or client.ids != rights.get_ids():
+        return client.get_channel(spec, timeout)
     key = identify(spec)
     deadline = None if timeout is None else monotonic() + timeout
-    while True:
+    failed = False
+    for _ in range(client_.TRIES):
         known = client.channels.get(key)
         if known is not None:
             if not known.is_ours():
@@ -135,40 +150,42 @@ async def get_channel(loop: AbstractEventLoop, client: Client, spec: Spec, timeo
             known.catch_up()
             if not known.dead:
                 return known
-            with client.lock:  # or begin() would take it for a template that serves
-                if client.channels.get(key) is known:
-                    client.retired.append(client.channels.pop(key))
-        client.begin(spec)
-        begun = client.begun.get(key)
-        if begun is None:  # it can't be begun, and this says why
-            return client.get_channel(spec, timeout)
-        number = os.dup(begun[0].fileno())
         try:
-            soon = monotonic() + LOOK_AGAIN
-            while not fds.wait_readable(number, 0) and key in client.begun:
-                if deadline is not None and monotonic() >= deadline:
-                    return client.get_channel(spec, 0.0)
-                await wait_readable(loop, number, min(soon, deadline or soon) - monotonic())
-                if monotonic() >= soon:
-                    soon += LOOK_AGAIN
-                    client.ensure_door(spec)  # starts a tracker where that has died meanwhile
-        finally:
-            os.close(number)
-        if key in client.begun or key in client.channels:
-            return client.get_channel(spec, timeout)
+            channel = client.say_hello(key, spec, failed)
+        except (StartError, OSError):
+            return client.get_channel(spec, timeout)  # which says why
+        await wait_answered(loop, client, channel, deadline)
+        last = client.wait_welcome(key, spec, channel, monotonic())  # waits no longer
+        if isinstance(last, messages.Welcome):
+            return channel
+        welcome.explain(last)
+        if deadline is not None and monotonic() >= deadline:
+            raise welcome.make_late(client, spec, channel, timeout)
+        failed = True
+    raise StartError("template", "it died three times before it could serve")
 
 
-async def wait_readable(loop: AbstractEventLoop, number: int, timeout: float) -> None:
-    """Wait until there is something to read, or for so long."""
-    future: Future[None] = loop.create_future()
-    handle = loop.call_later(max(0.0, timeout), finish, future)
-    loop.add_reader(number, finish, future)
+async def wait_answered(loop: AbstractEventLoop, client: Client, channel: Channel, deadline: float | None) -> None:
+    """Wait until a hello is answered, or never will be, or the deadline has passed; as Client.wait_welcome() does."""
+    reader = get_reader(loop, channel)
+    patience = None if client.tree is not None or client.is_tracker_alive() else monotonic() + client_.SUCCESSION
+    with client.lock:
+        channel.waiting += 1  # nobody else gives it up meanwhile
     try:
-        await future
+        while not welcome.is_answered(channel) and (deadline is None or monotonic() < deadline):
+            if patience is not None and monotonic() >= patience:
+                client.drop_door()
+                channel.end()
+                return
+            soon = monotonic() + LOOK_AGAIN
+            await reader.wait_until(
+                lambda: welcome.is_answered(channel), soon if deadline is None else min(soon, deadline)
+            )
+            if client.tree is not None and not client.tree.has_tracker():
+                client.ensure_tracker(client.tree)  # has a successor
     finally:
-        handle.cancel()
-        if not loop.is_closed():
-            loop.remove_reader(number)
+        with client.lock:
+            channel.waiting -= 1
 
 
 async def start(
@@ -218,7 +235,11 @@ async def start_fork(under_way: PendingStart, channel: Channel, reader: ChannelR
                 raise
             channel.end()
             return None
-        await reader.wait_until(lambda: request in answers, monotonic() + SPAWN_TIMEOUT)
+        deadline = monotonic() + SPAWN_TIMEOUT
+        while not await reader.wait_until(lambda: request in answers, min(deadline, monotonic() + SUSPICION)):
+            if channel.dead or monotonic() >= deadline:
+                break
+            under_way.client.tell(messages.Hung(channel.pid))
     except CancelledError:
         # Its child may be on its way: it is sent away as soon as it is here, for it leaves when we close its feed.
         await wait_anyhow(reader, lambda: request not in channel.children.waiting)
@@ -234,7 +255,7 @@ async def start_fork(under_way: PendingStart, channel: Channel, reader: ChannelR
             return None
         raise make_timeout(channel)
     if answer.failure is not None:
-        raise StartError(answer.failure.step, os.strerror(answer.failure.errno))
-    child = Child.from_answer(channel, answer, under_way.order)
+        raise make_refusal(answer.failure)
+    child = Child._from_answer(channel, answer, under_way.order)
     under_way.feed(channel, child)
     return child

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 GIVE_UP_TIMEOUT = 1.0
 
+LONGEST_NAME = 1000
+"""Bytes of a child's name that the template hears of. The child itself has all of it."""
+
 LEADER_RECHECK = 0.02
 """Seconds after which a leader looks again: a signal handler may have read what it waits for. Answers come in 1 ms."""
 
@@ -42,6 +45,10 @@ class Channel:
         self.state = "open"
         self.last: messages.Message | None = None  # the Welcome, or the message that ended it
         self.template = -1  # pidfd
+        self.board = fds.Fd(-1)  # the template's, to be read: for a successor of the tracker
+        self.name = ""  # of the template
+        self.succession = 0  # which of our trackers was told of it
+        self.waiting = 0  # threads that wait for the Welcome
         self.pid = 0
         self.generation = 0
         self.born = state.Baseline(None, [], [], (0, 0))
@@ -70,7 +77,7 @@ class Channel:
 
     def request(self, number: int, kill: bool, name: str) -> None:
         """Ask for a child. Raises OSError where the template is gone."""
-        fds.send_within(self.socket, wire.encode(messages.Spawn(number, int(kill), name)))
+        fds.send_within(self.socket, wire.encode(messages.Spawn(number, int(kill), wire.fit(name, LONGEST_NAME))))
 
     def take_spare(self) -> Answer | None:
         """Give a child that was forked ahead for this process, if one is at hand."""
@@ -98,7 +105,7 @@ class Channel:
     def tell_spare_taken(self, pid: int, kill: bool, name: str) -> None:
         """Tell the template that a spare is a child now. Where the template is gone, nobody needs to know."""
         try:
-            fds.send_within(self.socket, wire.encode(messages.SpareTaken(pid, int(kill), name)))
+            fds.send_within(self.socket, wire.encode(messages.SpareTaken(pid, int(kill), wire.fit(name, LONGEST_NAME))))
         except OSError:
             return
 
@@ -252,11 +259,12 @@ class Channel:
     def greet(self, message: messages.Message, passed: list[int]) -> None:
         """Take the first message: a Welcome, or why there is none."""
         self.last = message
-        if isinstance(message, messages.Welcome) and not passed:
+        if isinstance(message, messages.Welcome) and len(passed) != 2:
             self.last = messages.Refused("what it sent did not arrive: raise the limit of open files (ulimit -n)", 0)
             self.end()
         elif isinstance(message, messages.Welcome):
             self.template = state.move_high(passed.pop(0))
+            self.board = fds.Fd(state.move_high(passed.pop(0)))
             self.poller.register(self.template, POLLIN)
             self.pid, self.generation = message.pid, message.generation
             environment = state.split_environment(message.environment) if message.environment else None
@@ -288,6 +296,7 @@ class Channel:
                 spare.fds.clear()
             self.children.spares.clear()
             self.socket.detach()
+            self.board.release()
             self.template = -1
 
     def drop_after_fork(self) -> None:
@@ -309,6 +318,7 @@ class Channel:
             self.dead = True
         self.drop_spares()
         self.socket.close()
+        self.board.close()
         if self.template >= 0:
             os.close(self.template)
             self.template = -1

@@ -6,32 +6,30 @@ import atexit
 import os
 import sys
 from _thread import RLock
-from select import POLLIN
 from time import monotonic
 
-from warmfork._client import launch
-from warmfork._client.channel import Channel, log_note
+from warmfork._client import launch, welcome
+from warmfork._client.channel import Channel
 from warmfork._client.spawn import get_flags
-from warmfork._machine import fds, rights, role, state
+from warmfork._machine import fds, pids, rights, role, state
 from warmfork._words import messages
-from warmfork._words.errors import AuditError, PreloadError, Refused, StartError, TemplateDied
-from warmfork._words.outcome import read_status
+from warmfork._words.errors import StartError
 from warmfork._words.spec import Spec, identify
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
-    from warmfork._client.handle import Child
+    from warmfork._client.link import Link
 
 
 TRIES = 3
 """Templates that may die before they serve until it is given up."""
 
-GIVE_UP_TIMEOUT = 2.0
+LOOK_AGAIN = 0.1
+"""Seconds between two looks at whether our tracker lives, while we wait for a template."""
 
-LOOK_AGAIN = 0.5
-"""Seconds between two looks at whether there is a tracker, while we wait for a template and it is not our own."""
+SUCCESSION = 3.0
+"""Seconds that a process that is not the root waits for the root to have a successor of the dead tracker: it does as soon
+as it waits for anybody, or starts anything."""
 
 
 class Client:
@@ -39,30 +37,30 @@ class Client:
 
     def __init__(self, door: fds.socket | None, identity: tuple[int, int] | None = None) -> None:
         self.pid = os.getpid()
-        self.lock = RLock()
+        self.lock = RLock()  # never held while we wait for somebody
         self.tree: launch.Tree | None = None
         self.door = door
         self.door_identity = identity or (fds.identify(door.fileno()) if door is not None else (0, 0))
+        self.ids = rights.get_ids()
         self.channels: dict[tuple[object, ...], Channel] = {}
         self.recent: tuple[Spec | None, Channel | None] = None, None  # spares comparing specs at each start
-        self.begun: dict[tuple[object, ...], tuple[fds.socket, tuple[Any, ...]]] = {}
+        self.opening: dict[tuple[object, ...], Channel] = {}  # hellos that are not answered yet
         self.retired: list[Channel] = []
-        self.in_birth: set[Child] = set()  # what was kept for them must live, whoever drops the handle
+        self.in_birth: set[Link] = set()  # what was kept for them must live, whoever drops the handle
 
     # -- the tree
 
     def ensure_door(self, spec: Spec | None = None) -> fds.socket:
         """Give the door, starting a tracker where there is none. Raises StartError."""
         if role.kind == role.TEMPLATE and self.door is None:
-            self.door = fds.adopt_socket(os.dup(role.door))
+            self.door = fds.adopt_socket(os.dup(role.get_door()))
             self.door_identity = fds.identify(self.door.fileno())
         with self.lock:
             if self.door is not None and not self.is_door_ours():
-                # The program closed all its fds, or reused the number: forget it, and never close it (M9).
+                # The program closed all its fds, or reused the number: forget it, and never close it.
                 self.door.detach()
                 self.door = None
-                self.tree = None
-            if self.tree is not None and not self.tree.is_ours():
+            if self.tree is not None and (self.door is None or not self.tree.is_ours()):
                 self.drop_door()
             fds.fill_standard_streams()
             if self.door is None:
@@ -77,22 +75,53 @@ class Client:
             return self.door
 
     def ensure_tracker(self, tree: launch.Tree) -> None:
-        """Log what the tracker has reported, and start a successor where it is dead and no template has (M21)."""
+        """Log what the tracker has reported, and start a successor where it is dead: nobody else does. Raises
+        StartError."""
         self.log_reports()
-        if not tree.has_tracker():
+        if tree.has_tracker() or self.pid != os.getpid():
+            return
+        with self.lock:
+            if tree is not self.tree or tree.has_tracker():
+                return  # another thread was as quick
+            tree.start_successor()
+            for channel in (*self.channels.values(), *self.retired):
+                welcome.hand_over(tree, channel)
+
+    def look_after_tracker(self) -> None:
+        """Have a successor where our tracker is dead. Where there can be none, the next call that needs it says so."""
+        tree = self.tree
+        if tree is not None and self.watch_tracker_fd() >= 0 and not tree.has_tracker() and not tree.is_hopeless():
             try:
-                tree.start_successor()
-            except OSError as error:
-                raise StartError(
-                    "launch", f"the tracker is dead, and no successor could be started: {error}"
-                ) from error
+                self.ensure_tracker(tree)
+            except StartError:
+                return
+
+    def watch_tracker_fd(self) -> int:
+        """Give an fd that becomes readable when our tracker dies, or -1: there is none, or it is not for us to start
+        another."""
+        tree = self.tree
+        return tree.pidfd.fileno() if tree is not None and self.pid == os.getpid() and tree.is_ours() else -1
 
     def is_door_ours(self) -> bool:
-        """Does the door's fd still mean the door?"""
+        """Does the door's fd still mean the door, and are we still who was given it? Whoever has become another user is not
+        heard at it any longer: what he tracked before stays with the old tree."""
+        if self.ids != rights.get_ids():
+            self.become_another()
         try:
             return self.door is not None and fds.identify(self.door.fileno()) == self.door_identity
         except OSError:
             return False
+
+    def become_another(self) -> None:
+        """This process has become another user, or of another group: it roots a tree of its own at its next call."""
+        with self.lock:
+            self.ids = rights.get_ids()
+            old = [*self.channels.values(), *self.opening.values(), *self.retired]
+            self.channels, self.opening, self.retired = {}, {}, []
+            self.recent = None, None
+            self.drop_door()
+        for channel in old:
+            channel.close()
 
     def log_reports(self) -> None:
         """Log what the tracker has reported since the last time."""
@@ -110,11 +139,14 @@ class Client:
     def drop_door(self) -> None:
         """Nobody can hear us at this door: the next call makes another tree."""
         with self.lock:
-            if self.door is not None and self.is_door_ours():
-                self.door.close()
-            if self.tree is not None:
-                self.tree.close()
+            door, tree = self.door, self.tree
             self.door, self.tree = None, None
+            if door is not None and fds.is_still(door.fileno(), self.door_identity):
+                door.close()
+            elif door is not None:
+                door.detach()
+            if tree is not None:
+                tree.close()
 
     def tell(self, message: messages.Message, passed: tuple[int, ...] = ()) -> None:
         """Send the tracker a message: one lock-free send, safe from the garbage collector once the door exists."""
@@ -130,10 +162,22 @@ class Client:
             self.drop_door()
             fds.send_within(self.ensure_door(), data, passed)
 
+    def register(self, kind: str, name: str) -> None:
+        """Have a name removed with the tree. Raises OSError where the folder that it is in is not there, StartError."""
+        folders = launch.open_folder(kind, name)
+        self.tell(messages.Register(kind, name), tuple(folder.fileno() for folder in folders))
+
+    def hold(self, kind: str, name: str) -> None:
+        """Have a name removed with this process. Raises as register() does."""
+        passed = [fds.Fd(pids.open_pidfd(os.getpid())), *launch.open_folder(kind, name)]
+        self.tell(messages.Track(kind, name), tuple(fd.fileno() for fd in passed))
+
     # -- channels
 
     def get_channel(self, spec: Spec, timeout: float | None) -> Channel:
         """Give a channel to the template of this spec, which is sealed then. Raises PreloadError, AuditError, StartError."""
+        if self.ids != rights.get_ids():
+            self.become_another()
         recent, channel = self.recent
         if recent is spec and channel is not None and not channel.dead:
             return channel
@@ -144,25 +188,35 @@ class Client:
             return channel
         if role.kind == role.TEMPLATE:
             raise StartError("template", "a template starts no processes: its preload must not")
-        with self.lock:
-            channel = self.channels.get(key)
-            if channel is not None and not channel.dead:
-                return channel
-            if channel is not None:
-                self.retired.append(self.channels.pop(key))
-            channel = self.open_channel(spec, timeout)
-            self.channels[key] = channel
-            return channel
+        return self.open_channel(key, spec, timeout)
 
     def begin(self, spec: Spec) -> None:
         """Say hello without waiting for the welcome. What goes wrong is said by get_channel()."""
         key = identify(spec)
+        if role.kind != role.TEMPLATE and key not in self.channels:
+            try:
+                self.say_hello(key, spec, False)
+            except (StartError, OSError):
+                return
+
+    def say_hello(self, key: tuple[object, ...], spec: Spec, failed: bool) -> Channel:
+        """Give the channel to this template, or the one that is being opened; where there is none, say hello. Raises
+        StartError, OSError."""
         with self.lock:
-            if role.kind != role.TEMPLATE and key not in self.channels and key not in self.begun:
-                try:
-                    self.begun[key] = launch.say_hello(self.ensure_door(spec), spec, False), rights.take()
-                except (StartError, OSError):
-                    self.begun.pop(key, None)
+            channel = self.channels.get(key)
+            if channel is not None and channel.dead:
+                self.retired.append(self.channels.pop(key))
+                channel = None
+            channel = channel or self.opening.get(key)
+            if channel is None:
+                door = self.ensure_door(spec)
+                tree = self.tree
+                # What it may do is asked for while the template comes up.
+                channel = Channel(launch.say_hello(door, spec, failed), rights.take())
+                channel.name = spec.name
+                channel.succession = tree.successions if tree is not None else 0
+                self.opening[key] = channel
+            return channel
 
     def get_live_channel(self, spec: Spec, timeout: float | None) -> Channel:
         """Give a channel to a template that is not known to be dead at this moment; the other one costs no system call."""
@@ -170,84 +224,78 @@ class Client:
         channel.catch_up()
         return self.get_channel(spec, timeout) if channel.dead else channel
 
-    def take_begun(self, spec: Spec) -> tuple[fds.socket, tuple[Any, ...]] | None:
-        """Give the channel of a hello that begin() said, if there is one, and what this process might do then."""
-        key = identify(spec)
-        return self.begun.pop(key) if key in self.begun else None
-
-    def open_channel(self, spec: Spec, timeout: float | None) -> Channel:
-        """Say hello and wait for the welcome."""
+    def open_channel(self, key: tuple[object, ...], spec: Spec, timeout: float | None) -> Channel:
+        """Say hello and wait for the welcome. Threads that want the same template wait for the same answer; those that
+        want another wait beside them."""
         deadline = None if timeout is None else monotonic() + timeout
         failed = False
         for _ in range(TRIES):
-            door = self.ensure_door(spec)
             try:
-                # What it may do is asked for while the template comes up.
-                said = self.take_begun(spec) or (launch.say_hello(door, spec, failed), rights.take())
-                channel = Channel(*said)
+                channel = self.say_hello(key, spec, failed)
             except (BrokenPipeError, ConnectionError):
                 self.drop_door()
                 continue
-            try:
-                self.wait_welcome(channel, deadline)
-            finally:
-                if not isinstance(channel.last, messages.Welcome):
-                    channel.close()
-            if isinstance(channel.last, messages.Welcome):
-                channel.born.argv = list(spec.argv)
-                channel.born.sys_path = list(spec.sys_path)
-                log_notes(channel.last)
-                self.log_reports()  # how the generation before it died
+            except OSError as error:
+                raise StartError("launch", f"a template can't be asked for: {error.strerror}") from error
+            last = self.wait_welcome(key, spec, channel, deadline)
+            if isinstance(last, messages.Welcome):
                 return channel
-            self.explain(spec, channel.last, timeout, deadline)
+            welcome.explain(last)
+            if deadline is not None and monotonic() >= deadline:
+                raise welcome.make_late(self, spec, channel, timeout)
             failed = True
         raise StartError("template", "it died three times before it could serve")
 
-    def wait_welcome(self, channel: Channel, deadline: float | None) -> None:
-        """Wait until it is said, or why there is none. A tracker that dies meanwhile is succeeded, and reads our hello,
-        or has handed it on; or has died over it, and then the channel ends."""
-        while not is_answered(channel) and (deadline is None or monotonic() < deadline):
-            tree = self.tree
-            if tree is None:
-                channel.wait_until(lambda: is_answered(channel), deadline)
-                continue
-            if fds.wait_readable(tree.pidfd, 0):
-                # The one that we started is dead, maybe since a moment ago. Its successor may be nobody's but a
-                # template's: we have no pidfd on that, so we look again after a while.
-                self.ensure_tracker(tree)
+    def wait_welcome(
+        self, key: tuple[object, ...], spec: Spec, channel: Channel, deadline: float | None
+    ) -> messages.Message | None:
+        """Wait until it is said, or why there is none, and enter the channel. A tracker that dies meanwhile is succeeded,
+        and its successor reads our hello, or it has handed that on; or has died over it, and then the channel ends."""
+        with self.lock:
+            channel.waiting += 1
+        patience = None if self.tree is not None or self.is_tracker_alive() else monotonic() + SUCCESSION
+        alone = False
+        try:
+            while not welcome.is_answered(channel) and (deadline is None or monotonic() < deadline):
+                if patience is not None and monotonic() >= patience:
+                    # Nobody has a successor: neither waits the program for anybody, nor does it start anything.
+                    self.drop_door()
+                    channel.end()
+                    break
                 soon = monotonic() + LOOK_AGAIN
-                channel.wait_until(lambda: is_answered(channel), soon if deadline is None else min(soon, deadline))
-                continue
-            pidfd = tree.pidfd
-            channel.poller.register(pidfd, POLLIN)
-            try:
-                channel.wait_until(lambda: is_answered(channel) or fds.wait_readable(pidfd, 0), deadline)  # noqa: B023
-            finally:
-                channel.poller.unregister(pidfd)
-            if not is_answered(channel):
-                self.ensure_tracker(tree)
+                channel.wait_until(
+                    lambda: welcome.is_answered(channel), soon if deadline is None else min(soon, deadline)
+                )
+                if self.tree is not None and not self.tree.has_tracker():
+                    self.ensure_tracker(self.tree)
+        finally:
+            with self.lock:
+                channel.waiting -= 1
+                alone = not channel.waiting
+                if self.opening.get(key) is channel and (welcome.is_answered(channel) or alone):
+                    del self.opening[key]
+                    if isinstance(channel.last, messages.Welcome):
+                        self.enter(key, spec, channel)
+            if alone and not isinstance(channel.last, messages.Welcome):
+                channel.close()
+        return channel.last
 
-    def explain(self, spec: Spec, last: messages.Message | None, timeout: float | None, deadline: float | None) -> None:
-        """Raise for what was answered in place of a welcome. Returns where it is worth asking again."""
-        if isinstance(last, messages.PreloadFailed):
-            raise PreloadError(last.module, last.cause, last.traceback)
-        if isinstance(last, messages.Unsafe):
-            raise AuditError(last.findings)
-        if isinstance(last, messages.Refused) and last.rights:
-            raise Refused(last.why)
-        if isinstance(last, messages.Refused):
-            raise StartError("template", last.why)
-        if isinstance(last, messages.Broken):
-            raise TemplateDied(last.deaths, last.seconds, read_status(last.status) if last.status >= 0 else None)
-        if isinstance(last, messages.Died):
-            how = f"the template ended while preloading: {read_status(last.status)}"
-            if last.preloading:
-                raise PreloadError(last.preloading, how, last.stderr)
-            raise StartError("template", f"{how} {last.stderr}".strip())
-        if deadline is not None and monotonic() >= deadline:
-            item = launch.give_up(self.ensure_door(spec), spec, GIVE_UP_TIMEOUT)
-            at = f', while it preloaded "{item}"' if item else ""
-            raise StartError("template", f"not ready after {timeout} s (start_timeout){at}; it was ended")
+    def enter(self, key: tuple[object, ...], spec: Spec, channel: Channel) -> None:
+        """A channel is open: the next starts have it."""
+        self.channels[key] = channel
+        channel.born.argv = list(spec.argv)
+        channel.born.sys_path = list(spec.sys_path)
+        tree = self.tree
+        if tree is not None and tree.successions != channel.succession:
+            welcome.hand_over(tree, channel)  # the tracker that started it died meanwhile
+        if isinstance(channel.last, messages.Welcome):
+            welcome.log_notes(channel.last)
+        self.log_reports()  # how the generation before it died
+
+    def is_tracker_alive(self) -> bool:
+        """Does the tracker live that started the template of this process? Where it does not there may be a successor."""
+        pid, since = role.tracker
+        return not pid or pids.is_alive(pid, since)
 
     def retire(self, spec: Spec) -> Channel | None:
         """Let go of the template of this spec: the next start has a fresh one. Running children run on."""
@@ -255,25 +303,30 @@ class Client:
             channel = self.channels.pop(identify(spec), None)
             if channel is not None:
                 self.retired.append(channel)
-                self.close_retired()
-            return channel
+        if channel is not None:
+            self.close_retired()
+        return channel
 
-    def close_retired(self) -> None:
-        """Close the channels of former templates that owe us nothing any longer."""
-        with self.lock:
-            for channel in list(self.retired):
-                channel.catch_up()
-                if channel.dead or not channel.children.is_owed():
-                    channel.close()
-                    self.retired.remove(channel)
+    def close_retired(self, owed: bool = False) -> None:
+        """Close the channels of former templates that owe us nothing any longer; or those, too, that do."""
+        for channel in list(self.retired):
+            channel.catch_up()
+            if owed or channel.dead or not channel.children.is_owed():
+                self.close_channel(channel)
 
     def forget_retired(self) -> None:
         """Close the channels of former templates even where children live: the tracker tells about those."""
+        self.close_retired(owed=True)
+
+    def close_channel(self, channel: Channel) -> None:
+        """Close the channel of a former template, and keep what tells of the children that it has left, if any."""
         with self.lock:
-            for channel in self.retired:
-                channel.catch_up()
-                channel.close()
-            self.retired.clear()
+            if channel not in self.retired:
+                return  # another thread was as quick
+            self.retired.remove(channel)
+            if self.tree is not None and channel.children.is_owed():
+                welcome.keep(self.tree, channel)
+            channel.close()
 
     # -- starting
 
@@ -284,28 +337,17 @@ class Client:
     def tidy(self) -> None:
         """Let go of what was kept for children whose birth is over."""
         if self.in_birth:
-            for child in tuple(self.in_birth):
-                child.look()
+            for link in tuple(self.in_birth):
+                link.look()
         if self.retired:
             self.close_retired()
         if self.tree is not None:
-            self.tree.reap()
-
-
-def is_answered(channel: Channel) -> bool:
-    """Was the hello answered, or will it never be?"""
-    return channel.last is not None or channel.dead
+            self.look_after_tracker()
 
 
 def get_interpreter() -> tuple[str, tuple[str, ...]]:
     """Give this interpreter's executable and its options."""
     return sys.executable or "", get_flags()
-
-
-def log_notes(welcome: messages.Welcome) -> None:
-    """Log what the template's preload and audit found and policy let pass."""
-    for note in welcome.notes:
-        log_note(welcome.generation, note)
 
 
 _client: Client | None = None
@@ -315,10 +357,10 @@ def get_client() -> Client:
     """Give this process's client. A forked copy of a client is a client of its own (M23)."""
     global _client
     if _client is None:
-        door = None
-        if role.kind == role.CHILD and role.door >= 0:
-            door = fds.adopt_socket(role.door)
-        _client = Client(door)
+        door = role.get_door() if role.kind == role.CHILD else -1
+        _client = Client(fds.adopt_socket(door) if door >= 0 else None)
+        if door >= 0:
+            _client.ids = role.ids  # where we are somebody else by now, it is not our door
     elif _client.pid != os.getpid():  # a C library's fork runs no handler of ours
         forget_after_fork()
     return _client
@@ -326,10 +368,10 @@ def get_client() -> Client:
 
 def log_last_reports() -> None:
     """Log what the tracker has reported, while there is somebody to read it."""
-    atexit.unregister(
-        log_last_reports
-    )  # or it would keep this module's names alive, past those who warn of open sockets
+    # Or it would keep this module's names alive, past those who warn of open sockets.
+    atexit.unregister(log_last_reports)
     if _client is not None:
+        _client.look_after_tracker()
         _client.log_reports()
 
 
@@ -340,9 +382,9 @@ def forget_after_fork() -> None:
     if old is None:
         return
     new = Client(old.door, old.door_identity)
-    for begun, _ in old.begun.values():
-        begun.close()
-    for channel in (*old.channels.values(), *old.retired):
+    if old.tree is not None:
+        role.tracker = old.tree.tracker, pids.read_since(old.tree.tracker) or -1  # where it is dead: never equal
+    for channel in (*old.channels.values(), *old.opening.values(), *old.retired):
         channel.drop_after_fork()
     _client = new
 

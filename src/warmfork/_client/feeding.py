@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from _thread import RLock
 
-from warmfork._machine import fds, state
+from warmfork._machine import fds, pids, state
+from warmfork._machine import streams as streams_
 from warmfork._words import feed as feed_
-from warmfork._words.feed import HAS_CWD, HAS_DOOR, HAS_ERR, HAS_IN, HAS_OUT, INLINE
+from warmfork._words.feed import HAS_CWD, HAS_DOOR, INLINE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -112,48 +113,30 @@ def feed(
             said["split"] = payload.split
         first = [get_own_pidfd(), *((door,) if door >= 0 else ())]
         last = [*((folder,) if folder >= 0 else ()), *payload.fds]
-        stdin, stdout, stderr = order.streams
-        streams = [(1 if stdout < 0 else stdout, HAS_OUT), (2 if stderr < 0 else stderr, HAS_ERR)]
-        if stdin >= 0:
-            streams.insert(0, (stdin, HAS_IN))
-        try:
-            send_streams(socket, said, layout, first, streams, last, payload)
-        except OSError as error:
-            if error.errno != 9:  # EBADF: the program has closed its stdout or stderr
-                raise
-            streams = [(number, bit) for number, bit in streams if fds.is_open(number)]
-            send_streams(socket, said, layout, first, streams, last, payload)
+        streams = {number: number for number in streams_.list_open()}
+        streams.update((number, given) for number, given in enumerate(order.streams) if given >= 0)
+        layout |= sum(feed_.STREAM_BITS[number] for number in streams)
+        send(socket, said, layout, [*first, *(streams[number] for number in sorted(streams)), *last], payload.data)
     finally:
         if opened >= 0:
             os.close(opened)
 
 
-def send_streams(
-    socket: fds.socket,
-    said: dict[str, Any],
-    layout: int,
-    first: list[int],
-    streams: list[tuple[int, int]],
-    last: list[int],
-    payload: Payload,
-) -> None:
-    """Send the feed with these fds as the child's 0, 1 and 2."""
-    for _, bit in streams:
-        layout |= bit
-    send(socket, said, layout, [*first, *(number for number, _ in streams), *last], payload.data)
-
-
 def send(socket: fds.socket, said: dict[str, Any], layout: int, passed: list[int], data: bytes | memoryview) -> None:
     """Send the feed, in as many messages as its fds need: one for each 253 (row 39)."""
     said["fds"] = layout
-    message, spilled = feed_.join(said, data, len(passed))
-    memory = fds.make_memory("warmfork-feed", spilled) if spilled else -1
+    follows = state.is_file_limited()
+    message, spilled = feed_.join(said, data, len(passed), follows)
+    memory = fds.make_memory("warmfork-feed", spilled) if spilled and not follows else -1
     try:
         if memory >= 0:
             passed = [memory, *passed]
         fds.send_within(socket, message, passed[: fds.MOST_FDS])
         for start in range(fds.MOST_FDS, len(passed), fds.MOST_FDS):
             fds.send_within(socket, feed_.MORE, passed[start : start + fds.MOST_FDS])
+        if follows:
+            for start in range(0, len(spilled), feed_.PIECE):
+                fds.send_within(socket, spilled[start : start + feed_.PIECE])
     finally:
         if memory >= 0:
             os.close(memory)
@@ -174,7 +157,7 @@ def get_own_pidfd() -> int:
         except OSError:
             fd = -1  # the program closed all its fds
     with _lock:
-        fd = state.move_high(os.pidfd_open(os.getpid()))
+        fd = state.move_high(pids.open_pidfd(os.getpid()))
         _own = os.getpid(), fd, fds.identify(fd)
     return fd
 

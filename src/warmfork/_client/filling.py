@@ -20,7 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, NoReturn
 
-    from warmfork._client.handle import Child
+    from warmfork._client.link import Link
 
     Buffer = tuple[Any, ...]
     """One buffer, in the parts that it has here."""
@@ -35,18 +35,17 @@ is_refused = False
 """Does the kernel forbid writing to a child? Learnt at the first try, for good."""
 
 
-def fill(child: Child, buffers: list[Buffer]) -> None:
+def fill(child: Link, buffers: list[Buffer]) -> None:
     """Fill the memory of a child that was fed. Returns also where it died meanwhile. Raises StartError where it does not
     make room in time."""
     addresses = wait_buffers_at(child)
     if addresses is None or child.feed is None:
         return
-    _, places = buffers_.place(tuple(map(measure, buffers)))
     follows = 0
     try:
         try:
             if not is_refused:
-                transfer.write(child.pid, child.fileno(), list_stretches(buffers, places, addresses))
+                transfer.write(child.pid, child.fileno(), list_stretches(buffers, addresses))
         except ProcessLookupError:
             return
         except OSError as error:
@@ -62,7 +61,7 @@ def fill(child: Child, buffers: list[Buffer]) -> None:
         give_up()
 
 
-def wait_buffers_at(child: Child) -> list[int] | None:
+def wait_buffers_at(child: Link) -> list[int] | None:
     """Wait until the child says where its room is. None where it has failed before that, or is dead."""
     deadline = monotonic() + BUFFERS_TIMEOUT
     while True:
@@ -81,13 +80,10 @@ def give_up() -> NoReturn:
     raise StartError("buffers", f"the child has taken nothing for {BUFFERS_TIMEOUT} s")
 
 
-def list_stretches(
-    buffers: list[Buffer], places: list[tuple[int, int]], addresses: list[int]
-) -> list[transfer.Stretch]:
+def list_stretches(buffers: list[Buffer], addresses: list[int]) -> list[transfer.Stretch]:
     """List what is to be copied: from where, to where, how many bytes."""
     found = []
-    for buffer, (number, offset) in zip(buffers, places, strict=True):
-        there = addresses[number] + offset
+    for buffer, there in zip(buffers, addresses, strict=True):
         for part in buffer:
             if len(part):
                 found.append((calls.get_address(part), there, len(part)))
@@ -102,7 +98,9 @@ def refuse(error: OSError) -> None:
         is_refused = True
         from logging import getLogger
 
-        getLogger("warmfork").info("large arguments go to children over their feed, which is slower: %s", str(error))
+        getLogger("warmfork").info(
+            "large arguments are sent to children through their socket, which is slower: %s", str(error)
+        )
 
 
 def send(feed: fds.socket, buffers: list[Buffer]) -> None:

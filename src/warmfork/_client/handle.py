@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-import os
 from _thread import RLock
-from time import monotonic
+from time import clock_gettime_ns, monotonic
 
-from warmfork._client import launch, results
+from warmfork._client import launch
+from warmfork._client.link import Link
 from warmfork._machine import fds, pids
-from warmfork._words import messages, protocol, wire
-from warmfork._words.errors import ChildError
-from warmfork._words.outcome import Lost, Usage, read_status
+from warmfork._words import messages
+from warmfork._words.errors import ChildError, RemoteTraceback
+from warmfork._words.outcome import Exited, Lost, Signaled, Usage, read_status
+from warmfork._words.times import check_seconds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import IO, Any
+    from types import TracebackType
+    from typing import IO
 
     from warmfork._client.channel import Channel
     from warmfork._client.feeding import StartRequest
     from warmfork._words.children import Answer, Record
-    from warmfork._words.outcome import Exited, Signaled
 
 SIGKILL = 9
+LEAVE_TIMEOUT = 1.0
+"""Seconds for a child that was never given a call to leave by itself, before it is ended."""
+
+BOOTTIME = 7
+"""CLOCK_BOOTTIME, in which the kernel tells when a process was started."""
+
 ANSWER_TIMEOUT = 2.0
 """Seconds that a living template has to tell the status of a child that is dead already, before others are asked."""
 
@@ -33,41 +40,39 @@ USAGE_TIMEOUT = 0.25
 
 
 class Child:
-    """A child of this process. Not to be made by users: `Template.start()` gives it."""
+    """A process that was started: what `Template.start()` and `get_child()` give.
+
+    As a context manager it closes the handle at the end of the block. The process runs on: wait() for it, or kill() it.
+    """
 
     def __init__(self, channel: Channel, record: Record, passed: list[int], order: StartRequest) -> None:
-        self._pidfd = -1  # first: __del__ asks for it
-        self._memory = -1
-        self.feed: fds.socket | None = None
-        self.births: set[Child] | None = None
-        self.keep: object = None
+        self._link = Link(record.pid, order.replies)  # first: __del__ asks for it
         self.pid = record.pid
         self.name = order.name
         self.usage: Usage | None = None
         self.stdin: IO[bytes] | None = None  # our ends of the pipes that start() was asked for
         self.stdout: IO[bytes] | None = None
         self.stderr: IO[bytes] | None = None
-        self.fed_us = 0  # when it was handed its call (monotonic)
-        self._room: bytes | None = None
+        self._lived_ns = clock_gettime_ns(BOOTTIME)  # when it lived: with the pid, that says which process it is
         self._channel = channel
         self._record = record
         self._identity = fds.identify(passed[0])
         self._replies = order.replies
-        self._killed = False
+        self._sent: set[int] = set()  # signals
         self._outcome: Exited | Signaled | Lost | None = None
-        self._feed_state = "open"
-        self._words: list[messages.Message] = []
-        self._reading = RLock()  # any thread's start() may read what this child says, see Client.tidy()
-        self._unread: list[Any] = []  # what the child said, as it came
+        self._result: tuple[object, BaseException | None] | None = None
         self._settling = RLock()  # two threads may wait, and the first close the handle while the other still asks
+        self._owners: set[Child] | None = None
         # The fds are taken over without a call in between, at which a signal handler could come and raise: at any
         # moment they have one owner, who closes them.
-        self._pidfd, passed[:] = passed[0], passed[1:]
+        link = self._link
+        link.pidfd.number, passed[:] = passed[0], passed[1:]
         feed, passed[:] = passed[0], ()
-        self.feed = fds.socket(*fds.KIND, feed)
+        link.feed = fds.socket(*fds.KIND, feed)
+        fds.make_patient(link.feed)
 
     @classmethod
-    def from_answer(cls, channel: Channel, answer: Answer, order: StartRequest) -> Child:
+    def _from_answer(cls, channel: Channel, answer: Answer, order: StartRequest) -> Child:
         """Make the handle of the child that an answer brought."""
         if answer.record is None or len(answer.fds) != 2:
             raise OSError("the fds of a child did not arrive: is this process out of fds?")
@@ -76,18 +81,24 @@ class Child:
     def __repr__(self) -> str:
         return f"<Child {self.name} pid={self.pid} {self._outcome or 'running'}>"
 
+    def __enter__(self) -> Child:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
     def fileno(self) -> int:
         """Give an fd that becomes readable when the child is dead. Raises ValueError after close()."""
-        if self._pidfd < 0:
-            raise ValueError("this handle is closed")
-        return self._pidfd
+        return self._link.fileno()
 
     # -- its end
 
     @property
     def outcome(self) -> Exited | Signaled | Lost | None:
         """What became of the child, or None while it lives. Never blocks for longer than telling takes."""
-        pidfd = self._pidfd
+        pidfd = self._link.pidfd.fileno()
         if self._outcome is None and pidfd >= 0 and fds.wait_readable(pidfd, 0):
             self._settle()
         return self._outcome
@@ -95,7 +106,7 @@ class Child:
     def is_running(self) -> bool:
         """Does the child live, and is this handle open? Asks for no outcome: that is up to whoever waits, maybe at this
         moment and in another thread."""
-        pidfd = self._pidfd
+        pidfd = self._link.pidfd.fileno()
         return self._outcome is None and pidfd >= 0 and not fds.wait_readable(pidfd, 0)
 
     def wait(self, timeout: float | None = None) -> Exited | Signaled | Lost:
@@ -104,9 +115,12 @@ class Child:
         `timeout` is in seconds; None waits for ever, 0 asks. Raises TimeoutError where it still lives then, ValueError
         where the handle was closed before anybody knew.
         """
-        pidfd = self._pidfd
+        check_seconds("timeout", timeout)
+        pidfd = self._link.pidfd.fileno()
         if self._outcome is None and pidfd >= 0:
-            if not fds.wait_readable(pidfd, timeout):
+            from warmfork._client.waiting import wait_readable
+
+            if not wait_readable((pidfd,), timeout):
                 raise TimeoutError(f"{self.name} (pid {self.pid}) still runs after {timeout} s")
             self._settle()
         if self._outcome is None:
@@ -116,10 +130,19 @@ class Child:
     def _settle(self) -> None:
         """The child is dead: learn how, once, whoever asks."""
         with self._settling:
-            if self._outcome is None and self._pidfd >= 0:
-                self._learn_outcome()
+            if self._outcome is not None or not self._link.pidfd:
+                return
+            outcome = self._outcome = self._learn_outcome()
+            if not self._replies:
+                self._link.read()
+                self._link.close()
+        if self._owners is not None:
+            self._owners.discard(self)
+        # Outside of the lock: a log handler of the program's may ask for anything.
+        if isinstance(outcome, Signaled) and outcome.signal not in self._sent:
+            log_death(self, outcome)
 
-    def _learn_outcome(self) -> None:
+    def _learn_outcome(self) -> Exited | Signaled | Lost:
         """Learn how the child ended. The order of the sources is that of M4."""
         record, channel = self._record, self._channel
         channel.wait_until(lambda: record.exited is not None, monotonic() + ANSWER_TIMEOUT)
@@ -127,28 +150,22 @@ class Child:
         if fate is None and channel.dead:
             fate = self._ask_tracker()
         if fate is not None:
-            seconds = max(0, fate.ended_us - self.fed_us) / 1e6 if self.fed_us else None
+            seconds = max(0, fate.ended_us - self._link.fed_us) / 1e6 if self._link.fed_us else None
             self.usage = Usage(fate.user_us / 1e6, fate.system_us / 1e6, fate.peak_kib * 1024, seconds)
             evidence = record.evidence if isinstance(fate, messages.Exited) else fate
             stack, why = (evidence.stack, evidence.why) if evidence is not None else ("", "")
-            self._outcome = read_status(fate.status, stack, self._explain(fate.status, why))
-        else:
-            status = self._ask_kernel()
-            self._outcome = (
-                Lost("its template died before it told")
-                if status is None
-                else read_status(status, "", self._explain(status, ""))
-            )
-        if not self._replies:
-            self._read_feed()
-            self.let_go()
+            return read_status(fate.status, stack, self._explain(fate.status, why))
+        status = self._ask_kernel()
+        if status is None:
+            return Lost("its template died before it told")
+        return read_status(status, "", self._explain(status, ""))
 
     def _explain(self, status: int, why: str) -> str:
         """Say what is known of a SIGKILL."""
-        if status & 0x7F != SIGKILL or self._killed:
+        if status & 0x7F != SIGKILL or SIGKILL in self._sent:
             return ""
         if self._record.stuck:
-            return f'it hung in its birth, in the step "{self._record.stuck}", and its template killed it'
+            return f'it hung while it was set up, in the step "{self._record.stuck}", and its template killed it'
         return why or "not sent by us: by another process, or by the kernel"
 
     def _ask_tracker(self) -> messages.Fate | None:
@@ -163,38 +180,33 @@ class Child:
             return None  # it died too, and its successor will not be the parent of what it left
         # What the kernel can tell is as true, so the tracker is waited for only as long as the usage is worth, which it
         # alone knows: it may be dead without our seeing it.
-        told = pids.ask_status(self._pidfd) is not None
-        return launch.ask_fate(client.door, self.pid, USAGE_TIMEOUT if told else ANSWER_TIMEOUT)
+        told = pids.ask_status(self._link.pidfd.fileno()) is not None
+        return launch.ask_fate(client.door, self.pid, self._lived_ns, USAGE_TIMEOUT if told else ANSWER_TIMEOUT)
 
     def _ask_kernel(self) -> int | None:
-        """Ask the kernel, which tells once somebody has reaped the child; or, of most codes, before."""
-        status = pids.ask_status(self._pidfd)
+        """Ask the kernel, which tells once somebody has reaped the child; or before, where we may look."""
+        pidfd = self._link.pidfd.fileno()
+        status = pids.ask_status(pidfd)
         if status is None:
-            status = pids.read_zombie_status(self.pid)
-        if status is None and pids.wait_reaped(self._pidfd, REAP_TIMEOUT):
-            status = pids.ask_status(self._pidfd)
+            status = pids.read_zombie_status(pidfd)
+        if status is None and pids.wait_reaped(pidfd, REAP_TIMEOUT):
+            status = pids.ask_status(pidfd)
         return status
 
     # -- signals
 
     def send_signal(self, number: int) -> None:
-        """Send a signal to the child, never to a later process with its pid. A dead child takes none, silently."""
+        """Send a signal to the child, never to a later process with its pid. A dead child takes none, silently. Raises
+        PermissionError where the child has become another user."""
         if self._outcome is None:
-            self._killed = self._killed or number == SIGKILL
-            pids.send_signal(self.fileno(), number)
-
-    def expect_kill(self) -> None:
-        """Somebody here kills it, and not through this handle."""
-        self._killed = True
-
-    @property
-    def template_pid(self) -> int:
-        """The pid of the template that it was forked from."""
-        return self._channel.pid
-
-    def is_told(self) -> bool:
-        """Has its template told how it ended, or will it never?"""
-        return self._record.exited is not None or self._channel.dead
+            new = number not in self._sent
+            self._sent.add(number)
+            try:
+                pids.send_signal(self.fileno(), number)
+            except OSError:
+                if new:
+                    self._sent.discard(number)
+                raise
 
     def terminate(self) -> None:
         """Ask the child to end (SIGTERM)."""
@@ -204,156 +216,118 @@ class Child:
         """End the child (SIGKILL)."""
         self.send_signal(SIGKILL)
 
-    # -- its words
+    # -- what it returned
 
     def result(self, timeout: float | None = None) -> object:
-        """Give what the function returned, or raise what it raised, with the child's traceback.
+        """Give what the function returned, or raise what it raised: the same object at each call. The exception's
+        `__cause__` is the text of its traceback in the child.
 
-        `timeout` is in seconds. Raises TimeoutError where the child still runs then, and ChildError where it ended
-        without a result: it was killed, left by sys.exit(), or could not become what was asked.
+        `timeout` is in seconds; None waits for ever, 0 asks. Raises TimeoutError where the child still runs then, and
+        ChildError where it ended without a result: it was killed, left by sys.exit(), or could not become what was asked.
         """
+        check_seconds("timeout", timeout)
+        if self._result is None:
+            found = self._take_result(timeout)
+            with self._settling:
+                if self._result is None:
+                    self._result = found
+        value, error = self._result
+        if error is not None:
+            try:
+                raise error.with_traceback(None)
+            finally:
+                del error
+        return value
+
+    def _take_result(self, timeout: float | None) -> tuple[object, BaseException | None]:
+        """Wait for the result, and give it, or the exception to raise. Raises TimeoutError."""
+        link = self._link
         deadline = None if timeout is None else monotonic() + timeout
-        while self._feed_state in ("open", "running"):
-            feed = self.feed
+        while link.state in ("open", "running"):
+            feed = link.feed
             number = feed.fileno() if feed is not None else -1
             if number < 0:
                 break
             rest = None if deadline is None else deadline - monotonic()
-            if not fds.wait_any_readable((number, self._pidfd), rest):
+            from warmfork._client.waiting import wait_readable
+
+            if not wait_readable((number, link.pidfd.fileno()), rest):
                 raise TimeoutError(f"{self.name} (pid {self.pid}) still runs after {timeout} s")
-            self._read_feed()
-            if self._feed_state in ("open", "running") and fds.wait_readable(self._pidfd, 0):
-                self._read_feed()
+            link.read()
+            if link.state in ("open", "running") and fds.wait_readable(link.pidfd.fileno(), 0):
+                link.read()
                 break
-        last = self._words[-1] if self._words else None
         outcome = self.wait(None if deadline is None else max(0.0, deadline - monotonic()))
-        self.let_go()
-        if isinstance(last, messages.Returned):
-            return self._unpickle(last)
-        if isinstance(last, messages.Raised):
-            raise self._rebuild(last)
-        detail = last.traceback if isinstance(last, messages.BirthFailed) else getattr(outcome, "stack", "")
-        raise ChildError(self.name, outcome, detail)
+        with self._settling:  # what was sent can be unpickled once
+            if self._result is not None:
+                return self._result
+            link.close()
+            last = link.words[-1] if link.words else None
+            if isinstance(last, messages.Returned):
+                self._result = link.unpickle(last), None
+            elif isinstance(last, messages.Raised):
+                self._result = None, self._rebuild(last, outcome)
+            else:
+                detail = last.traceback if isinstance(last, messages.BirthFailed) else getattr(outcome, "stack", "")
+                self._result = None, ChildError(self.name, outcome, detail)
+            return self._result
 
-    def birth_failure(self) -> messages.BirthFailed | None:
-        """Give the step and traceback of a birth that failed, or None."""
-        self._read_feed()
-        last = self._words[-1] if self._words else None
-        return last if isinstance(last, messages.BirthFailed) else None
-
-    def read_buffers_at(self) -> bytes | None:
-        """Give where the child wants the large parts of its payload, once it has said so."""
-        self._read_feed()
-        return self._room
-
-    def is_birth_over(self) -> bool:
-        """Has the child said that it has become what was asked, or that it could not?"""
-        return self._feed_state != "open"
-
-    def look(self) -> None:
-        """Let go of what was kept for the child, if its birth is over."""
-        self._read_feed()
-        if self.keep is None and (self.feed is None or self._replies) and self.births is not None:
-            self.births.discard(self)
-
-    def _read_feed(self) -> None:
-        """Read what the child has said so far."""
-        with self._reading:
-            while self.feed is not None and self._feed_state != "ended":
-                try:
-                    if not self._unread:  # else a signal handler that raised came in between
-                        fds.receive_into(self._unread, self.feed)
-                except BlockingIOError:
-                    return
-                except ConnectionResetError:
-                    continue
-                except OSError:
-                    self._unread.append((b"", (), 0, None))
-                self._take_word()
-
-    def _take_word(self) -> None:
-        """Enter the first of what was read."""
-        item = self._unread[0] if self._unread else None
-        if item is None:
-            return  # a signal handler has read on
-        got = fds.unpack_received(item)
-        said: list[messages.Message] = []
-        try:
-            message = wire.decode(got.data)
-            after = protocol.step(protocol.FEED, self._feed_state, protocol.UP, message)
-            said.append(message)
-        except ValueError:  # the end of the feed, or nonsense: the child has no more to say that we could hear
-            after = "ended"
-        # At once, as in Children.take():
-        if not self._unread or self._unread[0] is not item:
-            return
-        del self._unread[0]
-        self._feed_state = after
-        if said and isinstance(said[0], messages.BuffersAt):
-            self._room = said[0].addresses
-            return
-        self._words += said
-        if said and got.fds:
-            self._memory, got.fds[:] = got.fds[0], got.fds[1:]
-        fds.close_all(got.fds)
-        self.keep = None
-        if not self._replies or (said and after == "ended"):
-            self.let_go()
-
-    def _unpickle(self, message: messages.Returned | messages.Raised) -> object:
-        """Unpickle what came along."""
-        from pickle import loads
-
-        if self._memory < 0:
-            return loads(message.inline)
-        data, buffers = results.map_result(self._memory, message.size, message.buffers)
-        return loads(data, buffers=buffers)
-
-    def _rebuild(self, message: messages.Raised) -> BaseException:
+    def _rebuild(self, message: messages.Raised, outcome: object) -> BaseException:
         """Rebuild the child's exception, its traceback attached."""
         if not message.size:
-            return ChildError(self.name, self._outcome, message.text)
+            return ChildError(self.name, outcome, message.text)
         try:
-            error = self._unpickle(message)
+            error = self._link.unpickle(message)
         except Exception as refusal:
-            return ChildError(
-                self.name, self._outcome, f"{message.text}\n(it could not be unpickled here: {refusal!r})"
-            )
+            return ChildError(self.name, outcome, f"{message.text}\n(it could not be unpickled here: {refusal!r})")
         if not isinstance(error, BaseException):
-            return ChildError(self.name, self._outcome, message.text)
-        error.add_note(f"\nIn {self.name} (pid {self.pid}):\n{message.text.rstrip()}")
+            return ChildError(self.name, outcome, message.text)
+        remote = RemoteTraceback(f"In {self.name} (pid {self.pid}):\n{message.text}")
+        # The text has it all; the child's own chain can be had here, and is not printed a second time.
+        remote.__context__, remote.__suppress_context__ = error.__cause__ or error.__context__, True
+        error.__cause__ = remote
         return error
 
     # -- letting go
 
-    def cancel(self) -> None:
-        """Send away a child that was not fed: it leaves when its feed ends. Waits until it has, and closes the handle."""
-        self.let_go()
-        if self._pidfd < 0:
-            return
-        fds.wait_readable(self._pidfd, None)
-        self._settle()
-        self.close()
-
-    def let_go(self) -> None:
-        """Close the feed, and drop what was kept for the child."""
-        self.keep = None
-        if self.births is not None:
-            self.births.discard(self)
-        feed, self.feed = self.feed, None
-        if feed is not None:
-            feed.close()
-
     def close(self) -> None:
         """Close the handle. The child runs on."""
-        self.let_go()
-        pidfd, self._pidfd = self._pidfd, -1
-        if pidfd >= 0 and fds.is_still(pidfd, self._identity):
-            os.close(pidfd)
-        memory, self._memory = self._memory, -1
-        if memory >= 0:
-            os.close(memory)
+        self._link.close()
+        self._link.close_pidfd(self._identity)
 
     def __del__(self) -> None:
-        if getattr(self, "_pidfd", -1) >= 0:
+        link: Link | None = getattr(self, "_link", None)
+        if link is not None and link.births is None:
             self.close()
+        elif link is not None:
+            # It may not have become what was asked yet, and needs its socket and what is kept for it until then.
+            link.close_pidfd(self._identity)
+
+
+def send_away(children: list[Child]) -> None:
+    """Send away children that were not given their calls: they leave when their sockets are closed; one that is stopped,
+    or whose socket somebody else has too, is ended after a second, one for all. Closes their handles."""
+    for child in children:
+        child._link.close()
+    for end in (lambda child: None, Child.kill):
+        deadline = monotonic() + LEAVE_TIMEOUT
+        for child in children:
+            if child.is_running():
+                end(child)
+        for child in children:
+            if child.is_running():
+                fds.wait_readable(child.fileno(), max(0.0, deadline - monotonic()))
+    for child in children:
+        child.outcome  # noqa: B018  # learnt now, if it is dead
+        child.close()
+
+
+def log_death(child: Child, outcome: Signaled) -> None:
+    """Log a death by a signal that this process has not sent, with the child's Python stack where there is one."""
+    from logging import getLogger
+
+    stack = f"\n{outcome.stack.rstrip()}" if outcome.stack else ""
+    getLogger("warmfork").error("%s (pid %d) was %s%s", child.name, child.pid, outcome, stack)
+
+
+Child.__module__ = "warmfork"

@@ -4,65 +4,129 @@ from __future__ import annotations
 
 import os
 import sys
+from time import monotonic
 
 from warmfork._client import spawn
-from warmfork._machine import fds, memory, pids, state
+from warmfork._machine import fds, pids, platform, state
+from warmfork._machine import streams as streams_
 from warmfork._words import ledger as ledger_
-from warmfork._words import messages, wire
+from warmfork._words import messages, protocol, wire
 from warmfork._words.errors import StartError
+from warmfork._words.outcome import read_status
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from warmfork._words.spec import Spec
 
 
+QUICK, MOST_QUICK = 2.0, 3
+"""So many trackers in a row that live for less than so many seconds are the last that is started: each will end so."""
+
+KEPT_BOARDS = 8
+"""Boards of dead templates that are kept for a successor."""
+
+
 class Tree:
     """What the root of a tree holds: both ends of the door, the ledger, and its tracker. So whatever is said at the door
-    or written in the ledger outlives the tracker."""
+    or written in the ledger outlives the tracker, and this process alone starts another."""
 
     def __init__(self, interpreter: spawn.Interpreter) -> None:
-        self.pidfd = state.move_high(os.pidfd_open(interpreter.pid))
-        self.tracker = interpreter.pid
         self.made_of = interpreter.made_of
+        self.watch(interpreter.pid)
         self.door = fds.adopt_socket(state.move_high(interpreter.door.detach()))
-        self.receiver = state.move_high(interpreter.receiver.detach())
-        self.ledger = state.move_high(interpreter.ledger)
-        self.identities = fds.identify(self.receiver), fds.identify(self.ledger)
+        self.receiver = fds.Fd(state.move_high(interpreter.receiver.detach()))
+        self.ledger = fds.Fd(state.move_high(interpreter.ledger.release()))
+        self.identities = fds.identify(self.receiver.fileno()), fds.identify(self.ledger.fileno())
         self.read = 0  # how far the ledger's reports were read
         self.size = 0  # how long it was then
+        self.successions = 0
+        self.ends: list[float] = []  # when trackers have died that had lived for a moment
+        self.left: list[tuple[messages.Inherit, fds.Fd, fds.Fd]] = []  # dead templates: pidfd, board
+
+    def watch(self, pid: int) -> None:
+        """This is our tracker. Raises OSError."""
+        self.pidfd = fds.Fd(state.move_high(pids.open_pidfd(pid)))
+        self.pidfd_identity = pid, fds.identify(self.pidfd.fileno())
+        self.tracker, self.started = pid, monotonic()
 
     def is_ours(self) -> bool:
-        """Do these fds still mean what they did? The program may have closed all, and reused the numbers (M9)."""
-        return fds.is_still(self.receiver, self.identities[0]) and fds.is_still(self.ledger, self.identities[1])
+        """Do these fds still mean what they did? The program may have closed all, and reused the numbers."""
+        return fds.is_still(self.receiver.fileno(), self.identities[0]) and fds.is_still(
+            self.ledger.fileno(), self.identities[1]
+        )
 
     def has_tracker(self) -> bool:
-        """Does the tracker that we started live, or a successor that a template has started?"""
-        return not fds.wait_readable(self.pidfd, 0) or memory.read_lock_holder(self.ledger) != 0
+        """Does the tracker live?"""
+        return bool(self.pidfd) and not fds.wait_readable(self.pidfd.fileno(), 0)
+
+    def is_hopeless(self) -> bool:
+        """Have the last trackers all ended at once?"""
+        return len(self.ends) >= MOST_QUICK
 
     def reap(self) -> None:
-        """Reap the tracker that we started, if it is dead: a template may have started its successor."""
+        """Reap the dead tracker, and note how long it has lived."""
         if self.tracker:
+            self.ends = [*self.ends[-MOST_QUICK:], monotonic()] if monotonic() - self.started < QUICK else []
+            tracker, self.tracker = self.tracker, 0
+            self.pidfd.close()
             try:
-                if os.waitpid(self.tracker, os.WNOHANG)[0]:
-                    self.tracker = 0
-            except ChildProcessError:  # somebody else reaped it (row 35)
-                self.tracker = 0
+                os.waitpid(tracker, 0)
+            except ChildProcessError:  # somebody else reaped it
+                return
 
     def start_successor(self) -> None:
-        """Start a successor of the dead tracker; it finds what that knew in the ledger. Raises OSError."""
+        """Start a successor of the dead tracker; it finds what that knew in the ledger. Raises StartError, and may be
+        called again."""
         self.reap()
-        os.close(self.pidfd)
-        self.tracker = spawn.spawn(*self.made_of, self.receiver, self.ledger)
-        self.pidfd = state.move_high(os.pidfd_open(self.tracker))
+        executable = self.made_of[0]
+        try:
+            if self.is_hopeless():
+                status, said = spawn.diagnose(*self.made_of)
+                if status:
+                    raise StartError(
+                        "launch", f"the tracker ended at once, {len(self.ends)} times: {read_status(status)}\n{said}"
+                    )
+                self.ends.clear()
+            pid = spawn.spawn(*self.made_of, self.receiver.fileno(), self.ledger.fileno())
+        except OSError as error:
+            raise StartError(
+                "launch", f"the tracker is dead, and no successor could be started: {executable}: {error.strerror}"
+            ) from error
+        self.tracker, self.started = pid, monotonic()
+        try:
+            self.watch(pid)
+        except OSError as error:
+            os.kill(pid, 9)
+            self.reap()
+            raise StartError("launch", f"the tracker can't be watched: {error.strerror}") from error
+        self.successions += 1
+        for template, pidfd, board in self.left:
+            self.hand_over(template, pidfd.fileno(), board.fileno())
+
+    def keep(self, template: messages.Inherit, pidfd: fds.Fd, board: fds.Fd) -> None:
+        """Keep what tells of the children of a template that is dead, for a successor."""
+        self.left.append((template, pidfd, board))
+        if len(self.left) > KEPT_BOARDS:
+            _, pidfd, board = self.left.pop(0)
+            pidfd.close()
+            board.close()
+
+    def hand_over(self, template: messages.Inherit, pidfd: int, board: int) -> None:
+        """Tell a successor of a template that it has not started. Where it is dead already, the next one is told."""
+        try:
+            fds.send_within(self.door, wire.encode(template), (pidfd, board))
+        except OSError:
+            return
 
     def take_reports(self) -> list[messages.Reported]:
         """Give what the tracker has reported since the last time."""
-        size = os.fstat(self.ledger).st_size
+        ledger = self.ledger.fileno()
+        size = os.fstat(ledger).st_size
         if size == self.size:
             return []
         self.size = size
-        start = max(int.from_bytes(os.pread(self.ledger, 8, 0), "little") or ledger_.START, self.read)
-        data = os.pread(self.ledger, max(0, size - start), start)
+        start = max(int.from_bytes(os.pread(ledger, 8, 0), "little") or ledger_.START, self.read)
+        data = os.pread(ledger, max(0, size - start), start)
         found = []
         self.read = start
         for end, record in ledger_.read_records(data):
@@ -73,9 +137,15 @@ class Tree:
 
     def close(self) -> None:
         """Let go of all of it, where it is still ours."""
-        if self.is_ours():
-            os.close(self.receiver)
-            os.close(self.ledger)
+        ours = self.is_ours()
+        for fd in (self.receiver, self.ledger):
+            fd.close() if ours else fd.release()
+        number, identity = self.pidfd.fileno(), self.pidfd_identity[1]
+        self.pidfd.close() if fds.is_still(number, identity) else self.pidfd.release()
+        for _, pidfd, board in self.left:
+            for fd in (pidfd, board):
+                fd.close() if ours else fd.release()
+        self.left.clear()
 
 
 def get_program_name() -> str:
@@ -89,14 +159,20 @@ def get_program_name() -> str:
 
 
 def launch_tracker(executable: str, flags: tuple[str, ...], environment: tuple[str, ...], prefix: str) -> Tree:
-    """Start a tracker. Raises StartError, with nothing left behind."""
+    """Start a tracker. Raises StartError, with nothing left behind, and UnsupportedPlatform."""
+    platform.check()
     if not executable:
         raise StartError("launch", "sys.executable is not set: this program must say which interpreter to start")
+    if not os.path.isfile(spawn.START):
+        raise StartError(
+            "launch",
+            f"warmfork is in {spawn.START.rpartition('/warmfork/')[0]}, which is no folder (a zip file, a zipapp?), and "
+            "no interpreter can be started with a file that is in there: have it installed as files",
+        )
     try:
         interpreter = spawn.get_interpreter(executable, flags, state.split_environment(environment))
         try:
-            me = os.getpid()
-            fds.send(interpreter.door, wire.encode(messages.Root(me, pids.read_since(me), get_program_name(), prefix)))
+            begin_ledger(interpreter.ledger.fileno(), prefix)
             return Tree(interpreter)
         except BaseException:
             interpreter.discard()
@@ -105,40 +181,61 @@ def launch_tracker(executable: str, flags: tuple[str, ...], environment: tuple[s
         raise StartError("launch", f"{executable}: {error.strerror}") from error
 
 
+def begin_ledger(ledger: int, prefix: str) -> None:
+    """Write down whose tree it is, before anything is said at the door: whoever becomes its tracker finds it there. Raises
+    OSError."""
+    me = os.getpid()
+    root = messages.Root(me, pids.read_since(me), wire.fit(get_program_name(), 1000), prefix)
+    fds.write_all(ledger, ledger_.write_record(root), ledger_.START)
+
+
 def say_hello(door: fds.socket, spec: Spec, failed: bool) -> fds.socket:
     """Ask the tracker for a channel to the template of this spec. Raises OSError where the tracker is gone."""
-    channel, theirs = fds.make_pair()
-    given: list[int] = []
-    streams = [number for number in (1, 2) if fds.is_open(number)]
-    # An allocator is chosen by variables, which an interpreter reads when it starts.
-    by_exec = 4 if spec.huge_pages == "malloc" else 0
-    message = messages.Hello(os.getpid(), int(failed), sum(streams) | by_exec)
+    streams = streams_.list_open()
+    message = messages.Hello(os.getpid(), int(failed), sum(streams))
+    with fds.Fd(pids.open_pidfd(os.getpid())) as me, make_spec(spec) as wanted:
+        channel, theirs = fds.make_pair()
+        try:
+            passed = [theirs.fileno(), me.fileno(), wanted.fileno(), door.fileno(), *streams]
+            fds.send_within(door, wire.encode(message), passed)
+            return fds.adopt_socket(state.move_high(channel.detach()))
+        finally:
+            channel.close()
+            theirs.close()
+
+
+def make_spec(spec: Spec) -> fds.Fd:
+    """Make the memfd that a spec is handed over in. Raises StartError."""
+    data = wire.encode(spec, largest=1 << 30)
     try:
-        given.append(os.pidfd_open(os.getpid()))
-        given.append(fds.make_memory("warmfork-spec", wire.encode(spec, largest=1 << 30)))
-        fds.send_within(door, wire.encode(message), [theirs.fileno(), *given, door.fileno(), *streams])
-    except BaseException:
-        channel.close()
-        raise
-    finally:
-        theirs.close()
-        fds.close_all(given)
-    return fds.adopt_socket(state.move_high(channel.detach()))
+        with state.LiftedFileLimit():
+            return fds.Fd(fds.make_memory("warmfork-spec", data))
+    except OSError as error:
+        what = f"no room for {len(data):,} bytes that a template has to know (environment, paths): {error.strerror}"
+        limit = ": raise the limit of the size of files (ulimit -f)" if state.is_file_limited() else ""
+        raise StartError("launch", what + limit) from error
 
 
-def ask_fate(door: fds.socket, pid: int, timeout: float) -> messages.Fate | None:
-    """Ask the tracker what became of an orphan, waiting until it is dead. None: it does not know, or is gone."""
-    answer = ask(door, messages.Ask(pid), timeout)
+def open_folder(kind: str, name: str) -> list[fds.Fd]:
+    """Open the folder that a file or a folder is in, for the tracker to remove it there; nothing for other kinds. Raises
+    OSError where there is no such folder."""
+    if kind not in ("file", "folder"):
+        return []
+    return [fds.Fd(os.open(os.path.dirname(name), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))]
+
+
+def ask_fate(door: fds.socket, pid: int, moment: int, timeout: float) -> messages.Fate | None:
+    """Ask the tracker what became of the orphan of this pid that lived at this moment (ns since boot), waiting until it is
+    dead. None: it does not know, or is gone."""
+    answer = ask(door, messages.Ask(pid, moment), timeout)
     return answer if isinstance(answer, messages.Fate) and answer.known else None
 
 
 def give_up(door: fds.socket, spec: Spec, timeout: float) -> str:
-    """Have a template ended that hangs in its preload, and give the item that it hangs in ("": nobody knows)."""
-    spec_fd = fds.make_memory("warmfork-spec", wire.encode(spec, largest=1 << 30))
-    try:
-        answer = ask(door, messages.GiveUp(), timeout, (spec_fd,))
-    finally:
-        os.close(spec_fd)
+    """Wait no longer for a template that hangs in its preload, which is its end where nobody else does, and give the item
+    that it hangs in ("": nobody knows)."""
+    with make_spec(spec) as wanted:
+        answer = ask(door, messages.GiveUp(), timeout, (wanted.fileno(),))
     return answer.preloading if isinstance(answer, messages.Died) else ""
 
 
@@ -146,7 +243,10 @@ def ask(
     door: fds.socket, question: messages.Message, timeout: float, passed: tuple[int, ...] = ()
 ) -> messages.Message | None:
     """Send a question through the door with a socket for the answer, after other fds, and wait for that."""
-    ours, theirs = fds.make_pair()
+    try:
+        ours, theirs = fds.make_pair()
+    except OSError:
+        return None
     try:
         try:
             fds.send_within(door, wire.encode(question), (*passed, theirs.fileno()))
@@ -154,10 +254,19 @@ def ask(
             theirs.close()
         if not fds.wait_readable(ours.fileno(), timeout):
             return None
-        got = fds.receive(ours)
-        fds.close_all(got.fds)
-        return wire.decode(got.data) if got.data else None
+        with fds.receive(ours) as got:
+            return take_answer(got)
     except OSError:
         return None
     finally:
         ours.close()
+
+
+def take_answer(got: fds.Received) -> messages.Message | None:
+    """Give the answer that came, or None where it is none."""
+    try:
+        answer = wire.decode(got.data)
+        protocol.step(protocol.ANSWER, "open", protocol.DOWN, answer)
+    except ValueError:
+        return None
+    return answer

@@ -7,17 +7,17 @@ the user's runs, before a whole wave of them exists.
 
 from __future__ import annotations
 
-import os
 from resource import RLIMIT_NOFILE, getrlimit
 from time import monotonic
 
-from warmfork._client.handle import Child
+from warmfork._client.handle import Child, send_away
 from warmfork._client.starting import (
     GONE,
     SPAWN_TIMEOUT,
     TRIES,
     PendingStart,
     get_own_channel,
+    make_refusal,
     make_timeout,
     wait_for_template,
 )
@@ -101,9 +101,9 @@ def wait_all(channel: Channel, requests: list[int], starts: list[PendingStart]) 
                     error = make_timeout(channel)
                     break
             elif answer.failure is not None:
-                error = error or StartError(answer.failure.step, os.strerror(answer.failure.errno))
+                error = error or make_refusal(answer.failure)
             else:
-                found.append(Child.from_answer(channel, answer, start.order))
+                found.append(Child._from_answer(channel, answer, start.order))
         if error is not None:
             raise error
     except BaseException:
@@ -123,18 +123,12 @@ def feed_all(channel: Channel, starts: list[PendingStart], waiting: list[Child])
     return waiting
 
 
-def send_away(children: list[Child]) -> None:
-    """Let go of children that were not fed, and wait until they have left."""
-    for child in children:
-        child.let_go()
-    for child in children:
-        child.cancel()
-    children.clear()
-
-
 def end_all(children: list[Child]) -> None:
     """End children, fed or not, and wait until they are dead."""
     for child in children:
-        if child.is_running():
-            child.kill()
+        try:
+            if child.is_running():
+                child.kill()
+        except PermissionError:
+            continue  # it has become another user; the others are ended all the same
     send_away(children)

@@ -19,7 +19,6 @@ def map_result(fd: int, size: int, count: int) -> tuple[bytes | memoryview, list
         return memoryview(memory.map_copy(fd, size, 0)), []
     table = fds.read_all(fd, 8 * count)
     sizes = tuple(one for (one,) in iter_unpack("<q", table))
-    mappings, places, end = buffers_.lay_out(sizes, PAGESIZE)
-    mapped = [memoryview(memory.map_copy(fd, length, at)) for at, length in mappings]
-    buffers = [mapped[number][at : at + one] for (number, at), one in zip(places, sizes, strict=True)]
+    places, end = buffers_.lay_out(sizes, PAGESIZE)
+    buffers = [memoryview(memory.map_copy(fd, one, at)) for at, one in zip(places, sizes, strict=True)]
     return os.pread(fd, size, end) if size <= PAGESIZE else memoryview(memory.map_copy(fd, size, end)), buffers

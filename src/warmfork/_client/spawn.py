@@ -9,26 +9,28 @@ from __future__ import annotations
 import os
 import sys
 from _thread import allocate_lock
+from posix import posix_spawn  # the function itself: debuggers put theirs into os, and themselves into our helpers
 
-from warmfork._machine import fds, role, signals
+from warmfork._machine import fds, pids, role, signals
+from warmfork._machine import streams as streams_
 
 START = __file__.replace("_client/spawn.py", "_tracker/start.py")
 
 
 class Interpreter:
-    """An interpreter that becomes a tracker: both ends of its door, the ledger that it will write, and its pid."""
+    """An interpreter that becomes a tracker: both ends of its door, the ledger, and its pid. Raises OSError, with nothing
+    left open."""
 
     def __init__(self, executable: str, flags: tuple[str, ...], environment: dict[bytes, bytes]) -> None:
         self.made_of = executable, flags, environment
         self.owner = os.getpid()
-        self.pid = -1
+        self.ledger = fds.Fd(fds.make_memory("warmfork-ledger"))
         self.door, self.receiver = fds.make_pair()
-        self.ledger = -1
         try:
+            os.fchmod(self.ledger.fileno(), 0o600)  # a memfd is 0777: whoever sees the link in /proc could write it
             fds.ask_for_credentials(self.receiver)
-            self.ledger = fds.make_memory("warmfork-ledger")
-            self.pid = spawn(executable, flags, environment, self.receiver.fileno(), self.ledger)
-        except OSError:
+            self.pid = spawn(executable, flags, environment, self.receiver.fileno(), self.ledger.fileno())
+        except BaseException:
             self.close()
             raise
 
@@ -36,8 +38,7 @@ class Interpreter:
         """Close what we hold of it."""
         self.door.close()
         self.receiver.close()
-        if self.ledger >= 0:
-            os.close(self.ledger)
+        self.ledger.close()
 
     def discard(self) -> None:
         """It is not wanted after all. In a forked copy of its owner: let go of it."""
@@ -47,38 +48,68 @@ class Interpreter:
             os.waitpid(self.pid, 0)
 
 
-def spawn(executable: str, flags: tuple[str, ...], environment: dict[bytes, bytes], receiver: int, ledger: int) -> int:
+def spawn(
+    executable: str,
+    flags: tuple[str, ...],
+    environment: dict[bytes, bytes],
+    receiver: int,
+    ledger: int,
+    stderr: int = 2,
+) -> int:
     """Start an interpreter as tracker, with the receiving end of the door, and the ledger. Gives its pid. Raises
     OSError."""
-    # Where fd numbers are low, one of the two may have the number that the other is to get.
-    receiver, ledger = make_high(receiver), make_high(ledger)
-    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-    try:
-        return os.posix_spawn(
+    # Where fd numbers are low, one of the three may have the number that another is to get.
+    streams = streams_.list_open()
+    with (
+        make_high(receiver) as door,
+        make_high(ledger) as book,
+        make_high(stderr) as errors,
+        fds.Fd(fds.open_null()) as null,
+    ):
+        return posix_spawn(
             executable,
             [executable, *flags, START],
             environment,
             file_actions=[
-                (os.POSIX_SPAWN_DUP2, null, 0),
-                # Onto themselves: what fill_standard_streams() put there is not inherited otherwise.
-                (os.POSIX_SPAWN_DUP2, 1, 1),
-                (os.POSIX_SPAWN_DUP2, 2, 2),
-                (os.POSIX_SPAWN_DUP2, receiver, 3),
-                (os.POSIX_SPAWN_DUP2, ledger, 4),
+                (os.POSIX_SPAWN_DUP2, null.fileno(), 0),
+                # Onto itself: what fill_standard_streams() put there is not inherited otherwise.
+                (os.POSIX_SPAWN_DUP2, 1 if 1 in streams else null.fileno(), 1),
+                (os.POSIX_SPAWN_DUP2, errors.fileno() if 2 in streams or stderr != 2 else null.fileno(), 2),
+                (os.POSIX_SPAWN_DUP2, door.fileno(), 3),
+                (os.POSIX_SPAWN_DUP2, book.fileno(), 4),
             ],
             # Blocked from before its first instruction: ^C may come before it could ignore it.
             setsigmask=signals.HELPERS_BLOCK,
             setsigdef=(signals.CHILD_DIED,),
         )
-    finally:
-        fds.close_all((null, receiver, ledger))
 
 
-def make_high(fd: int) -> int:
-    """Give a copy of this fd that is neither 3 nor 4."""
+def make_high(fd: int) -> fds.Fd:
+    """Give a copy of this fd that is above 4. Raises OSError."""
     from fcntl import F_DUPFD_CLOEXEC, fcntl
 
-    return fcntl(fd, F_DUPFD_CLOEXEC, 5)
+    return fds.Fd(fcntl(fd, F_DUPFD_CLOEXEC, 5))
+
+
+def diagnose(executable: str, flags: tuple[str, ...], environment: dict[bytes, bytes]) -> tuple[int, str]:
+    """Start an interpreter as tracker to see how it ends: with a door that has nobody behind it, and nothing in its ledger,
+    a sound one leaves at once. Gives its status, as of waitpid(), and the end of what it wrote. Raises OSError."""
+    sender, receiver = fds.make_pair()
+    try:
+        with fds.Fd(fds.make_memory("warmfork-ledger")) as ledger, fds.Fd(fds.make_memory("warmfork-errors")) as errors:
+            sender.close()
+            pid = spawn(executable, flags, environment, receiver.fileno(), ledger.fileno(), errors.fileno())
+            with fds.Fd(pids.open_pidfd(pid)) as pidfd:
+                if not fds.wait_readable(pidfd.fileno(), DIAGNOSIS):
+                    os.kill(pid, 9)
+            _, status = os.waitpid(pid, 0)
+            return status, fds.read_all(errors.fileno())[-2000:].decode("utf-8", "replace").strip()
+    finally:
+        receiver.close()
+
+
+DIAGNOSIS = 5.0
+"""Seconds that an interpreter has to come up, and to leave."""
 
 
 _begun: list[Interpreter] = []
@@ -93,10 +124,10 @@ def begin(executable: str) -> None:
     if not _lock.acquire(False):
         return  # another thread does it
     try:
-        if not _begun:
+        if not _begun and os.path.isfile(START):
             fds.fill_standard_streams()
-            environment: dict[bytes, bytes] = os.environ._data  # type: ignore[attr-defined]
-            _begun.append(Interpreter(executable, get_flags(), dict(environment)))
+            environment = {os.fsencode(name): os.fsencode(value) for name, value in os.environ.items()}
+            _begun.append(Interpreter(executable, get_flags(), environment))
     except OSError:
         return
     finally:

@@ -6,7 +6,7 @@ import os
 from time import monotonic, monotonic_ns
 
 from warmfork._client import feeding
-from warmfork._client.handle import Child
+from warmfork._client.handle import Child, send_away
 from warmfork._machine import pids
 from warmfork._words import messages
 from warmfork._words.errors import StartError
@@ -56,20 +56,21 @@ class PendingStart:
         payload = self.payload
         if payload is None:
             raise RuntimeError("a child is fed what prepare() has made")
-        child.fed_us = monotonic_ns() // 1000
+        link = child._link
+        link.fed_us = monotonic_ns() // 1000
         try:
-            feeding.feed(child.feed, channel.born, self.order, self.said, payload, self.client.get_door_fd())
+            feeding.feed(link.feed, channel.born, self.order, self.said, payload, self.client.get_door_fd())
         except GONE:
-            child.let_go()
+            link.close()
             return False
         except BaseException:
-            child.cancel()
+            send_away([child])
             raise
         if payload.buffers:
             self.fill(child, payload)
-        child.keep = payload.keep
-        child.births = self.client.in_birth
-        child.births.add(child)
+        link.keep = payload.keep
+        link.births = self.client.in_birth
+        link.births.add(link)
         return True
 
     def fill(self, child: Child, payload: Payload) -> None:
@@ -77,10 +78,10 @@ class PendingStart:
         from warmfork._client import filling
 
         try:
-            filling.fill(child, payload.buffers)
+            filling.fill(child._link, payload.buffers)
         except BaseException:
             child.kill()  # not only its feed closed: it may be stopped, and a fork may have a copy of the feed
-            child.cancel()
+            send_away([child])
             raise
 
 
@@ -120,7 +121,7 @@ def start_spare(under_way: PendingStart, channel: Channel) -> Child | None:
         channel.return_spare(spare)
         raise
     while spare is not None:
-        child = Child.from_answer(channel, spare, under_way.order)
+        child = Child._from_answer(channel, spare, under_way.order)
         if under_way.feed(channel, child):
             channel.tell_spare_taken(child.pid, under_way.order.kill, child.name)
             return child
@@ -143,6 +144,11 @@ def make_timeout(channel: Channel) -> StartError:
     """Make the error for a template that lives, and does not answer."""
     stopped = " (it is stopped, or held by a debugger: SIGCONT has it go on)" if pids.is_stopped(channel.pid) else ""
     return StartError("template", f"it has not answered for {SPAWN_TIMEOUT} s{stopped}")
+
+
+def make_refusal(failure: messages.SpawnFailed) -> StartError:
+    """Make the error for a step that the template could not take."""
+    return StartError(failure.step, os.strerror(failure.errno), failure.errno)
 
 
 def start_fork(under_way: PendingStart, channel: Channel) -> Child | None:
@@ -173,15 +179,15 @@ def ask_and_feed(under_way: PendingStart, channel: Channel, request: int) -> Chi
     answer = wait_for_template(under_way.client, channel, request, monotonic() + SPAWN_TIMEOUT)
     if error is not None:
         if answer is not None and answer.record is not None:
-            Child.from_answer(channel, answer, under_way.order).cancel()
+            send_away([Child._from_answer(channel, answer, under_way.order)])
         raise error
     if answer is None:
         if channel.dead:
             return None
         raise make_timeout(channel)
     if answer.failure is not None:
-        raise StartError(answer.failure.step, os.strerror(answer.failure.errno))
+        raise make_refusal(answer.failure)
     # One that died before it was fed is a child all the same: its outcome tells, and nothing of the user's has run.
-    child = Child.from_answer(channel, answer, under_way.order)
+    child = Child._from_answer(channel, answer, under_way.order)
     under_way.feed(channel, child)
     return child

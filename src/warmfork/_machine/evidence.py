@@ -21,12 +21,12 @@ class Witness:
         self.counters = find_counters()
         self.seen = [read_count(path) for path in self.counters]
 
-    def ask(self, status: int, pid: int, board: int) -> tuple[str, str]:
-        """Give the stack that a process left in the back of this board, and why it was killed, each "" where nobody
-        knows. `status` is as of waitpid()."""
+    def ask(self, status: int, pid: int, file: int) -> tuple[str, str]:
+        """Give the stack that a process left in this file (-1: there is none), and why it was killed, each "" where
+        nobody knows. `status` is as of waitpid()."""
         number = status & 0x7F
         if number in stacks.FATAL:
-            return (stacks.read(board, pid) if board >= 0 else ""), ""
+            return (stacks.read(file, pid) if file >= 0 else ""), ""
         return "", self.look() if number == SIGKILL else ""
 
     def look(self) -> str:
@@ -46,28 +46,35 @@ class Witness:
 MACHINE = "/proc/vmstat"
 """Counts for all cgroups, and for a machine that is out of memory as a whole (Linux 4.13)."""
 
-MOUNTS = {
-    "": (("/sys/fs/cgroup", "memory.events"), ("/sys/fs/cgroup/unified", "memory.events")),
-    "memory": (("/sys/fs/cgroup/memory", "memory.oom_control"),),
-}
+MOUNTS = {"": ("/sys/fs/cgroup", "/sys/fs/cgroup/unified"), "memory": ("/sys/fs/cgroup/memory",)}
 """Controller, as /proc/PID/cgroup names it ("" is version 2), and where it is mounted by everybody."""
+
+EVENTS = {"": "memory.events", "memory": "memory.oom_control"}
+"""Of each version, the file that counts what was killed for memory."""
+
+
+def list_groups(process: str = "self") -> list[tuple[str, str, str]]:
+    """List the cgroups of a process that have to do with memory: controller, mount and path below the mount. In a container
+    the mount may begin where its own cgroup does: then it has no such path."""
+    try:
+        with open(f"/proc/{process}/cgroup", "rb") as file:
+            lines = os.fsdecode(file.read()).splitlines()
+    except OSError:
+        return []
+    found = []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        for controller in controllers.split(","):
+            found += [(controller, mount, path.rstrip("/")) for mount in MOUNTS.get(controller, ())]
+    return found
 
 
 def find_counters(process: str = "self") -> list[str]:
     """List the files that count what the kernel killed for memory: of this process's cgroup, and of the machine."""
     found: list[str] = []
-    try:
-        with open(f"/proc/{process}/cgroup", "rb") as file:
-            lines = os.fsdecode(file.read()).splitlines()
-    except OSError:
-        lines = []
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        for controller in controllers.split(","):
-            for mount, name in MOUNTS.get(controller, ()):
-                # In a container the mount may begin where its own cgroup does.
-                known = [path for path in (f"{mount}{path}/{name}", f"{mount}/{name}") if read_count(path) >= 0]
-                found += known[:1]
+    for controller, mount, path in list_groups(process):
+        name = EVENTS[controller]
+        found += [file for file in (f"{mount}{path}/{name}", f"{mount}/{name}") if read_count(file) >= 0][:1]
     return [*found, *((MACHINE,) if read_count(MACHINE) >= 0 else ())]
 
 

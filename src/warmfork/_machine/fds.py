@@ -1,49 +1,78 @@
-"""Sockets, memfds and the passing of fds, without the socket module: `import socket` costs a template 7 to 10 ms."""
+"""Fds of this process: who owns them, waiting for them, closing them, and what they mean."""
 
 from __future__ import annotations
 
 import os
-from _socket import (
-    AF_UNIX,
-    CMSG_SPACE,
-    MSG_CMSG_CLOEXEC,
-    MSG_CTRUNC,
-    MSG_DONTWAIT,
-    MSG_NOSIGNAL,
-    MSG_TRUNC,
-    SCM_RIGHTS,
-    SO_PASSCRED,
-    SO_TYPE,
-    SOCK_CLOEXEC,
-    SOCK_SEQPACKET,
-    SOL_SOCKET,
+from select import POLLIN, POLLNVAL, poll
+
+from warmfork._machine import syscalls
+from warmfork._machine.memfds import make_memfd, make_memory, make_nameless, read_all, write_all
+from warmfork._machine.sockets import (
+    ANCILLARY,
+    BUFFER,
+    CREDENTIALS,
+    EPROTOTYPE,
+    FEW,
+    KIND,
+    MOST_FDS,
+    NEVER_BLOCK,
+    PASSING,
+    RECEIVE,
+    RECEIVE_BLOCKING,
+    SCM_CREDENTIALS,
+    SHUT_RD,
+    NoSocket,
+    Received,
+    adopt_socket,
+    ask_for_credentials,
+    is_at_end,
+    make_pair,
+    make_patient,
+    receive,
+    receive_into,
+    send,
+    send_within,
     socket,
-    socketpair,
+    unpack_received,
 )
-from _socket import SHUT_RD as SHUT_RD
-from _struct import Struct, pack, unpack
-from select import POLLIN, POLLNVAL, POLLOUT, poll
-from time import monotonic
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
-
-MOST_FDS = 253
-"""The kernel's limit for one message (SCM_MAX_FD, include/net/scm.h). Python's reduction.MAXFDS_TO_SEND says 256."""
+# What sockets and memfds have is here too, for those who still look for it here.
+__all__ = [
+    "ANCILLARY",
+    "BUFFER",
+    "CREDENTIALS",
+    "EPROTOTYPE",
+    "FEW",
+    "KIND",
+    "MOST_FDS",
+    "NEVER_BLOCK",
+    "PASSING",
+    "RECEIVE",
+    "RECEIVE_BLOCKING",
+    "SCM_CREDENTIALS",
+    "SHUT_RD",
+    "NoSocket",
+    "Received",
+    "adopt_socket",
+    "ask_for_credentials",
+    "is_at_end",
+    "make_memfd",
+    "make_memory",
+    "make_nameless",
+    "make_pair",
+    "make_patient",
+    "read_all",
+    "receive",
+    "receive_into",
+    "send",
+    "send_within",
+    "socket",
+    "unpack_received",
+    "write_all",
+]
 
 GPU_DEVICES = ("/dev/nvidia", "/dev/kfd", "/dev/dri/")
 """Where an open GPU shows in /proc/PID/fd."""
-
-KIND = (AF_UNIX, SOCK_SEQPACKET, 0)
-BUFFER = 65_536
-SCM_CREDENTIALS = 2
-CREDENTIALS = Struct("=iII")  # struct ucred: pid, uid, gid (the real ones)
-ANCILLARY = CMSG_SPACE(MOST_FDS * 4) + CMSG_SPACE(CREDENTIALS.size)
-FEW = CMSG_SPACE(32) + CMSG_SPACE(CREDENTIALS.size)
-NEVER_BLOCK = MSG_DONTWAIT | MSG_NOSIGNAL
-RECEIVE = MSG_DONTWAIT | MSG_CMSG_CLOEXEC  # without MSG_CMSG_CLOEXEC, Python's recvmsg leaves fds inheritable
-RECEIVE_BLOCKING = MSG_CMSG_CLOEXEC
 
 
 class Fd:
@@ -83,133 +112,13 @@ class Fd:
             self.close()
 
 
-class Received:
-    """One message as it came: data, fds, and the sender's ids where the kernel vouches for them (pid 0 where not).
-
-    The fds belong to it: what nobody has taken off the list is closed at the end of a `with` block."""
-
-    __slots__ = ("cut", "data", "fds", "gid", "pid", "uid")
-
-    def __init__(self, data: bytes, fds: list[int], pid: int, cut: bool, uid: int = -1, gid: int = -1) -> None:
-        self.data, self.fds, self.pid, self.cut, self.uid, self.gid = data, fds, pid, cut, uid, gid
-
-    def __enter__(self) -> Received:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def take(self, index: int = 0) -> Fd:
-        """Take an fd over."""
-        return Fd(self.fds.pop(index))
-
-    def close(self) -> None:
-        """Close what nobody has taken."""
-        fds, self.fds = self.fds, []
-        close_all(fds)
-
-
-def make_pair() -> tuple[socket, socket]:
-    """Make two connected SEQPACKET sockets: messages keep their bounds and their fds. Close-on-exec both."""
-    return socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)
-
-
-class NoSocket(OSError):
-    """An fd that somebody sent is not what it should be."""
-
-
-def adopt_socket(fd: int) -> socket:
-    """Make a socket object of a SEQPACKET socket's fd. Raises NoSocket, the fd closed, where that is something else: it
-    may have been sent by anybody."""
+def is_open(fd: int) -> bool:
+    """Is this fd open?"""
     try:
-        made = socket(*KIND, fd)
-    except OSError as error:
-        os.close(fd)
-        raise NoSocket(error.errno, error.strerror) from error
-    try:
-        kind = made.getsockopt(SOL_SOCKET, SO_TYPE)
-    except OSError as error:
-        made.close()
-        raise NoSocket(error.errno, error.strerror) from error
-    if kind != SOCK_SEQPACKET:
-        made.close()
-        raise NoSocket(EPROTOTYPE, "Protocol wrong type for socket")
-    return made
-
-
-EPROTOTYPE = 91
-
-
-def ask_for_credentials(receiver: socket) -> None:
-    """Have the kernel vouch for the pid of each sender. To be done before the other end is shared."""
-    receiver.setsockopt(SOL_SOCKET, SO_PASSCRED, 1)
-
-
-def send(to: socket, data: bytes | memoryview, fds: list[int] | tuple[int, ...] = ()) -> None:
-    """Send one message, at once. Raises BlockingIOError where the receiver is behind, OSError where it is gone."""
-    if fds:
-        to.sendmsg((data,), ((SOL_SOCKET, SCM_RIGHTS, pack(f"={len(fds)}i", *fds)),), NEVER_BLOCK)
-    else:
-        to.send(data, NEVER_BLOCK)
-
-
-PASSING = (12, 105, 109)
-"""ENOMEM, ENOBUFS, ETOOMANYREFS (too many fds of this user on their way, and not received yet): they say nothing of the
-receiver, and pass."""
-
-
-def send_within(
-    to: socket, data: bytes | memoryview, fds: list[int] | tuple[int, ...] = (), timeout: float = 10.0
-) -> None:
-    """Send one message, waiting up to `timeout` seconds for room. Raises TimeoutError after that, or OSError."""
-    deadline = -1.0
-    while True:
-        try:
-            return send(to, data, fds)
-        except OSError as error:
-            if error.errno not in PASSING and not isinstance(error, BlockingIOError):
-                raise
-            now = monotonic()
-            if deadline < 0:
-                deadline = now + timeout
-            room = poll()
-            if error.errno in PASSING:
-                if now >= deadline:
-                    raise
-                room.poll(1)
-                continue
-            # O_NONBLOCK is never set on a socket that others share (a child's would appear in the parent): wait by
-            # poll, and again where one of those others was quicker.
-            room.register(to.fileno(), POLLOUT)
-            if not room.poll(max(0.0, deadline - now) * 1000):
-                raise TimeoutError(f"the receiver has read nothing for {timeout} s") from None
-
-
-def receive(from_: socket, ancillary: int = FEW, flags: int = RECEIVE, size: int = BUFFER) -> Received:
-    """Receive one message. Raises BlockingIOError where there is none; `data` is empty at the end of the stream."""
-    return unpack_received(from_.recvmsg(size, ancillary, flags))
-
-
-def receive_into(unread: list[Any], from_: socket) -> None:
-    """Receive one message as the kernel gives it, for unpack_received(), to the end of a list. It is all one call, so
-    that no signal handler can come, and raise, while nobody knows of the fds."""
-    unread.extend(map(from_.recvmsg, (BUFFER,), (FEW,), (RECEIVE,)))
-
-
-def unpack_received(raw: tuple[Any, ...]) -> Received:
-    """Give what recvmsg() gave as a message."""
-    data, control, state, _ = raw
-    if not control:
-        return Received(data, [], 0, bool(state & MSG_TRUNC))
-    fds: list[int] = []
-    pid, uid, gid = 0, -1, -1
-    for level, kind, content in control:
-        if level == SOL_SOCKET and kind == SCM_RIGHTS:
-            count = len(content) // 4
-            fds.extend(unpack(f"={count}i", content[: count * 4]))
-        elif level == SOL_SOCKET and kind == SCM_CREDENTIALS:
-            pid, uid, gid = CREDENTIALS.unpack(content)
-    return Received(data, fds, pid, bool(state & (MSG_CTRUNC | MSG_TRUNC)), uid, gid)
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
 
 
 def wait_readable(fd: int, timeout: float | None) -> bool:
@@ -217,13 +126,6 @@ def wait_readable(fd: int, timeout: float | None) -> bool:
     ready = poll()
     ready.register(fd, POLLIN)
     return bool(ready.poll(None if timeout is None else max(0.0, timeout) * 1000))
-
-
-def is_at_end(socket: socket) -> bool:
-    """Is the other end of this socket closed? What it has sent before may still be unread."""
-    look = poll()
-    look.register(socket.fileno(), 0)
-    return bool(look.poll(0))  # POLLHUP is always told
 
 
 def wait_any_readable(these: tuple[int, ...], timeout: float | None) -> bool:
@@ -242,100 +144,46 @@ def list_readable(these: tuple[int, ...], timeout: float | None) -> list[int]:
     return [fd for fd, _ in ready.poll(None if timeout is None else max(0.0, timeout) * 1000)]
 
 
-def make_memory(name: str, content: bytes = b"", size: int = 0, sealable: bool = False) -> int:
-    """Make a memfd that holds `content`, positioned at its start, and is at least `size` bytes large. Where the kernel
-    gives none, a file that has no name any longer; all of `size` is allocated in it, so that no mapping of it can fail
-    with SIGBUS. Raises OSError."""
-    fd = make_memfd(name, sealable)
-    try:
-        write_all(fd, content)
-        if size and no_memfds:
-            os.posix_fallocate(fd, 0, size)
-        elif size:
-            os.ftruncate(fd, size)
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd
-
-
-no_memfds = False
-"""Does this kernel, or a filter, refuse memfds? Learnt when the first one is made."""
-
-REFUSED = (1, 13, 38)
-"""EPERM, EACCES, ENOSYS: a filter's words for "no such call" (M24)."""
-
-
-def make_memfd(name: str, sealable: bool) -> int:
-    """Make an empty memfd, or a file in its place."""
-    global no_memfds
-    try:
-        return os.memfd_create(name, os.MFD_CLOEXEC | (os.MFD_ALLOW_SEALING if sealable else 0))
-    except AttributeError:
-        no_memfds = True  # a Python that was built without
-    except OSError as error:
-        if error.errno not in REFUSED:
-            raise
-        no_memfds = True
-    return make_nameless(name)
-
-
-def make_nameless(name: str) -> int:
-    """Make a file that has no name any longer, in memory if there is such a folder. Its former name shows in /proc."""
-    refusal = OSError(2, "no folder for files in memory")
-    for folder in ("/dev/shm", os.environ.get("TMPDIR") or "/tmp", "/var/tmp"):
-        path = f"{folder}/{name}-{os.urandom(6).hex()}"
-        try:
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            refusal = error
-            continue
-        os.unlink(path)
-        return fd
-    raise refusal
-
-
-def write_all(fd: int, content: bytes | memoryview, at: int = 0) -> None:
-    """Write it all to a file, at this offset, leaving its position at the start."""
-    rest = memoryview(content)
-    while rest:
-        written = os.pwrite(fd, rest, at)
-        at += written
-        rest = rest[written:]
-
-
-def read_all(fd: int, size: int | None = None) -> bytes:
-    """Read a file from its start: all of it, or `size` bytes."""
-    wanted = os.fstat(fd).st_size if size is None else size
-    parts = []
-    at = 0
-    while at < wanted:
-        part = os.pread(fd, wanted - at, at)
-        if not part:
-            break
-        parts.append(part)
-        at += len(part)
-    return b"".join(parts)
-
-
 def close_all(fds: list[int] | tuple[int, ...]) -> None:
     """Close these fds."""
     for fd in fds:
         os.close(fd)
 
 
+HIGHEST = (1 << 31) - 1
+"""No fd has a higher number."""
+
+
 def close_all_but(keep: tuple[int, ...]) -> None:
-    """Close every fd from 3 up that is not in `keep` (sorted): one close_range(2) for each gap."""
+    """Close every fd from 3 up that is not in `keep` (sorted)."""
     low = 3
     for fd in keep:
         if fd > low:
-            os.closerange(low, fd)
+            close_range(low, fd - 1)
         if fd >= low:
             low = fd + 1
-    os.closerange(low, HIGHEST)
+    close_range(low, HIGHEST)
 
 
-HIGHEST = 1 << 30
+def close_range(first: int, last: int) -> None:
+    """Close the fds from `first` to `last`: with one system call, or one by one where that is refused."""
+    if syscalls.close_range(first, last):
+        return
+    try:
+        found = [int(name) for name in os.listdir("/proc/self/fd")]
+    except OSError:
+        from resource import RLIMIT_NOFILE, getrlimit
+
+        limit = getrlimit(RLIMIT_NOFILE)[0]
+        os.closerange(first, min(last + 1, limit if 0 <= limit < MOST_TRIED else MOST_TRIED))
+        return
+    for fd in found:
+        if first <= fd <= last:
+            os.closerange(fd, fd + 1)  # the one that listdir() had is closed already, which is no error here
+
+
+MOST_TRIED = 65_536
+"""How many numbers are tried where nobody says which are open: 6 ms."""
 
 
 def list_fds() -> list[int]:
@@ -371,16 +219,19 @@ def is_still(fd: int, identity: tuple[int, int]) -> bool:
         return False
 
 
-__all__ = ["socket"]
-
-
-def is_open(fd: int) -> bool:
-    """Is this fd open?"""
+def open_null() -> int:
+    """Open /dev/null for reading and writing. Where there is none, as in a bare chroot, give an empty memory file: it reads
+    as empty, and what is written there costs memory until it is closed. Raises OSError."""
     try:
-        os.fstat(fd)
-    except OSError:
-        return False
-    return True
+        return os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno not in NO_DEVICE:
+            raise
+    return make_memory("warmfork-null")
+
+
+NO_DEVICE = (2, 6, 13, 19, 20)
+"""ENOENT, ENXIO, EACCES, ENODEV, ENOTDIR."""
 
 
 def fill_standard_streams() -> None:
@@ -390,4 +241,4 @@ def fill_standard_streams() -> None:
     for number in (0, 1, 2):
         standard.register(number, 0)
     while any(events & POLLNVAL for _, events in standard.poll(0)):
-        os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)  # takes the lowest number that is free
+        open_null()  # takes the lowest number that is free

@@ -89,6 +89,10 @@ class Loop:
         if len(self.reported) >= REPORTS:
             return
         self.reported.append(now)
-        from traceback import format_exception
+        try:
+            from traceback import format_exception
 
-        self.report("".join(format_exception(error)))
+            text = "".join(format_exception(error))
+        except Exception:  # it can't be loaded where this process is out of files
+            text = repr(error)
+        self.report(text)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import _signal
 import os
 from select import poll
 
-from warmfork._machine import calls
+from warmfork._machine import calls, syscalls
 
 GET_INFO = 0xC050FF0B
 """PIDFD_GET_INFO, _IOWR(0xFF, 11, struct pidfd_info of 64 bytes and up), Linux 6.13."""
@@ -17,7 +16,7 @@ INFO_EXIT = 1 << 3
 
 def open_pidfd(pid: int) -> int:
     """Open a pidfd, which names this very process for ever. Raises ProcessLookupError where there is none."""
-    return os.pidfd_open(pid)
+    return syscalls.open_pidfd(pid)
 
 
 def read_pid(pidfd: int) -> int:
@@ -35,7 +34,7 @@ def read_pid(pidfd: int) -> int:
 def send_signal(pidfd: int, number: int) -> bool:
     """Send a signal to the process that the pidfd names, never to a later one with its pid. False: it is dead."""
     try:
-        _signal.pidfd_send_signal(pidfd, number)
+        syscalls.send_pidfd_signal(pidfd, number)
     except ProcessLookupError:
         return False
     return True
@@ -78,13 +77,29 @@ def read_stat(pid: int) -> list[bytes]:
         os.close(fd)
 
 
-def read_zombie_status(pid: int) -> int | None:
-    """Read the status of a process that is dead and not reaped: field 52 of its stat. None where it can't be told.
+def read_zombie_status(pidfd: int) -> int | None:
+    """Read the status of a process that is dead and not reaped: field 52 of its stat. None where it can't be told."""
+    pid = read_pid(pidfd)
+    fields = read_stat(pid) if pid > 0 else []
+    if fields[:1] != [b"Z"]:
+        return None
+    status = int(fields[-1])
+    if status == 0 and not may_look(pid):
+        return None
+    # As long as nobody has reaped it, its pid is its own: all that was read was about this process.
+    return status if read_pid(pidfd) == pid else None
 
-    The kernel shows it to the same user only, and 0 to others: 0 is no proof of a clean exit, so it counts as unknown.
-    """
-    fields = read_stat(pid)
-    return int(fields[-1]) or None if fields[:1] == [b"Z"] else None
+
+def may_look(zombie: int) -> bool:
+    """Does the kernel show us the status of this zombie? It shows 0 to those who may not look (ptrace(2),
+    PTRACE_MODE_READ_FSCREDS). The same right has a link that says: a zombie has no executable any longer."""
+    try:
+        os.readlink(f"/proc/{zombie}/exe")
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def become_subreaper() -> None:
@@ -102,6 +117,12 @@ def read_since(pid: int) -> int:
     return int(fields[19]) * TICK_NS if fields else 0
 
 
+def is_alive(pid: int, since: int) -> bool:
+    """Does the process of this pid live that was started then (ns since boot)? One that is dead and not reaped does not."""
+    fields = read_stat(pid)
+    return bool(fields) and fields[0] not in (b"Z", b"X") and int(fields[19]) * TICK_NS == since
+
+
 def read_start_stack(pid: int) -> int:
     """Read where the process's stack began, which is another place after each exec. 0 where it can't be told."""
     fields = read_stat(pid)
@@ -117,7 +138,7 @@ def open_older(pid: int, moment: int) -> int:
     """Open a pidfd on the process of this pid that lived at that moment (ns since boot), or give -1: it is dead and
     reaped. Whoever has its pid now was started later."""
     try:
-        pidfd = os.pidfd_open(pid)
+        pidfd = open_pidfd(pid)
     except OSError:
         return -1
     if 0 < read_since(pid) <= moment:
@@ -129,7 +150,7 @@ def open_older(pid: int, moment: int) -> int:
 def open_same(pid: int, since: int) -> int:
     """Open a pidfd on the process of this pid that was started then, or give -1: it is dead, and reaped."""
     try:
-        pidfd = os.pidfd_open(pid)
+        pidfd = open_pidfd(pid)
     except OSError:
         return -1
     if read_since(pid) == since:

@@ -6,7 +6,9 @@ A process may end between two reads, and may be none of ours to look at: then th
 from __future__ import annotations
 
 import os
-from mmap import MAP_SHARED, PROT_READ, mmap
+from mmap import mmap
+
+from warmfork._machine import memory
 
 
 def list_files(pid: int) -> dict[int, str] | None:
@@ -78,7 +80,8 @@ def read_share(pid: int) -> Share | None:
 
 def map_file(pid: int, fd: int, size: int) -> tuple[tuple[int, int], mmap] | None:
     """Map a file that another process has open, for reading. Gives it with what identifies the file, or None where it
-    is gone, can't be opened, or is shorter than `size`."""
+    is gone, can't be opened, or is shorter than `size`. Of a file that its holder may cut short, which would end us by
+    SIGBUS, it is a copy."""
     try:
         mine = os.open(f"/proc/{pid}/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -87,7 +90,12 @@ def map_file(pid: int, fd: int, size: int) -> tuple[tuple[int, int], mmap] | Non
         info = os.fstat(mine)
         if info.st_size < size:
             return None
-        return (info.st_dev, info.st_ino), mmap(mine, size, MAP_SHARED, PROT_READ)
+        identity = info.st_dev, info.st_ino
+        if memory.has_seal(mine, memory.SEAL_SHRINK):
+            return identity, memory.map_readable(mine, size)
+        copy = mmap(-1, size)
+        os.preadv(mine, [copy], 0)
+        return identity, copy
     except OSError:
         return None
     finally:

@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 SIG_DFL, SIG_IGN = 0, 1
-ALL = tuple(number for number in range(1, 65) if number not in (32, 33))
-"""Every signal but the two that the threads library keeps to itself."""
+ALL = tuple(sorted(map(int, _signal.valid_signals())))
+"""Every signal but those that the C library keeps to itself: 32 and 33, and musl 34 too."""
 FAULTS = (4, 5, 6, 7, 8, 11, 31)  # ILL, TRAP, ABRT, BUS, FPE, SEGV, SYS: blocking them only hides where they came from
 CHILD_DIED = 17
 HELPERS_BLOCK = tuple(number for number in ALL if number not in FAULTS and number != CHILD_DIED)

@@ -4,8 +4,9 @@ reading it when the process is dead.
 faulthandler writes it, which is part of the interpreter. The template switches it on once, before its first fork, and
 a child inherits that: handlers, alternate stack, and the number of an fd. So a child that does not crash pays for one
 file position of its own behind that number (5 us, while its client learns that it exists), and nobody holds an fd for
-it. All write to one file, the back of the board, which survives template and child; each has room for the largest
-stack there is, so that no crash touches what another one wrote.
+it. All write to one file, which survives template and child; each has room for the largest stack there is, so that no
+crash touches what another one wrote. Nobody maps that file, and what is read from it is text and nothing else: a child
+may write there what it likes.
 """
 
 from __future__ import annotations
@@ -16,7 +17,10 @@ import sys
 from resource import RLIM_INFINITY, RLIMIT_FSIZE, getrlimit
 
 from warmfork._machine import fds, memory, signals
-from warmfork._words import board as board_
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 FATAL = (4, 6, 7, 8, 11)
 """The signals that faulthandler handles: ILL, ABRT, BUS, FPE, SEGV."""
@@ -24,12 +28,16 @@ FATAL = (4, 6, 7, 8, 11)
 MOST = 16_000
 """Bytes of a stack that are kept. It begins with the innermost frames, so what is cut off is how they were come by."""
 
+ROOM = 1 << 24
+"""Bytes that each process has for its stack, by its pid. faulthandler writes 100 frames of 100 threads at most, 11 MB with
+the longest names there can be. The file is sparse: only what is written takes memory."""
+
 _fd = -1
 _identity = (0, 0)
 
 
 def enable(fd: int) -> bool:
-    """Have the stacks of this process and of its forks written to the back of the board that this fd is open on.
+    """Have the stacks of this process and of its forks written to the file that this fd is open on.
 
     False where somebody has switched faulthandler on already (-X faulthandler, or a preload): it stays theirs, and
     writes to where they want it. False where files have a limit of size, which would turn a SIGSEGV into a SIGXFSZ.
@@ -38,7 +46,7 @@ def enable(fd: int) -> bool:
     if faulthandler.is_enabled() or is_limited(getrlimit(RLIMIT_FSIZE)):
         return False
     own = signals.list_set(FATAL)
-    os.lseek(fd, board_.STACKS_AT, os.SEEK_SET)  # of no process: our own, if we are to crash
+    os.lseek(fd, os.getpid() * ROOM, os.SEEK_SET)
     if sys.version_info >= (3, 14):
         # Without the C stack: glibc's backtrace() may allocate, and hang in a process that crashed in malloc().
         faulthandler.enable(fd, c_stack=False)
@@ -50,6 +58,32 @@ def enable(fd: int) -> bool:
     return True
 
 
+class Preloading:
+    """While a template preloads: the stack of a crash goes to its log, which PreloadError quotes. Where a preload switches
+    faulthandler on, it stays on, and the preload's."""
+
+    def __init__(self, log: int) -> None:
+        self.log = log
+        self.real = faulthandler.enable
+        self.is_ours = not faulthandler.is_enabled()
+
+    def __enter__(self) -> None:
+        if self.is_ours:
+            self.real(self.log)
+            faulthandler.enable = self.note
+
+    def note(self, *arguments: Any, **named: Any) -> None:
+        """Stands for faulthandler.enable()."""
+        self.real(*arguments, **named)
+        self.is_ours = False
+
+    def __exit__(self, *_: object) -> None:
+        if faulthandler.enable == self.note:
+            faulthandler.enable = self.real
+        if self.is_ours:
+            faulthandler.disable()
+
+
 def take_own() -> None:
     """In a forked copy: write to a place of our own. One that can't (no /proc, no fds) leaves no stack."""
     if _fd < 0 or not fds.is_still(_fd, _identity):
@@ -59,7 +93,7 @@ def take_own() -> None:
     except OSError:
         disable()
         return
-    os.lseek(own, board_.place_stack(os.getpid()), os.SEEK_SET)
+    os.lseek(own, os.getpid() * ROOM, os.SEEK_SET)
     os.dup2(own, _fd, False)
     os.close(own)
 
@@ -68,7 +102,7 @@ def disable() -> None:
     """Leave no stack. Where somebody has taken faulthandler for their own, it goes on for them."""
     global _fd
     if _fd >= 0 and fds.is_still(_fd, _identity):
-        null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        null = fds.open_null()
         os.dup2(null, _fd, False)
         os.close(null)
     _fd = -1
@@ -80,12 +114,12 @@ def is_limited(limits: tuple[int, int]) -> bool:
 
 
 def read(fd: int, pid: int) -> str:
-    """Give the stack that a dead process left in the back of a board, "" where it left none, and free its memory."""
-    at = board_.place_stack(pid)
+    """Give the stack that a dead process left in this file, "" where it left none, and free its memory."""
+    at = pid * ROOM
     data = os.pread(fd, MOST, at)
     if not data.startswith(b"Fatal Python error"):
         return ""
-    memory.punch_hole(fd, at, board_.STACK_ROOM)
+    memory.punch_hole(fd, at, ROOM)
     return leave_out_own(data.rstrip(b"\0").decode("utf-8", "replace"))
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import sys
 from itertools import islice
-from resource import RLIMIT_FSIZE, getrlimit, setrlimit
+from resource import RLIM_INFINITY, RLIMIT_FSIZE, getrlimit, setrlimit
 
-from warmfork._machine import fds, signals, stacks
+from warmfork._machine import fds, signals, stacks, syscalls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,9 +37,12 @@ class Baseline:
 
 
 def get_environment() -> dict[bytes, bytes]:
-    """Give the environment as bytes: the mapping behind os.environ, not a copy."""
-    data: dict[bytes, bytes] = os.environ._data  # type: ignore[attr-defined]
-    return data
+    """Give the environment as bytes: the mapping behind os.environ, not to be changed."""
+    data = getattr(os.environ, "_data", None)
+    if type(data) is dict:
+        return data
+    # Somebody has put another mapping in its place, as tests do.
+    return {os.fsencode(name): os.fsencode(value) for name, value in os.environ.items()}
 
 
 def split_environment(lines: tuple[str, ...]) -> dict[bytes, bytes]:
@@ -56,22 +59,28 @@ def join_environment(environment: dict[bytes, bytes]) -> tuple[str, ...]:
     return tuple(os.fsdecode(name + b"=" + value) for name, value in environment.items())
 
 
-_oom_fd: tuple[int, int, tuple[int, int]] = (0, -1, (0, 0))
+class KeptFile:
+    """A file about this process in /proc/self, read through an fd that is kept open: 3 us where an open() takes 15."""
+
+    __slots__ = ("fd", "identity", "path", "pid")
+
+    def __init__(self, path: str) -> None:
+        self.path, self.pid, self.fd, self.identity = path, 0, -1, (0, 0)
+
+    def read(self, size: int) -> bytes:
+        """Read its first bytes; none where it can't be read."""
+        try:
+            # A fork's copy of the fd still names the parent; and the program may have closed all its fds (M9).
+            if self.pid != os.getpid() or not fds.is_still(self.fd, self.identity):
+                self.fd = move_high(os.open(self.path, os.O_RDONLY | os.O_CLOEXEC))
+                self.pid, self.identity = os.getpid(), fds.identify(self.fd)
+            return os.pread(self.fd, size, 0)
+        except OSError:
+            self.pid = 0
+            return b""
 
 
-def get_oom_score() -> bytes:
-    """Read /proc/self/oom_score_adj through an fd that is kept open: 3 us where an open() takes 15."""
-    global _oom_fd
-    pid, fd, identity = _oom_fd
-    try:
-        # A fork's copy of the fd still names the parent; and the program may have closed all its fds (M9).
-        if pid != os.getpid() or not fds.is_still(fd, identity):
-            fd = move_high(os.open("/proc/self/oom_score_adj", os.O_RDONLY | os.O_CLOEXEC))
-            _oom_fd = os.getpid(), fd, fds.identify(fd)
-        return os.pread(fd, 16, 0)
-    except OSError:
-        _oom_fd = 0, -1, (0, 0)
-        return b""
+OOM_SCORE, STATUS = KEPT = KeptFile("/proc/self/oom_score_adj"), KeptFile("/proc/self/status")
 
 
 def move_high(fd: int) -> int:
@@ -86,8 +95,36 @@ def move_high(fd: int) -> int:
     return high
 
 
-def read_umask() -> int:
-    """Read the umask, which can only be done by setting it; /proc/self/status would take 7 to 41 us."""
+def is_file_limited() -> bool:
+    """Is there a limit of the size of the files that this process may write (ulimit -f)? Memfds are files in this."""
+    return stacks.is_limited(getrlimit(RLIMIT_FSIZE))
+
+
+class LiftedFileLimit:
+    """For a `with` block: that limit as high as we may have it."""
+
+    def __enter__(self) -> None:
+        self.limits = getrlimit(RLIMIT_FSIZE)
+        if not stacks.is_limited(self.limits):
+            return
+        try:
+            setrlimit(RLIMIT_FSIZE, (RLIM_INFINITY, RLIM_INFINITY))
+        except (ValueError, OSError):  # only root may raise the hard limit
+            setrlimit(RLIMIT_FSIZE, (self.limits[1], self.limits[1]))
+
+    def __exit__(self, *_: object) -> None:
+        if stacks.is_limited(self.limits):
+            setrlimit(RLIMIT_FSIZE, self.limits)
+
+
+def read_umask() -> int | None:
+    """Read the umask; None where nobody says it, and setting it, which is the other way to learn it, could reach files
+    that another thread creates at this moment."""
+    _, found, rest = STATUS.read(128).partition(b"\nUmask:\t")
+    if found and b"\n" in rest:
+        return int(rest[: rest.index(b"\n")], 8)
+    if len(sys._current_frames()) > 1:
+        return None
     masks = [0o77]
     # Sets the umask to the first of the list, adds what it was, sets it to that: all in one call, in which no signal
     # handler can come, and raise, and leave it changed.
@@ -101,11 +138,11 @@ def take_always_said() -> tuple[Any, ...]:
         read_umask(),
         os.getpriority(os.PRIO_PROCESS, 0),
         frozenset(os.sched_getaffinity(0)),
-        (policy := os.sched_getscheduler(0), os.sched_getparam(0).sched_priority if policy else 0),
+        syscalls.get_scheduler(),
         tuple(map(getrlimit, LIMITS)),
         signals.list_ignored(),
         signals.get_mask(),
-        get_oom_score(),
+        OOM_SCORE.read(16),
         os.getpgrp(),
     )
 
@@ -135,21 +172,51 @@ def is_elsewhere(born: Baseline) -> bool:
 
 def set_environment(environment: dict[bytes, bytes]) -> None:
     """Replace the environment: never merge, a removed secret must not survive (row 1)."""
-    current = get_environment()
-    for name in [name for name in current if name not in environment]:
-        os.unsetenv(name)
-        del current[name]
+    old = dict(get_environment())
+    for name in old.keys() - environment.keys():
+        os.unsetenv(name)  # where os.environ is what a script has put in its place, that does not do it
+        del os.environ[os.fsdecode(name)]
     for name, value in environment.items():
-        if current.get(name) != value:
+        if old.get(name) != value:
             os.putenv(name, value)
-            current[name] = value
+            os.environ[os.fsdecode(name)] = os.fsdecode(value)
+    follow_environment(old, environment)
+
+
+FOLDERS = b"TMPDIR", b"TEMP", b"TMP"
+"""What the tempfile module looks at, in this order."""
+
+
+def follow_environment(old: dict[bytes, bytes], new: dict[bytes, bytes]) -> None:
+    """Have followed what was derived from variables earlier in this process, and is not looked up again."""
+    if old.get(b"TZ") != new.get(b"TZ"):
+        from time import tzset
+
+        tzset()
+    tempfile: Any = sys.modules.get("tempfile")
+    if tempfile is not None and any(old.get(name) != new.get(name) for name in FOLDERS):
+        folder = next((old[name] for name in FOLDERS if old.get(name)), b"/tmp")
+        if tempfile.tempdir == os.path.abspath(os.fsdecode(folder)):  # else somebody has chosen it
+            tempfile.tempdir = None  # asked for anew
+
+
+_new: dict[bytes, bytes] = {}
+"""Variables that the preload has added."""
+
+
+def keep_new(environment: dict[bytes, bytes]) -> dict[bytes, bytes]:
+    """In a template after its preload: remember which variables are there that `environment` has not. Gives it with
+    these."""
+    _new.update((name, value) for name, value in get_environment().items() if name not in environment)
+    return {**_new, **environment}
 
 
 def apply(state: dict[str, Any], base: tuple[Any, ...]) -> None:
     """Give this process that state; `base` is what take_small() gave in the template. The signal mask and the ignored
     signals are left to the step that unblocks. Raises OSError, with what could not be applied as its filename."""
     if "environment" in state:
-        set_environment(state["environment"])
+        # What the preload added stays where the client has no word of its own: module and variable belong together.
+        set_environment({**_new, **state["environment"]})
     if "argv" in state:
         sys.argv = state["argv"]
     if "sys_path" in state:
@@ -182,16 +249,21 @@ def set_oom_score(wanted: bytes, _base: bytes) -> None:
             os.close(fd)
 
 
-def set_group(wanted: int, _base: int) -> None:
-    """Join the client's process group. In another session the kernel forbids it, and the template's stays."""
-    try:
-        os.setpgid(0, wanted)
-    except PermissionError:
+GROUP = NAMES.index("group")
+
+
+def set_group(wanted: int, base: int) -> None:
+    """Join the client's process group. In another session the kernel forbids it: then the template's."""
+    for group in (wanted, base):
+        try:
+            os.setpgid(0, group)
+        except PermissionError:
+            continue
         return
 
 
 SETTERS: dict[str, Any] = {
-    "umask": lambda wanted, base: os.umask(wanted),
+    "umask": lambda wanted, base: wanted is None or os.umask(wanted),
     "nice": lambda wanted, base: os.setpriority(os.PRIO_PROCESS, 0, wanted),
     "affinity": lambda wanted, base: os.sched_setaffinity(0, wanted),
     "scheduler": lambda wanted, base: os.sched_setscheduler(0, wanted[0], os.sched_param(wanted[1])),

@@ -10,11 +10,8 @@ from __future__ import annotations
 import os
 from time import monotonic
 
-from warmfork._machine import pids
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from warmfork._machine import fds, pids
+from warmfork._machine.pending_kills import list_children, walk_descendants
 
 STOP, KILL = 19, 9
 PATIENCE = 2.0
@@ -24,26 +21,13 @@ TICKS = os.sysconf("SC_CLK_TCK")
 HELD = (b"RssAnon:", b"RssShmem:", b"VmSwap:")
 
 
-def list_children(pid: int) -> list[int]:
-    """List the children of a process, of all its threads. Nothing where there is no such process."""
-    found: list[int] = []
-    try:
-        for task in os.listdir(f"/proc/{pid}/task"):
-            with open(f"/proc/{pid}/task/{task}/children", "rb") as file:
-                found += map(int, file.read().split())
-    except OSError:  # it ended, or a thread of it did
-        return found
+def list_descendants(pid: int) -> list[int]:
+    """List all processes below this one."""
+    found = []
+    for child, pidfd in walk_descendants(pid):
+        pidfd.close()
+        found.append(child)
     return found
-
-
-def list_descendants(pid: int) -> Iterator[tuple[int, int]]:
-    """List (pid, parent) of all processes below this one, parents before their children."""
-    parents = [pid]
-    while parents:
-        parent = parents.pop()
-        for child in list_children(parent):
-            yield child, parent
-            parents.append(child)
 
 
 def get_held(pid: int) -> int:
@@ -84,11 +68,13 @@ class TreeKill:
 
     def step(self) -> bool:
         """Look once. True: nobody was left but the root, which is killed now."""
-        found = list(list_descendants(self.pid))
-        living = [pid for pid, parent in found if kill_below(pid, (parent, self.pid))]
-        seen = {pid for pid, _ in found}
+        living, seen = False, set()
+        for pid, pidfd in walk_descendants(self.pid):
+            with pidfd:
+                seen.add(pid)
+                living = not pidfd or kill_living(pid, pidfd.fileno()) or living
         # Twice the same: one that ended during the first look may have left a child, too late for that look.
-        again = bool(living) or seen != self.seen
+        again = living or seen != self.seen
         self.seen = seen
         if again and monotonic() < self.deadline:
             return False
@@ -103,21 +89,14 @@ class TreeKill:
             sleep(0.0005)
 
 
-def kill_below(pid: int, parents: tuple[int, int]) -> bool:
-    """Kill a process that is a child of one of these. False: it is dead already."""
-    try:
-        pidfd = os.pidfd_open(pid)
-    except ProcessLookupError:
+def kill_living(pid: int, pidfd: int) -> bool:
+    """Kill a process. False: it is dead already, or has become another user, whom we may not end."""
+    if pids.read_stat(pid)[:1] in ([], [b"Z"], [b"X"]):
         return False
-    except OSError:  # no fd is left: the next look tries again
-        return True
     try:
-        fields = pids.read_stat(pid)
-        if len(fields) < 2 or fields[0] in (b"Z", b"X") or int(fields[1]) not in parents:
-            return False  # dead, and maybe another has its pid by now
         return pids.send_signal(pidfd, KILL)
-    finally:
-        os.close(pidfd)
+    except PermissionError:
+        return False
 
 
 def end_session(parent: int, session: int) -> None:
@@ -148,10 +127,8 @@ def end_descendants() -> None:
 def end_tree(pid: int) -> None:
     """Kill a process and all below it. Nothing where there is none."""
     try:
-        pidfd = os.pidfd_open(pid)
+        pidfd = fds.Fd(pids.open_pidfd(pid))
     except OSError:
         return
-    try:
-        TreeKill(pid, pidfd).finish()
-    finally:
-        os.close(pidfd)
+    with pidfd:
+        TreeKill(pid, pidfd.fileno()).finish()

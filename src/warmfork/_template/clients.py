@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from _collections import deque  # without the collections module, which costs a bare template 2 ms
 from select import EPOLLIN, EPOLLOUT
+from time import monotonic
 
 from warmfork._machine import fds, pids
 from warmfork._words import messages, wire
@@ -14,11 +15,17 @@ if TYPE_CHECKING:
 
     from warmfork._template.spares import SparePolicy
 
+MOST_UNSENT = 16
+"""Messages that may wait for a client that reads none, before nothing more is read from it: each holds two fds."""
+
+PAUSE = 0.001
+"""Seconds before the next try where the kernel is short of something (ENOBUFS): epoll tells nothing of that."""
+
 
 class ClientRecord:
     """A process that asks for children."""
 
-    __slots__ = ("channel", "children", "outbox", "pid", "pidfd", "poller", "stack", "traffic")
+    __slots__ = ("channel", "children", "events", "outbox", "pid", "pidfd", "poller", "retry_at", "stack", "traffic")
 
     def __init__(self, channel: fds.socket, pid: int, pidfd: int, traffic: SparePolicy, poller: epoll) -> None:
         self.channel: fds.socket | None = channel
@@ -27,6 +34,8 @@ class ClientRecord:
         self.stack = pids.read_start_stack(pid)
         self.traffic = traffic
         self.poller = poller
+        self.events = EPOLLIN
+        self.retry_at: float | None = None  # when to send again, by monotonic()
         self.children: set[int] = set()
         self.outbox: deque[tuple[bytes, tuple[int, ...]]] = deque()
 
@@ -38,6 +47,7 @@ class ClientRecord:
         data = wire.encode(message)
         if self.outbox:
             self.outbox.append((data, passed))
+            self.choose_events()
             return
         try:
             fds.send(self.channel, data, passed)
@@ -46,7 +56,7 @@ class ClientRecord:
             if isinstance(error, BlockingIOError) or (error.errno in fds.PASSING and not spawned):
                 # A death that is not told would be waited for for ever.
                 self.outbox.append((data, passed))
-                self.poller.modify(self.channel.fileno(), EPOLLIN | EPOLLOUT)
+                self.note_failure(error)
                 return
             fds.close_all(passed)
             if isinstance(message, messages.Spawned) and message.request:
@@ -55,23 +65,39 @@ class ClientRecord:
             return  # EPIPE, ECONNRESET: the pidfd will tell
         fds.close_all(passed)
 
+    def note_failure(self, error: OSError) -> None:
+        """What could not be sent waits: for room, which epoll tells of, or for a moment."""
+        self.retry_at = None if isinstance(error, BlockingIOError) else monotonic() + PAUSE
+        self.choose_events()
+
+    def choose_events(self) -> None:
+        """Have epoll tell what we can do something about: room, where something waits for it; requests, unless the
+        client reads no answers."""
+        wanted = 0 if len(self.outbox) >= MOST_UNSENT else EPOLLIN
+        if self.outbox and self.retry_at is None:
+            wanted |= EPOLLOUT
+        if self.channel is not None and wanted != self.events:
+            self.events = wanted
+            self.poller.modify(self.channel.fileno(), wanted)
+
     def flush(self) -> bool:
         """Send what was kept. False where the client is gone."""
+        self.retry_at = None
         while self.outbox and self.channel is not None:
             data, passed = self.outbox[0]
             try:
                 fds.send(self.channel, data, passed)
             except OSError as error:
+                self.note_failure(error)
                 return isinstance(error, BlockingIOError) or error.errno in fds.PASSING
             self.outbox.popleft()
             fds.close_all(passed)
-        if self.channel is not None:
-            self.poller.modify(self.channel.fileno(), EPOLLIN)
+        self.choose_events()
         return True
 
     def is_another_program(self) -> bool:
         """Has it exec'd since we know it? To be asked where its channel ended, which an exec closes: what it started is
-        nobody's then, though its pid and its pidfd live on (M1)."""
+        nobody's then, though its pid and its pidfd live on."""
         return self.stack != 0 and pids.read_start_stack(self.pid) != self.stack
 
     def drop(self) -> None:
@@ -79,6 +105,7 @@ class ClientRecord:
         if self.channel is not None:
             self.channel.close()
             self.channel = None
+        self.retry_at = None
         for _, passed in self.outbox:
             fds.close_all(passed)
         self.outbox.clear()

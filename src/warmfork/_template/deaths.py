@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from time import monotonic_ns
 
-from warmfork._words import messages
+from warmfork._words import messages, wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class Deaths:
     """What it takes to tell of a death."""
 
-    def __init__(self, back: int) -> None:
-        self.back = back  # an fd on the board, behind whose slots the stacks are
+    def __init__(self, stacks: int) -> None:
+        self.stacks = stacks  # the file where the stacks of children are
         self.witness: Witness | None = None
 
     def prepare(self) -> Witness:
@@ -32,8 +32,8 @@ class Deaths:
     def tell(self, client: ClientRecord, pid: int, status: int, usage: struct_rusage) -> None:
         """Tell."""
         if status & 0x7F:
-            stack, why = self.prepare().ask(status, pid, self.back)
+            stack, why = self.prepare().ask(status, pid, self.stacks)
             if stack or why:
-                client.tell(messages.Evidence(pid, stack, why))
+                client.tell(messages.Evidence(pid, wire.fit(stack, 16_000), wire.fit(why, 2000)))
         user, system = int(usage.ru_utime * 1e6), int(usage.ru_stime * 1e6)
         client.tell(messages.Exited(pid, status, user, system, usage.ru_maxrss, monotonic_ns() // 1000))

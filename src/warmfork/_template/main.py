@@ -5,13 +5,14 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from resource import RLIMIT_NOFILE, getrlimit, setrlimit
 from time import monotonic_ns
 
-from warmfork._child import ending
+from warmfork._child import ending, stdio
 from warmfork._child.birth import become
-from warmfork._machine import fds, memory, signals, stacks, state, titles
-from warmfork._template import forking, server
-from warmfork._template.succession import Given
+from warmfork._machine import fds, memory, pids, signals, stacks, state, titles
+from warmfork._template import forking, seal, server, spares
+from warmfork._template.state import TemplateState
 from warmfork._words import board as board_
 from warmfork._words import messages, wire
 
@@ -20,6 +21,16 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from warmfork._words.spec import Spec
+
+
+class Given:
+    """What a template was given by its tracker: its generation, and fds."""
+
+    __slots__ = ("board", "door", "generation", "log", "spec", "stacks")
+
+    def __init__(self, generation: int, spec: int, board: int, log: int, door: int, stacks: int) -> None:
+        self.generation = generation
+        self.spec, self.board, self.log, self.door, self.stacks = spec, board, log, door, stacks
 
 
 def main(
@@ -34,24 +45,26 @@ def main(
     """
     # Before any preload can register its own: child handlers run in the order of registration.
     os.register_at_fork(after_in_child=forking.close_in_child)
-    gc.disable()
+    forking.watch_handlers()
+    collector = Collector()
     signals.set_mask(signals.HELPERS_BLOCK)
+    raise_limit_of_files()
     given = Given(*(launched or receive_launch(control)))
     spec = read_spec(given.spec)
-    os.ftruncate(given.board, board_.SIZE)
-    given.board = state.move_high(given.board)  # which children have too: see _machine/stacks.py
-    board = board_.Board(memory.map_shared(given.board, board_.SIZE), given.board)
+    board, number = map_board(given)
     board.begin(given.generation, os.getpid(), monotonic_ns())
     titles.load()
     titles.set_title(f"warmfork: template {spec.name} gen={given.generation} [preloading]")
-    made = prepare(spec, board, control, given, client)
+    made = prepare(spec, board, control, given, client, number)
+    collector.stop()
     code = 1
     try:
         birth = made.serve()
         if birth is None:
             board.write_phase(board_.ENDING)
             leave()
-        gc.enable()
+        collector.give_back()
+        seal.restore_warnings()
         code = become(birth)
     except BaseException:
         # A fault of ours, or SystemExit from an at-fork handler: seen on stderr, and never back into the loop.
@@ -60,12 +73,64 @@ def main(
         ending.leave(code)
 
 
+class Collector:
+    """The garbage collector, which nobody needs while modules are loaded. It does not run, and still says that it is
+    enabled: so a preload that switches it off, or sets its thresholds, is understood, and its children have that."""
+
+    def __init__(self) -> None:
+        self.thresholds = gc.get_threshold()
+        self.enabled = True
+        self.paused = (0, *self.thresholds[1:])
+        gc.enable()
+        gc.set_threshold(*self.paused)
+
+    def stop(self) -> None:
+        """The preload is over. Nothing is collected here, for that might run the user's code."""
+        self.enabled = gc.isenabled()
+        if gc.get_threshold() != self.paused:
+            self.thresholds = gc.get_threshold()
+        gc.disable()
+
+    def give_back(self) -> None:
+        """In a child: as the preload left it, or as it was before."""
+        gc.set_threshold(*self.thresholds)
+        if self.enabled:
+            gc.enable()
+
+
+def raise_limit_of_files() -> None:
+    """Have as many files as may be: two for each client that is behind. Children get their client's limit."""
+    soft, hard = getrlimit(RLIMIT_NOFILE)
+    if soft != hard:
+        setrlimit(RLIMIT_NOFILE, (hard, hard))
+
+
+def map_board(given: Given) -> tuple[board_.Board, int]:
+    """Map the board, which nobody else can write to from then on; what is left of it in `given` can be read only. Gives
+    it, and the number of an fd that children need: the mmap object closes it when a child unmaps the board, before any
+    user code runs. It is /dev/null: no child has an fd on the board."""
+    given.stacks = state.move_high(given.stacks)  # children have it for life: out of the way of low numbers
+    mapping, number = memory.map_shared_by(given.board, board_.SIZE)
+    null = fds.open_null()
+    os.dup2(null, number, False)
+    os.close(null)
+    memory.seal(given.board, memory.SEAL_FUTURE_WRITE)  # of a file, which stands in for a memfd, only we had an fd
+    try:
+        readable = os.open(f"/proc/self/fd/{given.board}", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        readable = given.board
+    else:
+        os.close(given.board)
+    given.board = state.move_high(readable)
+    return board_.Board(mapping), number
+
+
 def receive_launch(control: fds.socket) -> tuple[int, ...]:
     """Receive what the tracker gives: see Given."""
     got = fds.receive(control, flags=fds.RECEIVE_BLOCKING)
     message = wire.decode(got.data)
-    if not isinstance(message, messages.Launch) or len(got.fds) != 7:
-        raise RuntimeError(f"a template starts with a Launch and 7 fds, not {message!r} and {len(got.fds)}")
+    if not isinstance(message, messages.Launch) or len(got.fds) != 5:
+        raise RuntimeError(f"a template starts with a Launch and 5 fds, not {message!r} and {len(got.fds)}")
     return message.generation, *got.fds
 
 
@@ -85,72 +150,79 @@ def prepare(
     control: fds.socket,
     given: Given,
     client: tuple[int, int, int] | None,
+    number: int,
 ) -> server.Server:
     """Preload and seal; where that fails, tell the clients that wait, and leave."""
     from warmfork._machine import role
-    from warmfork._template import preload, seal
+    from warmfork._template import preload
 
-    role.become_template(given.door, spec)
+    tracker = os.getppid()
+    role.become_template(given.door, spec, (tracker, pids.read_since(tracker)))
     sys.argv = list(spec.argv)
     sys.path = list(spec.sys_path)
-    if spec.huge_pages == "malloc":
-        state.set_environment(state.split_environment(spec.environment))  # without what chose the allocator
+    stdio.prepare()
     folder = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     own = set(fds.list_fds())
     try:
-        notes = preload.load_all(spec, board)
+        with stacks.Preloading(given.log):
+            notes = preload.load_all(spec, board)
         kept = tuple(fd for fd in fds.list_fds() if fd not in own)
         seal.seal(spec, notes, folder, given.log)
         blocks = seal.collapse(spec, notes)
     except preload.Failure as failure:
-        refuse(control, client, messages.PreloadFailed(failure.module, failure.cause[:4000], failure.traceback))
+        module, cause = wire.fit(failure.module, 1000), wire.fit(failure.cause, 4000)
+        refuse(control, client, messages.PreloadFailed(module, cause, wire.keep_end(failure.traceback)))
     except seal.Unsafe as unsafe:
-        refuse(control, client, messages.Unsafe(tuple(finding[:1000] for finding in unsafe.findings[:20])))
+        refuse(control, client, messages.Unsafe(tuple(wire.fit(finding, 1000) for finding in unsafe.findings[:20])))
     os.close(folder)
-    stacks.enable(board.file)
-    made = server.Server(spec, board, given, control, kept)
+    if stacks.enable(given.stacks):
+        kept += (given.stacks,)
+    policy = spares.choose_policy(spec.spares, notes.notes)
+    known = TemplateState(spec, board, given.generation, (*kept, number), policy)
+    made = server.Server(known, given, control, given.stacks, tuple(wire.fit(note, 2000) for note in notes.notes))
     made.idle.blocks = blocks
-    if made.policy != spec.spares:
-        notes.notes.append("without spares: vm.overcommit_memory=2 charges each for the whole address space")
-    made.notes = tuple(note[:2000] for note in notes.notes)
     if client is not None:
         made.adopt(fds.adopt_socket(client[0]), client[1], client[2])
     say(control, messages.Sealed(given.generation))
     return made
 
 
-def say(control: fds.socket, message: messages.Message) -> None:
-    """Tell the tracker. Where that is dead, its successor will be told when it is there."""
+def say(to: fds.socket, message: messages.Message) -> None:
+    """Tell tracker or client. Where it is dead, or is behind by hundreds of messages, it goes without."""
     try:
-        fds.send(control, wire.encode(message))
-    except (BrokenPipeError, ConnectionError):
+        fds.send(to, wire.encode(message))
+    except OSError:
         return
 
 
 def refuse(control: fds.socket, client: tuple[int, int, int] | None, answer: messages.Message) -> NoReturn:
     """Give this answer to every client that waits, and end."""
-    data = wire.encode(answer)
     say(control, answer)  # first to the tracker: a client that asks again is to get another template
     if client is not None:
-        channel = fds.adopt_socket(client[0])
-        fds.send(channel, data)
-        channel.close()
+        answer_client(client[0], answer)
     while fds.wait_readable(control.fileno(), 0):
-        got = fds.receive(control)
-        if not got.data:
-            break
-        if len(got.fds) == 2:
-            channel = fds.adopt_socket(got.fds[0])
-            fds.send(channel, data)
-            channel.close()
-            os.close(got.fds[1])
+        with fds.receive(control) as got:
+            if not got.data:
+                break
+            if len(got.fds) == 2:
+                answer_client(got.take().release(), answer)
     leave()
+
+
+def answer_client(fd: int, answer: messages.Message) -> None:
+    """Give a client its answer, if it still listens."""
+    try:
+        channel = fds.adopt_socket(fd)
+    except fds.NoSocket:
+        return
+    say(channel, answer)
+    channel.close()
 
 
 def leave() -> NoReturn:
     """End through exit handlers: what the preload made (a Lock, a temporary folder) is removed by them."""
     try:
         ending.run_exit_handlers()
-        ending.flush()
+        stdio.flush()
     finally:
         os._exit(0)

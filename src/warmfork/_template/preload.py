@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from time import perf_counter
+from time import perf_counter, sleep
 
+from warmfork._child import stdio
 from warmfork._machine import memory
 from warmfork._template import forking
 from warmfork._words import wire
@@ -32,7 +33,7 @@ class Notes:
     def __init__(self) -> None:
         self.notes: list[str] = []
         self.report: list[str] = []
-        self.threads = count_threads()
+        self.threads: dict[int, tuple[str, str]] = {}  # those that were left running: name, and by which item
         self.began = perf_counter()
 
 
@@ -47,7 +48,7 @@ def load_all(spec: Spec, board: Board) -> Notes:
         load_one(item, policy, notes)
         board.write_report("\n".join(notes.report))
     board.write_item(0)
-    flush()
+    stdio.flush()  # what the preload printed, or each child would print it again
     return notes
 
 
@@ -60,11 +61,11 @@ def run_loader(spec: Spec, notes: Notes) -> list[str]:
         raise Failure(getattr(error, "warmfork_item", spec.loader), describe(error), format_error(error)) from error
     if spec.loader_arguments:
         note_cost("__main__", started, before, notes)
-    if count_threads() > notes.threads:
-        stop_threads_that_fork_stops()
-    if count_threads() > notes.threads:
+    note_threads("__main__", notes)
+    left = [name for name, _ in find_staying(notes)]
+    if left:
         # Importing can't be undone. The client asks for a template without it.
-        raise Failure("__main__", f"it leaves threads running: {', '.join(name_threads())}", "")
+        raise Failure("__main__", f"it leaves threads running: {', '.join(left)}", "")
     return given
 
 
@@ -118,7 +119,7 @@ def handle_failure(item: str, policy: str, error: BaseException, notes: Notes) -
         text = format_error(error)
         if policy == "fail" and sys.stderr is not None:
             sys.stderr.write(text)
-        flush()
+        stdio.flush()
         raise Failure(item, describe(error), text) from error
     if policy == "warn":
         import warnings
@@ -128,12 +129,16 @@ def handle_failure(item: str, policy: str, error: BaseException, notes: Notes) -
 
 
 def note_threads(item: str, notes: Notes) -> None:
-    """Note the threads that this item left running: a fork does not take them along, and the locks that they hold
-    stay locked in every child."""
-    now = count_threads()
-    if now > notes.threads:
-        notes.notes.append(f'"{item}" left {now - notes.threads} thread(s) running: {", ".join(name_threads())}')
-    notes.threads = now
+    """Note the threads that this item left running: a fork does not take them along, and the locks that they hold stay
+    locked in every child."""
+    for task, name in name_threads().items():
+        notes.threads.setdefault(task, (name, item))
+
+
+def list_left(notes: Notes) -> list[tuple[str, str]]:
+    """List the threads that still run, each by its name and the item that left it."""
+    running = name_threads()
+    return [found for task, found in notes.threads.items() if task in running]
 
 
 def stop_threads_that_fork_stops() -> None:
@@ -145,7 +150,24 @@ def stop_threads_that_fork_stops() -> None:
         pid = forking.fork()
     if pid == 0:
         os._exit(0)
-    os.waitpid(pid, 0)
+    try:
+        os.waitpid(pid, 0)
+    except ChildProcessError:  # the preload has SIGCHLD ignored: the kernel has reaped it
+        pid = 0
+
+
+ENDING = 0.02
+"""Seconds that a thread which was joined, or stopped by a fork, may take until the kernel knows it no longer."""
+
+
+def find_staying(notes: Notes) -> list[tuple[str, str]]:
+    """Find the threads that stay, in the template and at forks, each by its name and the item that left it."""
+    if list_left(notes):
+        stop_threads_that_fork_stops()
+    until = perf_counter() + ENDING
+    while list_left(notes) and perf_counter() < until:
+        sleep(ENDING / 10)
+    return list_left(notes)
 
 
 def count_threads() -> int:
@@ -153,32 +175,32 @@ def count_threads() -> int:
     return len(os.listdir("/proc/self/task"))
 
 
-def name_threads() -> list[str]:
-    """Name the threads besides the main one: Python's by name, native ones by their kernel name."""
-    names = []
+SAFE = ("jemalloc_bg_thd",)
+"""Native threads that their library starts again in each forked child: jemalloc's, which pyarrow brings."""
+
+
+def name_threads() -> dict[int, str]:
+    """Name the threads besides the main one by their ids: Python's by name, native ones by their own name, if they have
+    one. Where they have not, it is that of the thread which has started them. Those that bear a fork are left out."""
     threading = sys.modules.get("threading")
     known = {}
     if threading is not None:
         known = {thread.native_id: thread.name for thread in threading.enumerate()}
+    main = os.getpid()
+    ours = read_name(main)
+    named = {}
     for task in sorted(map(int, os.listdir("/proc/self/task"))):
-        if task == os.getpid():
+        name = read_name(task) if task != main else ""
+        if not name or name in SAFE:  # it ended meanwhile, or is harmless
             continue
-        if task in known:
-            names.append(known[task])
-            continue
-        try:
-            with open(f"/proc/self/task/{task}/comm") as file:
-                names.append(file.read().strip() + " (native)")
-        except OSError:  # it ended meanwhile
-            continue
-    return names
+        named[task] = known.get(task) or ("a native thread" if name == ours else f"{name} (native)")
+    return named
 
 
-def flush() -> None:
-    """Flush what the preload printed, so that no child prints it again (row 25)."""
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            try:
-                stream.flush()
-            except (OSError, ValueError):  # the program's stdout is gone: a preload that printed there has lost it
-                continue
+def read_name(task: int) -> str:
+    """Read the name that the kernel has of a thread of this process; "" where it is dead."""
+    try:
+        with open(f"/proc/self/task/{task}/comm", errors="replace") as file:
+            return file.read().strip()
+    except OSError:
+        return ""

@@ -9,18 +9,14 @@ from __future__ import annotations
 
 import os
 
+from warmfork._machine import evidence
+
 SCARCE = 10
 """Per cent of memory: with less available, no spares."""
 
 PSI = "/proc/pressure/memory"
 TRIGGER = b"some 200000 2000000"
 """Tell when processes have waited for memory for 200 ms of 2 s (us): the window that needs no privilege."""
-
-MOUNTS = {
-    "": ("/sys/fs/cgroup", "/sys/fs/cgroup/unified"),
-    "memory": ("/sys/fs/cgroup/memory",),
-}
-"""The controller as /proc/PID/cgroup names it ("" is version 2), and where everybody mounts it."""
 
 FILES = {
     "": ("memory.max", "memory.current", b"inactive_file "),
@@ -64,16 +60,12 @@ def is_group_scarce(folder: str, controller: str) -> bool:
 def find_limits(process: str = "self") -> list[tuple[str, str]]:
     """List the cgroups of a process that have a limit, its own and those above, each as folder and controller."""
     found = []
-    for row in os.fsdecode(read(f"/proc/{process}/cgroup")).splitlines():
-        _, controllers, path = row.split(":", 2)
-        for controller in controllers.split(","):
-            for mount in MOUNTS.get(controller, ()):
-                # In a container the mount may begin where its own cgroup does: then only that is there.
-                parts = [part for part in path.split("/") if part]
-                for length in range(len(parts), -1, -1):
-                    folder = "/".join([mount, *parts[:length]])
-                    if 0 <= read_number(f"{folder}/{FILES[controller][0]}") < UNLIMITED:
-                        found.append((folder, controller))
+    for controller, mount, path in evidence.list_groups(process):
+        parts = [part for part in path.split("/") if part]
+        for length in range(len(parts), -1, -1):
+            folder = "/".join([mount, *parts[:length]])
+            if 0 <= read_number(f"{folder}/{FILES[controller][0]}") < UNLIMITED:
+                found.append((folder, controller))
     return found
 
 

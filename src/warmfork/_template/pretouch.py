@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 from mmap import PAGESIZE
+from time import monotonic
 
 from warmfork._child import ending
-from warmfork._machine import calls, fds
+from warmfork._machine import calls, fds, pids
 from warmfork._template import forking
 
 TYPE_CHECKING = False
@@ -27,6 +28,7 @@ LARGEST = 2 << 30
 """Bytes of mappings that are looked at: reading the map of more takes longer than it is worth."""
 
 DEADLINE = 5.0
+"""Seconds that the throw-away child may take."""
 
 Range = tuple[int, int, int]
 """Address, bytes, advice."""
@@ -43,26 +45,60 @@ class PretouchPlan:
         self.notes: list[str] = []  # what can't be had here, for the log
 
 
-def learn(live: Callable[[], object]) -> PretouchPlan:
-    """Learn which pages a birth touches, and whether a child can leave as it should. What can't be had costs speed only."""
-    learnt = PretouchPlan()
+class Recording:
+    """A throw-away child that lives a life and tells what it touched. The template does not wait for it."""
+
+    __slots__ = ("data", "deadline", "pidfd", "reader")
+
+    def __init__(self, pidfd: int, reader: int) -> None:
+        self.pidfd, self.reader = pidfd, reader
+        self.data = b""
+        self.deadline = monotonic() + DEADLINE
+
+    def read(self) -> bool:
+        """Read what there is. True where that was all."""
+        try:
+            part = os.read(self.reader, 65_536)
+        except BlockingIOError:
+            return False
+        self.data += part
+        return not part
+
+    def give_up(self) -> None:
+        """It takes too long: end it, which ends what it says."""
+        self.deadline += DEADLINE
+        pids.send_signal(self.pidfd, 9)
+
+    def learn(self) -> PretouchPlan:
+        """Learn from what it said. What can't be had costs speed only."""
+        learnt = PretouchPlan()
+        try:
+            ranges, learnt.helper, trouble = parse(self.data)
+            learnt.prefault_calls = prepare(ranges)
+            if learnt.helper is None and not self.data:
+                trouble, learnt.helper = "the child that finds out hung or was killed", False  # by a filter, it may be
+        except (OSError, ImportError, AttributeError, ValueError) as error:
+            trouble = str(error)  # no _ctypes
+        if not learnt.prefault_calls:
+            learnt.notes.append(f"without pretouch: {trouble or 'nothing was found'}")
+        if learnt.helper is False:
+            learnt.notes.append("without helper: clone() is refused, so a death is known when the memory is torn down")
+        return learnt
+
+    def close(self) -> None:
+        """Let go of it; the loop reaps it."""
+        fds.close_all((self.reader, self.pidfd))
+
+
+def begin(live: Callable[[], object]) -> Recording:
+    """Have a throw-away child live a life. Raises OSError where there is none to be had."""
+    reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    os.set_blocking(writer, True)
     try:
-        ranges, learnt.helper, trouble = record(live)
-        learnt.prefault_calls = prepare(ranges)
-    except (OSError, ImportError, AttributeError, ValueError) as error:
-        trouble = str(error)  # no _ctypes, no process to be had
-    if not learnt.prefault_calls:
-        learnt.notes.append(f"without pretouch: {trouble or 'nothing was found'}")
-    if learnt.helper is False:
-        learnt.notes.append("without helper: clone() is refused, so a death is known when the memory is torn down")
-    return learnt
-
-
-def record(live: Callable[[], object]) -> tuple[list[Range], bool | None, str]:
-    """Have a throw-away child live a life. Gives what it touched, whether it could make a helper, and what kept it
-    from telling."""
-    reader, writer = os.pipe2(os.O_CLOEXEC)
-    pid = forking.fork()
+        pid = forking.fork()
+    except OSError:
+        fds.close_all((reader, writer))
+        raise
     if pid == 0:
         try:
             os.write(writer, report(live))
@@ -70,12 +106,14 @@ def record(live: Callable[[], object]) -> tuple[list[Range], bool | None, str]:
             os._exit(0)
     os.close(writer)
     try:
-        if not fds.wait_readable(reader, DEADLINE):
-            os.kill(pid, 9)
-        data = os.read(reader, 65_536)
-    finally:
-        os.close(reader)
-        os.waitpid(pid, 0)
+        return Recording(pids.open_pidfd(pid), reader)
+    except OSError:
+        os.close(reader)  # it ends when it has nobody to tell
+        raise
+
+
+def parse(data: bytes) -> tuple[list[Range], bool | None, str]:
+    """Give what it touched, whether it could make a helper, and what kept it from telling."""
     helper, _, rest = data.partition(b"\n")
     trouble, _, rest = rest.partition(b"\n")
     # The last line may have been cut short.

@@ -14,7 +14,7 @@ from marshal import dumps
 from warmfork._child import birth as birth_
 from warmfork._child import large
 from warmfork._child.birth import Birth
-from warmfork._machine import fds, role
+from warmfork._machine import fds, pids, role
 from warmfork._words import feed
 
 TYPE_CHECKING = False
@@ -32,25 +32,17 @@ STEPS = ("feed", "stdio", "state", "buffers", "identity", "signals", "entry")
 """The steps that are rehearsed: all but the reseeding, which looks at whether it has been done."""
 
 
-def load_postponed(spec: Spec) -> Iterator[int]:
-    """Load what the entry has put off, a module for each item that is asked for."""
-    load = getattr(sys.modules.get(spec.entry.partition(":")[0]), "load_postponed", None)
-    if load is not None:
-        for _ in load():
-            yield -1
-
-
 def rehearse(spec: Spec, board: Board, base: tuple[Any, ...]) -> Iterator[int]:
     """Take the steps of birth in this process, one round for each item that is asked for."""
     large.prepare()
     for number in range(ROUNDS):
-        kept = role.kind, role.door, role.parent
+        kept = role.kind, role.door, role.identity
         slot = board.take_slot()
         try:
             if slot >= 0:
                 rehearse_once(spec, board, base, slot)
         finally:
-            role.kind, role.door, role.parent = kept
+            role.kind, role.door, role.identity = kept
             if slot >= 0:
                 board.free_slot(slot)
         rehearse_fork()
@@ -80,7 +72,7 @@ def live(spec: Spec, board: Board, base: tuple[Any, ...]) -> None:
     out."""
     with FedBirth(spec, board, base, board.take_slot(), find_entry(spec).rehearse(None)) as birth:
         me = os.getpid()
-        birth.client, birth.leave, birth.watch = me, os.eventfd(0), os.pidfd_open(me)
+        birth.client, birth.leave, birth.watch = me, os.eventfd(0), pids.open_pidfd(me)
         birth_.become(birth)
 
 
@@ -107,7 +99,7 @@ class FedBirth:
         self.birth = Birth(ours, board, slot, base, spec)
         self.me = -1
         try:
-            self.me = os.pidfd_open(os.getpid())
+            self.me = pids.open_pidfd(os.getpid())
             passed = (self.me, self.me, 1, 2)
             header = feed.HEADER.pack(feed.MAGIC, len(state), len(payload), len(passed), 0)
             fds.send(self.theirs, b"".join((header, state, payload)), passed)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import _signal
 import gc
 import os
 import sys
 
 from warmfork._child import ending, reseeding
 from warmfork._machine import fds, memory, signals, state
-from warmfork._template import preload
+from warmfork._template import forking, preload
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,16 +31,15 @@ def seal(spec: Spec, notes: preload.Notes, folder: int, log: int) -> None:
     """Seal the template. Raises Unsafe."""
     force_lazy_imports()
     findings = take_census(spec, notes)
-    undo(spec, folder)
+    undo(spec, folder, notes)
     reseeding.prepare()
     silence_fork()
     # The program's stdout and stderr are let go here: from now on its pipes end when it ends (row 47b).
     os.dup2(log, 1)
     os.dup2(log, 2)
-    if spec.preload:
-        if "helper" not in spec.without:
-            ending.prepare_helper()
-        gc.collect()
+    if spec.preload and "helper" not in spec.without:
+        ending.prepare_helper()
+        ending.note_home()
     if "freeze" not in spec.without:
         gc.freeze()
     if spec.audit == "refuse" and findings:
@@ -56,8 +56,6 @@ def collapse(spec: Spec, notes: preload.Notes) -> Blocks | None:
         return None
     from warmfork._template.collapse import begin
 
-    if spec.huge_pages == "malloc" and sys.getallocatedblocks():  # counts the blocks of Python's own allocator
-        notes.notes.append('huge_pages="malloc" is not heeded: under -E and -I Python takes no PYTHONMALLOC')
     return begin(spec, notes)
 
 
@@ -68,19 +66,25 @@ def take_census(spec: Spec, notes: preload.Notes) -> list[str]:
         # Seen on 3.11 to 3.15: the forked child hangs, aborts or segfaults in PyOS_AfterFork_Child.
         raise Unsafe((f"{fatal} live subinterpreter(s): no child of such a process survives its fork",))
     if spec.audit == "off":
-        notes.notes[:] = [note for note in notes.notes if "thread(s) running" not in note]
         return []
-    findings = [note for note in notes.notes if "thread(s) running" in note]
-    if preload.count_threads() > 1:
-        # OpenBLAS starts its threads at import and stops them at fork: a throw-away fork shows which ones stay.
-        preload.stop_threads_that_fork_stops()
-        if preload.count_threads() == 1:
-            notes.notes[:] = [note for note in notes.notes if note not in findings]
-            findings = []
+    if preload.list_left(notes) and forking.handlers:
+        modules = ", ".join(sorted(set(forking.handlers)))
+        notes.notes.append(
+            f"one child was forked to see which threads stay, and ran the at-fork functions of {modules}"
+        )
+    left: dict[str, list[str]] = {}
+    # OpenBLAS starts its threads at import and stops them at fork: a throw-away fork shows which ones stay.
+    for name, item in preload.find_staying(notes):
+        left.setdefault(item, []).append(name)
+    findings = [f'"{item}" left {len(names)} thread(s) running: {", ".join(names)}' for item, names in left.items()]
+    if _signal.getsignal(signals.CHILD_DIED) == signals.SIG_IGN:
+        findings.append(
+            "SIGCHLD is ignored, by which the kernel forgets how children ended: the template listens to it"
+        )
     devices = fds.list_gpus()
     if devices:
         findings.append(f"open GPU devices: {', '.join(devices)}: CUDA can't be used in a forked child")
-        notes.notes.append(findings[-1])
+    notes.notes.extend(findings)
     return findings
 
 
@@ -112,10 +116,14 @@ def count_interpreters() -> int:
     return len(module.list_all()) if module is not None else 1
 
 
-def undo(spec: Spec, folder: int) -> None:
+def undo(spec: Spec, folder: int, notes: preload.Notes) -> None:
     """Undo what the preload changed of what clients believe their template to have: each start says its state only
-    where it differs from that."""
-    state.set_environment(state.split_environment(spec.environment))
+    where it differs from that. Variables that are new stay: they belong to a module that stays, too."""
+    wanted = state.split_environment(spec.environment)
+    state.set_environment(state.keep_new(wanted))
+    for timer in (_signal.ITIMER_REAL, _signal.ITIMER_VIRTUAL, _signal.ITIMER_PROF):
+        if _signal.setitimer(timer, 0)[0]:
+            notes.notes.append("a timer that the preload set (signal.setitimer) was stopped: no child would have it")
     sys.argv = list(spec.argv)
     sys.path = list(spec.sys_path)
     os.fchdir(folder)

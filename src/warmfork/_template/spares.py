@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 
+from warmfork._template import forking
+
 AUTO, NONE = -1, 0
 """Policies: learn, or have none. Any other number is how many to have."""
 
@@ -52,15 +54,33 @@ class SparePolicy:
         self.last = now
 
     def note_death(self, pid: int, now: float) -> None:
-        """A child of the client is dead. A spare that left has not been needed for a while."""
+        """A child of the client is dead. A spare that left has not been needed for a while; or its client could not have
+        it (it is out of fds), and could not have another one either before it starts something."""
         if pid in self.spares:
             self.spares.discard(pid)
+            self.target = min(self.target, len(self.spares))
             if self.policy == AUTO and now - self.last >= LIFE:
                 self.target = 0
 
     def lacks(self) -> bool:
         """Is one more spare wanted?"""
         return len(self.spares) < self.target
+
+
+def choose_policy(wanted: int, notes: list[str]) -> int:
+    """Give the policy of a template: the wanted one, or none at all where spares would do harm, which is noted."""
+    if wanted == NONE:
+        return NONE
+    if is_commit_strict():
+        notes.append("without spares: vm.overcommit_memory=2 charges each for the whole address space")
+        return NONE
+    if forking.handlers:
+        modules = ", ".join(sorted(set(forking.handlers)))
+        notes.append(
+            f"without spares: {modules} has functions called after a fork, which only started processes are to run"
+        )
+        return NONE
+    return wanted
 
 
 def count_processors() -> int:

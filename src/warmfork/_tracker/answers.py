@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-import os
-
 from warmfork._machine import fds
 from warmfork._words import messages, wire
 
 
 def answer_channel(channel: int, message: messages.Message) -> None:
-    """Answer on a client's channel in the template's place, and close our copy."""
-    send_answer(fds.adopt_socket(os.dup(channel)), message)
+    """Answer on a client's channel in the template's place, if it is one; it stays its owner's. Takes no fd: that there is
+    none may be the answer."""
+    try:
+        socket = fds.socket(*fds.KIND, channel)
+    except OSError:
+        return
+    try:
+        fds.send(socket, wire.encode(message))
+    except OSError:
+        return  # whoever asked is gone
+    finally:
+        socket.detach()
+
+
+def refuse(channel: int, why: str) -> None:
+    """Say why there is no template."""
+    answer_channel(channel, messages.Refused(why, 0))
 
 
 def send_answer(answer: fds.socket, message: messages.Message) -> None:

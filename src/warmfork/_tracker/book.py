@@ -6,7 +6,7 @@ import os
 
 from warmfork._machine import fds, memory
 from warmfork._words import ledger as ledger_
-from warmfork._words import messages, protocol, wire
+from warmfork._words import messages, wire
 
 ROOM = 1 << 20
 """Bytes that the ledger grows by before it is written anew, without what is past."""
@@ -23,6 +23,7 @@ class Book:
         self.fd = fd
         self.ledger = ledger_.Ledger()
         self.reports: list[messages.Reported] = []
+        self.full = False
         data = fds.read_all(fd)
         self.start = int.from_bytes(data[:8], "little") or ledger_.START
         self.end = self.start
@@ -30,12 +31,6 @@ class Book:
             self.end = self.start + end
             self.take(record)
         self.compacted = self.end
-
-    def begin(self, data: bytes) -> None:
-        """Begin with a Root, as the program sent it."""
-        root = wire.decode(data)
-        protocol.step(protocol.DOOR, "new", protocol.UP, root)
-        self.write(root)
 
     def get_root(self) -> messages.Root:
         """Give whose ledger this is."""
@@ -51,18 +46,21 @@ class Book:
             self.ledger.take(record)
 
     def write(self, record: messages.Message) -> None:
-        """Enter a record, and write it down."""
-        self.end += self.append(ledger_.write_record(record), self.end)
+        """Enter a record, and write it down. Where no more can be written (a limit on the size of files, no memory), it
+        is entered all the same: a tracker that goes on without a successor's knowledge is better than none."""
+        try:
+            self.end += self.append(ledger_.write_record(record), self.end)
+        except OSError as error:
+            if not self.full:
+                self.full = True
+                self.take(messages.Reported(30, f"the ledger can't be written: {error.strerror}"))
         self.take(record)
         if self.end - self.compacted > ROOM:
             self.compact()
 
     def append(self, data: bytes, at: int) -> int:
-        """Write at this place of the file. Gives how much it was."""
-        rest = memoryview(data)
-        while rest:
-            written = os.pwrite(self.fd, rest, at)
-            at, rest = at + written, rest[written:]
+        """Write at this place of the file. Gives how much it was. Raises OSError."""
+        fds.write_all(self.fd, data, at)
         return len(data)
 
     def compact(self) -> None:
@@ -70,12 +68,16 @@ class Book:
         Whoever is killed in between leaves a ledger that is whole."""
         start = self.end
         end = start
-        for record in (*self.ledger.records(), *self.reports):
-            end += self.append(ledger_.write_record(record), end)
-        os.pwrite(self.fd, start.to_bytes(8, "little"), 0)
+        try:
+            for record in (*self.ledger.records(), *self.reports):
+                end += self.append(ledger_.write_record(record), end)
+            os.pwrite(self.fd, start.to_bytes(8, "little"), 0)
+        except OSError:
+            self.compacted = self.end  # it is tried again when as much has been added
+            return
         memory.punch_hole(self.fd, ledger_.START, start - ledger_.START)
         self.start, self.end, self.compacted = start, end, end
 
     def report(self, level: int, text: str) -> None:
         """Have the program log this: it reads the ledger at its next call."""
-        self.write(messages.Reported(level, text[:4000]))
+        self.write(messages.Reported(level, wire.fit(text, 8000)))

@@ -6,8 +6,8 @@ import os
 from time import monotonic, monotonic_ns
 
 from warmfork._machine import fds, pids, rights
-from warmfork._tracker.answers import answer_channel, send_answer
-from warmfork._tracker.templates import TemplateRecord, launch, read_spec, read_tail
+from warmfork._tracker.answers import answer_channel, refuse, send_answer
+from warmfork._tracker.templates import TemplateRecord, exec_template, launch, read_spec
 from warmfork._words import board as board_
 from warmfork._words import messages, outcome, wire
 from warmfork._words.spec import identify
@@ -16,8 +16,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from warmfork._machine.loop import Loop
     from warmfork._tracker.book import Book
-    from warmfork._tracker.loop import Loop
     from warmfork._words.spec import Spec
 
 KEPT_BOARDS = 8
@@ -35,28 +35,32 @@ it: for the third number of seconds there is no next one. Each has cost its clie
 
 WARNING, ERROR = 30, 40
 
+EFBIG = 27
+FILE_LIMIT = "the limit on the size of files (ulimit -f) is too low: a template needs 5 MB, in memory"
+
 
 class Generations:
     """What the tracker knows of its templates."""
 
     def __init__(
-        self, loop: Loop, book: Book, tell_door: tuple[int, int], inherit: Callable[[board_.Board], None]
+        self, loop: Loop, book: Book, inherit: Callable[[board_.Board], None], reap: Callable[[], None]
     ) -> None:
         self.loop = loop
         self.book = book
-        self.receiver, self.ledger_fd = tell_door
         self.inherit = inherit
+        self.reap = reap  # buries what is dead
         self.templates: dict[tuple[object, ...], TemplateRecord] = {}
         self.by_pid: dict[int, TemplateRecord] = {}
         self.deaths: dict[tuple[object, ...], list[float]] = {}
+        self.deferred: list[tuple[float, messages.Hello, fds.Received]] = []
 
     def any_alive(self) -> bool:
-        """Does a template live? One that returned to us is no child of ours to wait for."""
+        """Does a template live?"""
         return any(template.alive for template in self.by_pid.values())
 
-    def list_boards(self) -> list[int]:
-        """List the boards that we hold."""
-        return [template.board for template in self.by_pid.values()]
+    def list_stacks(self) -> list[int]:
+        """List the files that we hold in which stacks may be."""
+        return [template.stacks.fileno() for template in self.by_pid.values() if template.stacks]
 
     def count_broken(self) -> int:
         """Count the templates that are broken off at this moment."""
@@ -64,12 +68,24 @@ class Generations:
 
     # -- hellos
 
-    def serve_hello(self, hello: messages.Hello, got: fds.Received) -> None:
-        """Find or start the template that is asked for, and hand it the channel."""
+    def serve_hello(self, hello: messages.Hello, got: fds.Received, late: bool = False) -> None:
+        """Find or start the template that is asked for, and hand it the channel. `late`: it was deferred for as long as a
+        template takes to die."""
         passed = got.fds
+        if got.cut and passed:
+            refuse(passed[0], "the tracker is out of files: raise the limit of open files (ulimit -n)")
+            return
         if len(passed) != 4 + (hello.stdio & 3).bit_count():
-            return  # MSG_CTRUNC: we are out of fds. The client reads the end of its channel
-        channel, pidfd, spec_fd = passed[:3]
+            return
+        try:
+            self.serve_whole_hello(hello, got, late)
+        except OSError as error:
+            if passed:
+                refuse(passed[0], f"the tracker could not: {error}")
+
+    def serve_whole_hello(self, hello: messages.Hello, got: fds.Received, late: bool) -> None:
+        """Serve one of which all has arrived. Raises OSError where the tracker is out of files, or of memory."""
+        channel, pidfd, spec_fd = got.fds[:3]
         if pids.read_pid(pidfd) != got.pid:
             refuse(channel, "the pidfd in the hello is not on its sender")
             return
@@ -78,27 +94,61 @@ class Generations:
         except (ValueError, OSError) as error:
             refuse(channel, f"no spec: {error}")
             return
-        difference = self.compare_rights(got.pid, self.templates.get(identify(spec)))
+        key = identify(spec)
+        self.reap()  # what is dead already, and what that means to say
+        template = self.templates.get(key)
+        difference = self.compare_rights(got.pid, template)
         if difference:
-            answer_channel(channel, messages.Refused(difference, 1))
-            return
+            answer_channel(channel, messages.Refused(wire.fit(difference, 4000), 1))
+        elif template is not None and template.alive and not late and self.is_dying(template):
+            self.deferred.append((monotonic() + DYING, hello, fds.Received(got.data, got.fds, got.pid, False)))
+            got.fds = []
+        else:
+            self.hand_over(key, spec, hello, got)
+
+    def hand_over(self, key: tuple[object, ...], spec: Spec, hello: messages.Hello, got: fds.Received) -> None:
+        """Hand a channel to the template of this spec. Where there is none that takes it, its client is told."""
+        channel, pidfd = got.fds[:2]
         why = ""
         for _ in range(2):  # it may die between our look and our message
-            template = self.find_template(identify(spec), spec, hello, got)
+            template = self.find_template(key, spec, hello, got)
             if template is None:
                 return
             try:
-                fds.send(template.control, wire.encode(messages.Adopt(got.pid)), (channel, pidfd))
+                if template.control is not None:
+                    fds.send(template.control, wire.encode(messages.Adopt(got.pid)), (channel, pidfd))
             except OSError as error:
                 why = str(error)
+                self.read_control(template)
+                if not template.askers and template.alive:
+                    template.kill()  # a server whose life would hang on a client that it never had
             else:
                 template.note_asker(got.pid)
                 return
         refuse(channel, f"the template takes no client: {why}")
 
+    def is_dying(self, template: TemplateRecord) -> bool:
+        """Has it closed its end of the control socket? That is one of the last things that a dying process does: then its
+        status comes within a moment. A preload may have closed it, too."""
+        self.read_control(template)
+        return template.control is None
+
+    def get_due(self) -> float | None:
+        """Give when a deferred hello is to be served at the latest, by monotonic(), or None."""
+        return min([due for due, *_ in self.deferred], default=None)
+
+    def serve_deferred(self, late: bool) -> None:
+        """Serve the hellos that were deferred, or those whose time is over."""
+        now = monotonic()
+        waiting = [item for item in self.deferred if not late or item[0] <= now]
+        self.deferred = [item for item in self.deferred if item not in waiting]
+        for _, hello, got in waiting:
+            with got:
+                self.loop.guard(self.serve_hello, hello, got, late, None)
+
     def compare_rights(self, asker: int, template: TemplateRecord | None) -> str:
         """Say what a process may not do that this template's children might, "" where there is nothing: its door does
-        not lift a confinement (M6). Asked of the kernel, for what it says itself is no proof."""
+        not lift a confinement. Asked of the kernel, for what it says itself is no proof."""
         tree = rights.read("self")
         return rights.compare(rights.read(asker), rights.read(template.pid) if template is not None else tree, tree)
 
@@ -108,8 +158,6 @@ class Generations:
         """Give the template of this spec, started if need be, or None where the client was told why there is none."""
         channel, _, spec_fd, door, *streams = got.fds
         template = self.templates.get(key)
-        if template is not None and template.alive:
-            self.check_death(template)
         if template is not None and (not template.alive or template.refusal):
             if hello.failed and not template.ready:
                 del self.templates[key]
@@ -118,131 +166,106 @@ class Generations:
             if not template.alive and self.is_broken(key):
                 answer_channel(channel, messages.Broken(len(self.deaths[key]), int(BREAK_WINDOW), template.status))
                 return None
-            template = None
-        elif template is not None and template.control.fileno() < 0:
-            template = None  # a preload closed all its fds: it can take no client any longer
-        if template is not None:
+        elif template is not None and template.control is not None:
             return template
         try:
             return self.start_template(key, spec, spec_fd, door, hello.stdio, streams)
-        except OSError as error:
-            refuse(channel, f"{spec.executable}: {error.strerror}")
+        except (OSError, ValueError) as error:
+            refuse(channel, f"{spec.executable[:1000]}: {FILE_LIMIT if error.args[:1] == (EFBIG,) else error}")
             return None
 
     def start_template(
-        self,
-        key: tuple[object, ...],
-        spec: Spec,
-        spec_fd: int,
-        door: int,
-        stdio: int,
-        streams: list[int],
+        self, key: tuple[object, ...], spec: Spec, spec_fd: int, door: int, stdio: int, streams: list[int]
     ) -> TemplateRecord:
-        """Start a template by exec. Raises OSError."""
-        from warmfork._tracker.templates import exec_template
-
+        """Start a template by exec. Raises OSError, ValueError."""
         old = self.templates.get(key)
         generation = old.generation + 1 if old is not None else 1
-        template = exec_template(key, spec, generation, stdio, streams, self.ledger_fd)
+        template = exec_template(key, spec, generation, stdio, streams, self.book.fd)
         try:
-            launch(template, (spec_fd, template.board, template.log, door, self.receiver, self.ledger_fd, 2))
+            launch(template, (spec_fd, template.board.fileno(), template.log.fileno(), door, template.stacks.fileno()))
+            self.add_template(template)
         except OSError:
             # It knows nothing yet, and whatever came first would be taken for its launch: none is better.
-            os.kill(template.pid, 9)
-            template.control.close()
-            fds.close_all((template.board, template.log))
+            template.kill()
+            if template.control is not None:
+                template.control.close()
             raise
-        self.add_template(template)
         return template
 
     def add_template(self, template: TemplateRecord) -> None:
-        """Enter a template in the books."""
+        """Enter one of our own templates in the books. Raises OSError, with nothing entered."""
+        if template.control is not None:
+            self.loop.watch(template.control.fileno(), lambda _events: self.read_control(template))
         self.templates[template.key] = template
         self.by_pid[template.pid] = template
-        self.loop.watch(template.control.fileno(), lambda events: self.read_control(template))
 
-    def take_back(self, said: messages.Return, got: fds.Received) -> None:
-        """Enter a template that the tracker before us has started. It is not our child: its pidfd tells its death."""
-        if len(got.fds) != 5:
+    def take_over(self, said: messages.Inherit, got: fds.Received) -> None:
+        """Enter a template that the tracker before us has started: its pidfd tells its death, its board whom it leaves."""
+        if len(got.fds) != 2 or os.fstat(got.fds[1]).st_size < board_.SIZE:
             return
-        control, pidfd, spec_fd, board, log = got.fds
-        try:
-            spec = read_spec(spec_fd)
-        except (ValueError, OSError):
+        known = self.by_pid.get(said.pid)
+        if (known is not None and known.alive) or pids.read_pid(got.fds[0]) not in (said.pid, -1):
             return
-        got.fds[:] = [spec_fd]
-        template = TemplateRecord(
-            identify(spec), spec.name, said.generation, got.pid, fds.adopt_socket(control), board, log
-        )
-        template.ready = said.phase == board_.SERVING
-        template.pidfd = pidfd
-        for row in template.get_board().rows():
-            template.note_asker(row.client)
-        known = self.by_pid.get(template.pid)
-        if known is not None and known.alive:
-            self.let_go(known)
-            os.close(known.board)  # it said so twice: a successor in between died before it had heard it
-        newer = self.templates.get(template.key)
-        self.add_template(template)
-        if newer is not None and newer.alive and newer.pid != template.pid:
-            self.templates[template.key] = newer  # somebody said hello before this one came back
-        self.loop.watch(pidfd, lambda events: self.bury_template(template, read_status(pidfd)))
+        pidfd, board = got.take(), got.take()
+        template = TemplateRecord((), said.name, said.generation, said.pid, board, fds.Fd(-1), None, pidfd)
+        template.state = "sealed"
+        self.loop.watch(pidfd.fileno(), lambda _events: self.bury_template(template, read_status(pidfd.fileno())))
+        self.by_pid[template.pid] = template
 
-    def let_go(self, template: TemplateRecord) -> None:
-        """Close what we hold of this template, but its board."""
-        if template.control.fileno() >= 0:
-            self.loop.forget(template.control.fileno())
-            template.control.close()
-        if template.pidfd >= 0:
-            self.loop.forget(template.pidfd)
-            os.close(template.pidfd)
-            template.pidfd = -1
-        if template.log >= 0:
-            os.close(template.log)
-            template.log = -1
+    def look_at_inherited(self) -> None:
+        """Bury those of the templates that are no children of ours that are dead at this moment."""
+        for template in list(self.by_pid.values()):
+            if template.alive and template.pidfd is not None and fds.wait_readable(template.pidfd.fileno(), 0):
+                self.bury_template(template, read_status(template.pidfd.fileno()))
 
     # -- what templates say
 
     def read_control(self, template: TemplateRecord) -> None:
-        """The template says that it is sealed, or why it never will be, or has closed its end."""
-        try:
-            got = fds.receive(template.control)
-        except BlockingIOError:
-            return
-        except OSError:
-            got = fds.Received(b"", [], 0, False)
-        fds.close_all(got.fds)
-        if got.data:
+        """Read all that the template has said: that it is sealed, or why it never will be; or that it has closed its end."""
+        while template.control is not None:
             try:
-                said = wire.decode(got.data)
-            except ValueError:  # a preload has written to a socket that is not its own
+                got = fds.receive(template.control)
+            except BlockingIOError:
                 return
-            if isinstance(said, messages.Sealed):
-                template.ready = True
-            else:
-                template.refusal = said
-        else:
+            except OSError:
+                got = fds.Received(b"", [], 0, False)
+            with got:
+                if not got.data:
+                    self.let_go_of_control(template)
+                    return
+                try:
+                    template.take(got.data)
+                except ValueError:
+                    continue
+
+    def let_go_of_control(self, template: TemplateRecord) -> None:
+        """Close our end of the control socket. A template that has no client then, and can get none, ends."""
+        if template.control is not None:
             self.loop.forget(template.control.fileno())
             template.control.close()
+            template.control = None
 
-    def give_up(self, spec_fd: int, answer: fds.socket) -> None:
-        """End a template that hangs in its preload, and say in which item."""
+    def give_up(self, pid: int, spec_fd: int, answer: fds.socket) -> None:
+        """This process waits no longer for a template to preload. Say what that is preloading, and end it where nobody else
+        waits for it."""
         try:
             template = self.templates.get(identify(read_spec(spec_fd)))
         except (ValueError, OSError):
             template = None
-        if template is not None and template.control.fileno() >= 0:
+        if template is not None:
             self.read_control(template)  # a Sealed that is still unread
-        if template is None or template.ready or not template.alive:
+        if template is None or template.ready or not template.alive or pid not in template.askers:
             answer.close()
             return
         send_answer(answer, template.make_died())
-        template.wanted_dead = True
-        template.kill()
+        del template.askers[pid]
+        template.drop_dead_askers()
+        if not template.askers:
+            template.kill()
 
     def end_if_hung(self, pid: int) -> None:
         """A client has waited long for this template's answer. End it where it hangs in a fork, and only then: it may be
-        busy with others, or stopped, and both will pass (M18)."""
+        busy with others, or stopped, and both will pass."""
         template = self.by_pid.get(pid)
         if template is None or not template.alive:
             return
@@ -254,49 +277,45 @@ class Generations:
                 f"template {template.name} gen={template.generation} (pid {pid}) hung in a fork for {stuck:.1f} s "
                 "(in an at-fork handler of what it preloaded?) and was killed; the next start has a fresh one",
             )
-            template.wanted_dead = True
             template.kill()
-
-    def check_death(self, template: TemplateRecord) -> None:
-        """Look whether it is dead already, and nobody has told us yet. One of the last things that a dying process
-        does is to close its end of the control socket: then its status comes within a moment."""
-        if template.control.fileno() >= 0:
-            self.read_control(template)
-        if template.control.fileno() < 0:
-            pidfd = os.dup(template.pidfd) if template.pidfd >= 0 else os.pidfd_open(template.pid)
-            dead = fds.wait_readable(pidfd, DYING)
-            os.close(pidfd)
-            if dead and template.pidfd >= 0:
-                self.bury_template(template, read_status(template.pidfd))
-            elif dead:
-                self.reap()
-
-    reap: Callable[[], None]
-    """Reaps all that is dead; the server's."""
 
     # -- deaths
 
-    def end_preloading(self, client: int) -> None:
-        """This client is dead, and a template that still preloads for it alone would not see that before it is done."""
-        for template in self.by_pid.values():
-            if template.alive and not template.ready and template.askers.keys() <= {client}:
-                template.wanted_dead = True
-                template.kill()
+    def bury_root(self, root: int) -> None:
+        """The program is dead. A template that still preloads for it alone would not see that before it is done; and one
+        that has never had a client that lives waits for none any longer."""
+        for template in list(self.by_pid.values()):
+            if not template.alive:
+                continue
+            if not template.ready and template.askers.keys() <= {root}:
+                self.loop.guard(template.kill, None)
+                continue
+            template.drop_dead_askers()
+            if not template.askers.keys() - {root}:
+                self.loop.guard(self.let_go_of_control, template, None)
 
     def bury_template(self, template: TemplateRecord, status: int) -> None:
         """A template is dead. Its children are ours now; its board says whose they were."""
         if not template.alive:
             return
-        if template.control.fileno() >= 0:
-            self.read_control(template)  # a Sealed that is still unread
+        self.read_control(template)  # a Sealed that is still unread
         template.alive = False
         template.status = status
-        template.tail = read_tail(template.log)
-        self.let_go(template)
+        template.tail = template.read_tail()
+        self.let_go_of_control(template)
+        if template.pidfd is not None:
+            self.loop.forget(template.pidfd.fileno())
+            template.pidfd.close()
+        template.log.close()
+        self.loop.guard(self.inherit_from, template, None)
         if status != 0 and template.refusal is None:
-            self.note_death(template)
+            self.loop.guard(self.note_death, template, None)
+        self.loop.guard(self.forget_dead_templates, None)
+        self.serve_deferred(late=False)
+
+    def inherit_from(self, template: TemplateRecord) -> None:
+        """Its children are ours."""
         self.inherit(template.get_board())
-        self.forget_dead_templates()
 
     def note_death(self, template: TemplateRecord) -> None:
         """Count a death that nobody wanted, and have the program log it."""
@@ -326,20 +345,13 @@ class Generations:
         from warmfork._tracker.orphans import list_live
 
         dead = [
-            known
-            for known in self.by_pid.values()
-            if not known.alive and (known.board < 0 or next(list_live(known.get_board()), None) is None)
+            known for known in self.by_pid.values() if not known.alive and not next(list_live(known.get_board()), None)
         ]
         for template in dead[:-KEPT_BOARDS]:
             if template.ready or self.templates.get(template.key) is not template:
                 del self.by_pid[template.pid]
-                os.close(template.board)
-                template.board = -1
-
-
-def refuse(channel: int, why: str) -> None:
-    """Say why there is no template."""
-    answer_channel(channel, messages.Refused(why, 0))
+                template.board.close()
+                template.stacks.close()
 
 
 UNKNOWN = -1
@@ -348,8 +360,7 @@ UNKNOWN = -1
 
 def read_status(pidfd: int) -> int:
     """Give the status of a dead process that is not our child, as of waitpid(), or UNKNOWN."""
-    pid = pids.read_pid(pidfd)
     status = pids.ask_status(pidfd)
-    if status is None and pid > 0:
-        status = pids.read_zombie_status(pid)
+    if status is None:
+        status = pids.read_zombie_status(pidfd)
     return UNKNOWN if status is None else status

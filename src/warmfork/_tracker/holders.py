@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import os
-
-from warmfork._machine import pids
+from warmfork._machine import fds, pids
 from warmfork._tracker import names
 from warmfork._words import messages, outcome
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from warmfork._machine.loop import Loop
     from warmfork._tracker.book import Book
-    from warmfork._tracker.loop import Loop
+    from warmfork._tracker.folders import Folders
+    from warmfork._tracker.sweeper import Sweeper
+    from warmfork._words.ledger import Entry
 
 WARNING = 30
 
@@ -19,32 +20,34 @@ WARNING = 30
 class Holders:
     """Processes that hold names."""
 
-    def __init__(self, loop: Loop, book: Book) -> None:
-        self.loop = loop
-        self.book = book
-        self.pidfds: dict[int, int] = {}
-        # What the tracker before us knew. Whoever died between it and us is found dead here.
-        holders = {pid: since for entry in book.ledger.entries.values() for pid, since in (entry.holders or {}).items()}
-        for pid, since in holders.items():
-            pidfd = pids.open_same(pid, since)
-            if pidfd < 0:
-                self.bury(pid, None)
+    def __init__(self, loop: Loop, book: Book, folders: Folders, sweeper: Sweeper) -> None:
+        self.loop, self.book, self.folders, self.sweeper = loop, book, folders, sweeper
+        self.pidfds: dict[int, fds.Fd] = {}
+
+    def succeed(self) -> None:
+        """Watch those that the tracker before us knew. Whoever died between it and us is found dead here."""
+        entries = self.book.ledger.entries.values()
+        for pid, since in {key: since for entry in entries for key, since in (entry.holders or {}).items()}.items():
+            pidfd = fds.Fd(pids.open_same(pid, since))
+            if pidfd:
+                self.loop.guard(self.watch, pid, pidfd, None)
             else:
-                self.watch(pid, pidfd)
+                self.loop.guard(self.bury, pid, None, None)
 
-    def watch(self, pid: int, pidfd: int) -> None:
-        """Watch this holder. The pidfd is ours from now on."""
+    def watch(self, pid: int, pidfd: fds.Fd) -> None:
+        """Watch this holder. Raises OSError."""
+        self.loop.watch(pidfd.fileno(), lambda _events: self.bury_holder(pid))
         self.pidfds[pid] = pidfd
-        self.loop.watch(pidfd, lambda _events: self.bury_holder(pid))
 
-    def hold(self, message: messages.Track, pid: int, pidfd: int, title: str) -> None:
-        """This process holds this name. The pidfd is ours from now on."""
-        since = pids.read_since(pid)
-        self.book.write(messages.NameHeld(message.kind, message.name, pid, since, title))
-        if pid in self.pidfds:
-            os.close(pidfd)
-        else:
-            self.watch(pid, pidfd)
+    def hold(self, message: messages.Track, got: fds.Received, title: str) -> None:
+        """The sender holds this name. Raises ValueError, OSError, and has no name of it then."""
+        if not got.fds or pids.read_pid(got.fds[0]) != got.pid:
+            raise ValueError("the pidfd is not on its sender")
+        folder = self.folders.keep(message.kind, message.name, got)
+        if got.pid not in self.pidfds:
+            self.watch(got.pid, got.take())
+        since = pids.read_since(got.pid)
+        self.book.write(messages.NameHeld(message.kind, message.name, got.pid, since, title, *folder))
 
     def let_go(self, message: messages.Untrack, pid: int) -> None:
         """This process holds this name no longer."""
@@ -56,28 +59,50 @@ class Holders:
 
     def forget(self, pid: int) -> None:
         """This process holds nothing any longer."""
-        pidfd = self.pidfds.pop(pid, -1)
-        if pidfd >= 0:
-            self.loop.forget(pidfd)
-            os.close(pidfd)
+        pidfd = self.pidfds.pop(pid, None)
+        if pidfd is not None:
+            self.loop.forget(pidfd.fileno())
+            pidfd.close()
 
     def bury_holder(self, pid: int) -> None:
         """A holder is dead."""
-        status = pids.read_zombie_status(pid)  # before its parent has reaped it
+        pidfd = self.pidfds[pid].fileno()
+        status = pids.ask_status(pidfd)
         if status is None:
-            status = pids.ask_status(self.pidfds[pid])
+            status = pids.read_zombie_status(pidfd)
         self.forget(pid)
         self.bury(pid, status)
 
     def bury(self, pid: int, status: int | None) -> None:
-        """Remove the names that nobody holds any longer, and report who left them."""
-        removed: dict[str, list[str]] = {}
+        """Remove the names that nobody holds any longer, and report who left them. A name is struck off when that is
+        done: whoever succeeds us in between does it again."""
+        lost = []
         for entry in self.book.ledger.list_held(pid):
-            last = entry.holders is not None and len(entry.holders) == 1
+            if entry.holders is not None and len(entry.holders) == 1:
+                lost.append(entry)
+            else:
+                self.book.write(messages.Dropped(entry.kind, entry.name, pid))
+        if lost:
+            self.sweeper.run(
+                lambda: [names.remove(entry, self.folders) for entry in lost],
+                self.folders.list_fds(),
+                lambda outcomes: self.report(pid, status, lost, outcomes),
+            )
+
+    def report(self, pid: int, status: int | None, lost: list[Entry], outcomes: list[str]) -> None:
+        """The sweeper has removed what could be: strike it off, and report it. Where it did not come to its end, the names
+        stay in the ledger, and are tried again when the tree ends."""
+        removed: dict[str, list[str]] = {}
+        for entry, said in zip(lost, outcomes, strict=False):
             self.book.write(messages.Dropped(entry.kind, entry.name, pid))
-            if last and names.still_exists(entry):
-                names.remove(entry, lambda why: self.book.report(WARNING, why))
+            if said == names.REMOVED:
                 removed.setdefault(entry.title, []).append(f"{entry.kind} {entry.name!r}")
+            elif said != names.GONE:
+                self.book.report(WARNING, f"resource_tracker: {entry.name!r}: {said}")
+        if len(outcomes) < len(lost):
+            self.book.report(
+                WARNING, f"could not remove what pid {pid} left: it took too long; the end of the tree will"
+            )
         for title, these in removed.items():
             how = f", {outcome.read_status(status)!r}" if status is not None and status >= 0 else ""
             self.book.report(WARNING, f"removed what pid {pid} ({title or 'unknown'}{how}) left: {', '.join(these)}")

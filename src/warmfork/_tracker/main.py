@@ -6,7 +6,7 @@ import gc
 import os
 import sys
 
-from warmfork._machine import fds, memory, signals
+from warmfork._machine import fds, memfds, memory, signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,52 +14,58 @@ if TYPE_CHECKING:
 
 DOOR, LEDGER = 3, 4
 
+SERVED_AT = 8
+"""As in the ledger module, which is not loaded yet: where it says that a tracker has served."""
+
 
 def main() -> NoReturn:
     """Be the tracker of the tree whose processes hold the other end of fd 3, or find that another process is.
 
-    Fd 4 is the tree's ledger: empty for the first tracker, whom the door's first message tells whose tree it is; a
-    successor finds all in the ledger.
+    Fd 4 is the tree's ledger. The program has written in it whose tree it is before it says anything at the door; what a
+    tracker before this one knew is there, too.
     """
-    fds.close_all_but((DOOR, LEDGER))
+    raise_limits()
+    close_inherited((DOOR, LEDGER))
     signals.set_mask(signals.HELPERS_BLOCK)
     if not memory.lock(LEDGER):
         os._exit(0)  # two of those who saw the tracker's death were as quick as each other
     door = fds.adopt_socket(DOOR)
     os.set_inheritable(DOOR, False)
     os.set_inheritable(LEDGER, False)
-    root = first = started = None
-    if os.fstat(LEDGER).st_size == 0:
-        root = fds.receive(door, flags=fds.RECEIVE_BLOCKING)
-        if not root.data:
+    first = started = None
+    if os.pread(LEDGER, 1, SERVED_AT) in (b"", b"\0"):
+        fds.wait_readable(DOOR, None)  # what we are wanted for: a Hello, or a name; or the program's end
+        if os.fstat(LEDGER).st_size == 0:
             os._exit(0)  # the program has let go of us before it said anything
-        fds.wait_readable(DOOR, PATIENCE)  # what we are wanted for follows at once: a Hello, or a name
-        first = try_receive(door)
-    if first is not None and len(first.fds) >= 4 and may_fork(first.data) and is_bare():
+        first = receive_hello(door)
+    if first is not None and is_bare():  # else by exec, as later ones are
         # A second interpreter would take 8 ms more. This one has the program's flags, environment and site, and has
         # imported nothing yet that a template does not need.
         started = fork_template(door, first)
     from warmfork._machine import pids
     from warmfork._tracker.book import Book
 
-    # Now, for the first template may die while we keep out of its way, and its children would go past us (M4).
+    # Now, for the first template may die while we keep out of its way, and its children would go past us.
     pids.become_subreaper()
     book = Book(LEDGER)
-    if root is not None:
-        book.begin(root.data)
-    # While the program waits for its template: later it may have become another program (M1).
+    os.pwrite(LEDGER, b"\1", SERVED_AT)
+    # While the program waits for its template: later it may have become another program.
     stack = pids.read_start_stack(book.get_root().pid)
     if started is not None:
         # The program waits for the template and for nothing else: leave it the processor, and come after.
         fds.wait_readable(started.control.fileno(), PATIENCE)
         fds.wait_readable(DOOR, FURTHER_PATIENCE)
+    import warnings
+
     from warmfork._tracker.server import Tracker
 
+    warnings.simplefilter(
+        "ignore"
+    )  # of a fork beside a thread of sitecustomize's: the program's options may make it an error
     gc.enable()
-
     code = 1
     try:
-        server = Tracker(door, book, stack, succeeds=root is None)
+        server = Tracker(door, book, stack)
         if first is not None:
             server.serve_first(first, started)
         code = server.serve()
@@ -77,24 +83,56 @@ HELLO, STDIO, BY_EXEC = 1, 17, 4
 is imported after the fork, in both processes at once."""
 
 
-def may_fork(data: bytes) -> bool:
-    """Is this a Hello, and one for a template that may be a fork of this interpreter?"""
-    return len(data) > STDIO and data[0] == HELLO and not data[STDIO] & BY_EXEC
+def raise_limits() -> None:
+    """Have as many open files, and files as large, as we may: the tree is not to hang on what its program may have. Children
+    get the program's limits at their birth."""
+    from resource import RLIM_INFINITY, RLIMIT_FSIZE, RLIMIT_NOFILE, getrlimit, setrlimit
+
+    for limit, wanted in ((RLIMIT_NOFILE, None), (RLIMIT_FSIZE, RLIM_INFINITY)):
+        soft, hard = getrlimit(limit)
+        try:
+            setrlimit(limit, (hard, hard) if wanted is None else (wanted, wanted))
+        except (OSError, ValueError):  # only root may have more than the hard limit
+            if soft != hard:
+                setrlimit(limit, (hard, hard))
+
+
+def close_inherited(kept: tuple[int, ...]) -> None:
+    """Close what the program's fork or exec has left open for us by accident. What is close-on-exec was opened here, by a
+    sitecustomize maybe, and has somebody who uses it."""
+    from fcntl import F_GETFD, fcntl
+
+    for fd in fds.list_fds():
+        if fd > 2 and fd not in kept and not fcntl(fd, F_GETFD):
+            os.close(fd)
+
+
+def receive_hello(door: fds.socket) -> fds.Received | None:
+    """Receive what waits at the door if it is a Hello; anything else stays there, for the loop."""
+    try:
+        if door.recv(1, PEEK)[:1] != b"\1":
+            return None
+        return fds.receive(door)
+    except OSError:
+        return None
+
+
+PEEK = 0x42
+"""MSG_PEEK | MSG_DONTWAIT."""
+
+
+def may_fork(first: fds.Received) -> bool:
+    """Is it for a template that may be a fork of this interpreter, and from one of our own user?"""
+    data = first.data
+    by_fork = len(data) > STDIO and data[0] == HELLO and not data[STDIO] & BY_EXEC
+    return by_fork and len(first.fds) >= 4 and (first.uid, first.gid) == (os.getuid(), os.getgid())
 
 
 class Started:
     """The first template, as the tracker got it by forking."""
 
-    def __init__(self, pid: int, control: fds.socket, board: int, log: int) -> None:
-        self.pid, self.control, self.board, self.log = pid, control, board, log
-
-
-def try_receive(door: fds.socket) -> fds.Received | None:
-    """Receive what already waits at the door. Nothing does where a name was registered before any start."""
-    try:
-        return fds.receive(door)
-    except BlockingIOError:
-        return None
+    def __init__(self, pid: int, control: fds.socket, board: fds.Fd, log: fds.Fd, stacks: fds.Fd) -> None:
+        self.pid, self.control, self.board, self.log, self.stacks = pid, control, board, log, stacks
 
 
 def is_bare() -> bool:
@@ -102,33 +140,41 @@ def is_bare() -> bool:
     return len(os.listdir("/proc/self/task")) == 1
 
 
-def fork_template(door: fds.socket, hello: fds.Received) -> Started:
-    """Fork the template; it has what a Launch and an Adopt would have brought. Returns in the tracker only."""
-    control, theirs = fds.make_pair()
-    from warmfork._words import board as board_
+def fork_template(door: fds.socket, hello: fds.Received) -> Started | None:
+    """Fork the template; it has what a Launch and an Adopt would have brought. Returns in the tracker only: None where it
+    is not to be a fork, or can't be made; then it is started as later ones are, or it is said why not."""
+    if not may_fork(hello):
+        return None
+    try:
+        from warmfork._tracker import files
 
-    # Its size before the fork: whoever dies right after it has a board that can be read.
-    board = fds.make_memory(board_.make_name(os.fstat(LEDGER).st_ino), size=board_.SIZE)
-    log = make_log()
-    channel, pidfd, spec, its_door = hello.fds[:4]
-    errors = os.dup(2)
-    pid = os.fork()
+        board, stacks, log = fds.Fd(files.make_board(LEDGER)), fds.Fd(files.make_stacks()), fds.Fd(make_log())
+        control, theirs = fds.make_pair()
+    except OSError:
+        return None
+    try:
+        pid = os.fork()
+    except OSError:
+        control.close()
+        theirs.close()
+        return None
     if pid == 0:
-        kept = (theirs.fileno(), board, log, channel, pidfd, spec, its_door, DOOR, LEDGER, errors)
+        channel, pidfd, spec, its_door = hello.fds[:4]
+        kept = (theirs.fileno(), board.fileno(), log.fileno(), stacks.fileno(), channel, pidfd, spec, its_door)
         fds.close_all_but(tuple(sorted(kept)))
         for socket in (control, door):
             socket.detach()
         from warmfork._template.main import main as be_template
 
         try:
-            be_template(theirs, (1, spec, board, log, its_door, DOOR, LEDGER, errors), (channel, hello.pid, pidfd))
+            launched = (1, spec, board.release(), log.release(), its_door, stacks.release())
+            be_template(theirs, launched, (channel, hello.pid, pidfd))
         except BaseException:
             sys.excepthook(*sys.exc_info())
         finally:
             os._exit(70)
     theirs.close()
-    os.close(errors)
-    return Started(pid, control, board, log)
+    return Started(pid, control, board, log, stacks)
 
 
 LOG_SIZE = 65_536
@@ -136,9 +182,6 @@ LOG_SIZE = 65_536
 
 def make_log() -> int:
     """Make the memfd that is a template's stdout and stderr after the seal: bounded, for nobody reads it in time."""
-    from fcntl import F_ADD_SEALS, F_SEAL_GROW, F_SEAL_SHRINK, fcntl
-
     log = fds.make_memory("warmfork-log", size=LOG_SIZE, sealable=True)
-    if not fds.no_memfds:  # a file can't be sealed
-        fcntl(log, F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK)
+    memfds.seal_size(log)
     return log

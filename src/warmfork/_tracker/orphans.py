@@ -1,23 +1,27 @@
 """The children that dead templates left: they are the tracker's now. It tells how they end, and ends them where their
-policy says so: the template's board says whose they were."""
+policy says so: the template's board says whose they were.
+
+Others that come to us, since we are a subreaper, are none of ours: what a child has started by subprocess, and left. We
+reap them, and they keep nothing alive.
+"""
 
 from __future__ import annotations
 
 import os
 from time import monotonic_ns
 
-from warmfork._machine import evidence, fds, pids
+from warmfork._machine import evidence, fds, pids, proc
 from warmfork._machine.pending_kills import PendingKills
 from warmfork._tracker.answers import send_answer
 from warmfork._words import board as board_
-from warmfork._words import messages
+from warmfork._words import messages, wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from resource import struct_rusage
 
-    from warmfork._tracker.loop import Loop
+    from warmfork._machine.loop import Loop
 
 FATES = 4096
 """Statuses of orphans that are kept for whoever asks."""
@@ -26,94 +30,128 @@ NEAR_NS = 1_000_000_000
 """Nanoseconds between a fork, as its template noted it, and the start of the process, as the kernel did, at most."""
 
 
+class Orphan:
+    """A child that a dead template left, and that lived then."""
+
+    __slots__ = ("client", "kill", "pid", "pidfd")
+
+    def __init__(self, pid: int, client: int, kill: int, pidfd: fds.Fd) -> None:
+        self.pid, self.client, self.kill = pid, client, kill
+        self.pidfd = pidfd  # none of one that is our child: its pid is its own until we reap it
+
+
 class Orphans:
     """What the tracker knows of them."""
 
-    def __init__(self, loop: Loop) -> None:
+    def __init__(self, loop: Loop, report: Callable[[str], None]) -> None:
         self.loop = loop
-        self.fates: dict[int, messages.Fate] = {}
+        self.living: dict[int, Orphan] = {}
+        self.fates: dict[tuple[int, int], messages.Fate] = {}  # by pid, and when it was started
         self.asked: dict[int, list[fds.socket]] = {}
-        self.pending_kills = PendingKills()
+        self.pending_kills = PendingKills(report)
         self.witness = evidence.Witness()
-        self.left: list[board_.Board] = []  # of dead templates that left children
-        self.clients: dict[int, int] = {}  # pidfds on those whose death is the end of some of them
+        self.clients: dict[int, fds.Fd] = {}  # pidfds on those whose death is the end of some of them
 
     # -- policy
 
     def inherit(self, board: board_.Board) -> None:
-        """A template is dead. Watch the clients of those of its children that are to end with them."""
-        rows = [row for row in list_live(board) if row.kill]
-        if not rows:
-            return
-        self.left.append(board)
+        """A template is dead: its children are ours. Watch the clients of those that are to end with them."""
+        rows = list(list_live(board))
+        for row in rows:
+            self.loop.guard(self.take, row, None)
         # A client lived when its child was forked. Whom it said hello to is no help: that may have been another tracker.
-        for client, forked in {row.client: row.forked_ns for row in rows}.items():
-            if client in self.clients:
-                continue
-            pidfd = pids.open_older(client, forked)
-            if pidfd < 0:
-                self.bury_client(client)
-                continue
+        for client, forked in {row.client: row.forked_ns for row in rows if row.kill}.items():
+            if client not in self.clients:
+                self.loop.guard(self.watch_client, client, forked, None)
+
+    def take(self, row: board_.Row) -> None:
+        """Take an orphan on. One that is not our child is watched by pidfd."""
+        pidfd = fds.Fd(-1 if is_child(row.pid) else pids.open_older(row.pid, row.forked_ns + NEAR_NS))
+        if pidfd:
+            self.loop.watch(pidfd.fileno(), lambda _events: self.forget(row.pid))
+        elif not is_child(row.pid):
+            return  # dead since
+        self.living[row.pid] = Orphan(row.pid, row.client, row.kill, pidfd)
+
+    def watch_client(self, client: int, forked: int) -> None:
+        """Watch a client that lived at that moment; where it is dead by now, bury it."""
+        pidfd = fds.Fd(pids.open_older(client, forked))
+        if pidfd:
+            self.loop.watch(pidfd.fileno(), lambda _events: self.bury_client(client))
             self.clients[client] = pidfd
-            self.loop.watch(pidfd, lambda _events, client=client: self.bury_client(client))  # type: ignore[misc]
+        else:
+            self.bury_client(client)
 
     def bury_client(self, client: int) -> None:
         """A client is dead: its orphans go with it, where their policy says so. Spares go with their feed."""
-        pidfd = self.clients.pop(client, -1)
-        if pidfd >= 0:
-            self.loop.forget(pidfd)
-            os.close(pidfd)
-        for board in self.left:
-            for row in list_live(board):
-                if row.kill and row.client == client:
-                    self.end(row)
-        self.left = [board for board in self.left if any(row.kill for row in list_live(board))]
+        pidfd = self.clients.pop(client, None)
+        if pidfd is not None:
+            self.loop.forget(pidfd.fileno())
+            pidfd.close()
+        for orphan in list(self.living.values()):
+            if orphan.kill and orphan.client == client:
+                self.loop.guard(self.end, orphan, None)
 
-    def end(self, row: board_.Row) -> None:
-        """End the child in this row."""
-        if is_child(row.pid):
-            self.pending_kills.end(row.pid)
-            return
-        pidfd = pids.open_older(row.pid, row.forked_ns + NEAR_NS)
-        if pidfd >= 0:
-            self.pending_kills.end(row.pid, pidfd)
+    def end(self, orphan: Orphan) -> None:
+        """End this one."""
+        self.pending_kills.end(orphan.pid, os.dup(orphan.pidfd.fileno()) if orphan.pidfd else -1)
+
+    def forget(self, pid: int) -> None:
+        """It is dead."""
+        self.pending_kills.forget(pid)
+        orphan = self.living.pop(pid, None)
+        if orphan is not None and orphan.pidfd:
+            self.loop.forget(orphan.pidfd.fileno())
+            orphan.pidfd.close()
 
     # -- fates
 
-    def keep_fate(self, pid: int, status: int, usage: struct_rusage, boards: list[int]) -> None:
-        """An orphan is dead: tell who asked, keep it for who will. In the back of one of these boards is its stack."""
-        self.pending_kills.forget(pid)
+    def keep_fate(self, pid: int, since: int, status: int, usage: struct_rusage, stacks: list[int]) -> None:
+        """A child of ours is dead: tell who asked, keep it for who will. In one of these files its stack may be. `since`
+        is when it was started."""
+        self.forget(pid)
         stack = why = ""
         if status & 0x7F:
-            for board in boards or [-1]:
-                stack, why = self.witness.ask(status, pid, board)
+            for file in stacks or [-1]:
+                stack, why = self.witness.ask(status, pid, file)
                 if stack or why:
                     break
         user, system = int(usage.ru_utime * 1e6), int(usage.ru_stime * 1e6)
         now = monotonic_ns() // 1000
-        fate = messages.Fate(pid, 1, status, user, system, usage.ru_maxrss, now, stack, why)
+        fate = messages.Fate(
+            pid, 1, status, user, system, usage.ru_maxrss, now, wire.fit(stack, 16_000), wire.fit(why, 2000)
+        )
         for answer in self.asked.pop(pid, ()):
+            self.loop.forget(answer.fileno())
             send_answer(answer, fate)
-        self.fates[pid] = fate
+        self.fates[pid, since] = fate
         if len(self.fates) > FATES:
             del self.fates[next(iter(self.fates))]
 
-    def serve_ask(self, pid: int, answer: fds.socket) -> None:
+    def serve_ask(self, ask: messages.Ask, answer: fds.socket) -> None:
         """Say what became of a process, now or when it is dead."""
-        fate = self.fates.get(pid)
-        if fate is not None:
-            send_answer(answer, fate)
-        elif is_child(pid):
-            self.asked.setdefault(pid, []).append(answer)
+        sinces = [since for pid, since in self.fates if pid == ask.pid and since <= ask.moment]
+        if sinces:  # a later process with this pid was started after that moment
+            send_answer(answer, self.fates[ask.pid, max(sinces)])
+        elif is_child(ask.pid) and pids.read_since(ask.pid) <= ask.moment:
+            self.asked.setdefault(ask.pid, []).append(answer)
+            # An event is the end of the socket: whoever asked has gone.
+            self.loop.watch(answer.fileno(), lambda _events: self.drop_ask(ask.pid, answer))
         else:
-            send_answer(answer, messages.Fate(pid, 0, 0, 0, 0, 0, 0, "", ""))
+            send_answer(answer, messages.Fate(ask.pid, 0, 0, 0, 0, 0, 0, "", ""))
+
+    def drop_ask(self, pid: int, answer: fds.socket) -> None:
+        """Nobody waits for this answer any longer."""
+        self.loop.forget(answer.fileno())
+        answer.close()
+        self.asked[pid].remove(answer)
 
 
 def list_live(board: board_.Board) -> Iterator[board_.Row]:
     """List the children of a dead template that live."""
     for row in board.rows():
         # Nobody strikes the dead off a dead template's board, and their pids go to others.
-        if is_child(row.pid) or is_its_process(row):
+        if is_its_process(row):
             yield row
 
 
@@ -121,11 +159,17 @@ def is_child(pid: int) -> bool:
     """Is this process our child, alive or not reaped yet?"""
     try:
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
+    except (OSError, OverflowError):  # not ours, or no pid at all
         return False
     return True
 
 
+def holds_stacks(pid: int) -> bool:
+    """Has this process a file for stacks open? Children of templates that died before this tracker was started are not
+    our children: that is what they are known by. One that has closed all its fds is left alone."""
+    return any("warmfork-stacks" in target for target in (proc.list_files(pid) or {}).values())
+
+
 def is_its_process(row: board_.Row) -> bool:
-    """Is the process of this pid the one in the row? For a template that was not our child: those it leaves are not."""
+    """Was the process of this pid started when the one in the row was forked?"""
     return abs(pids.read_since(row.pid) - row.forked_ns) < NEAR_NS

@@ -1,7 +1,7 @@
 """The tracker's loop: the door, the templates, orphans and their fates, the end of the tree.
 
-It never forks for a client, never unpickles, and blocks on nobody. What it knows is in the ledger and on the boards,
-which outlive it.
+It never unpickles, and waits for nobody: what may take its time is done by a sweeper, or when the loop has ended. What
+it knows is in the ledger and on the boards, which outlive it.
 """
 
 from __future__ import annotations
@@ -11,50 +11,61 @@ from select import EPOLLHUP
 from time import monotonic
 
 from warmfork._machine import fds, pids, signals, titles
-from warmfork._tracker import boards, names
-from warmfork._tracker.answers import send_answer
+from warmfork._machine.loop import Loop
+from warmfork._tracker import names
+from warmfork._tracker.answers import answer_channel, send_answer
+from warmfork._tracker.folders import Folders
 from warmfork._tracker.generations import Generations
 from warmfork._tracker.holders import Holders
-from warmfork._tracker.loop import Loop
-from warmfork._tracker.main import Started
-from warmfork._tracker.orphans import Orphans, is_child
+from warmfork._tracker.orphans import Orphans
+from warmfork._tracker.sweeper import Sweeper
 from warmfork._tracker.templates import TemplateRecord, read_spec
 from warmfork._words import messages, protocol, wire
 from warmfork._words.spec import identify
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from resource import struct_rusage
+
     from warmfork._tracker.book import Book
+    from warmfork._tracker.main import Started
+    from warmfork._words.ledger import Entry
+
+WARNING, ERROR = 30, 40
+
+MOST_TITLES = 1000
 
 
 class Tracker:
     """What the tracker of a tree knows."""
 
-    def __init__(self, door: fds.socket, book: Book, root_stack: int, succeeds: bool) -> None:
+    def __init__(self, door: fds.socket, book: Book, root_stack: int) -> None:
         root = book.get_root()
         self.root = root
         self.root_stack = root_stack
         self.root_dead = False
+        self.ids = os.getuid(), os.getgid()
         self.door = door
         self.door_open = True
         self.book = book
-        self.titles = {root.pid: names.read_title(root.pid) or root.name}
-        self.loop = Loop()
-        self.orphans = Orphans(self.loop)
-        self.generations = Generations(self.loop, book, (door.fileno(), book.fd), self.orphans.inherit)
-        self.generations.reap = self.reap_all
-        self.holders = Holders(self.loop, book)
+        self.titles = {(root.pid, root.since): names.read_title(root.pid) or root.name}
+        self.reserve = fds.Fd(fds.open_null())
+        # Hold the program's stderr only: a pipe behind its stdout is to end when it ends.
+        os.dup2(self.reserve.fileno(), 1)
+        self.loop = Loop(lambda text: book.report(ERROR, f"an error in the tracker, which goes on:\n{text}"))
+        self.folders = Folders(book.ledger)
+        self.sweeper = Sweeper(self.loop)
+        self.orphans = Orphans(self.loop, lambda text: book.report(WARNING, text))
+        self.generations = Generations(self.loop, book, self.orphans.inherit, self.reap_all)
+        self.holders = Holders(self.loop, book, self.folders, self.sweeper)
         self.loop.watch(door.fileno(), self.read_door)
-        self.root_pidfd = pids.open_same(root.pid, root.since)
-        if self.root_pidfd >= 0:
-            self.loop.watch(self.root_pidfd, self.bury_root)
+        self.root_pidfd = fds.Fd(pids.open_same(root.pid, root.since))
+        if self.root_pidfd:
+            self.loop.watch(self.root_pidfd.fileno(), self.bury_root)
         else:
             self.root_dead = True
-        if succeeds:
-            for board in boards.find_left(book.fd):
-                self.orphans.inherit(board)
+        self.holders.succeed()
         self.awake = self.listen_to_deaths()
-        self.let_go_of_stdout()
         titles.load()
         self.broken = 0
         self.show_title()
@@ -64,147 +75,169 @@ class Tracker:
         broken = f" [{self.broken} broken template{'s' if self.broken > 1 else ''}]" if self.broken else ""
         titles.set_title(f"warmfork: tracker {self.root.name}{broken}")
 
-    def let_go_of_stdout(self) -> None:
-        """Hold the program's stderr only: a pipe behind its stdout is to end when it ends."""
-        null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-        os.dup2(null, 1)
-        os.close(null)
-
     # -- the loop
 
     def serve(self) -> int:
         """Serve until the tree has ended. Gives the exit code: 1 where names were left, as the stdlib's tracker does."""
-        pending_kills = self.orphans.pending_kills
-        while not (self.root_dead and not self.door_open and not self.has_children()):
-            self.loop.turn(max(0.0, pending_kills.get_due() - monotonic()) if pending_kills else None)
-            pending_kills.kill_due()
-            broken = self.generations.count_broken()
-            if broken != self.broken:
-                self.broken = broken
-                self.show_title()
-        left = self.sweep()
+        while self.is_needed():
+            self.loop.turn(self.plan())
+            self.loop.guard(self.orphans.pending_kills.kill_due, None)
+            self.loop.guard(self.generations.serve_deferred, True, None)
+            self.loop.guard(self.sweeper.kill_late, None)
+            self.loop.guard(self.look_for_broken, None)
+        self.reserve.close()
+        left = names.sweep(self.list_left(), self.book.ledger.mixed, self.folders)
         names.sweep_prefix(self.root.prefix)
         names.sweep_dead_trees()
         return 1 if left else 0
 
-    def sweep(self) -> int:
-        """Report and remove all names. Gives how many there were."""
-        left = [entry for entry in self.book.ledger.entries.values() if entry.holders is None or self.root_dead]
-        for entry in left:
-            self.book.write(messages.Dropped(entry.kind, entry.name, 0))
-        return names.sweep(left, self.book.ledger.mixed)
+    def is_needed(self) -> bool:
+        """Is there somebody to serve? Strangers that have come to us, since nobody else is their parent, are not."""
+        return (
+            not self.root_dead
+            or self.door_open
+            or self.generations.any_alive()
+            or bool(self.orphans.living or self.orphans.pending_kills or self.sweeper.jobs)
+        )
 
-    def has_children(self) -> bool:
-        """Does any process live that is ours: a template, or an orphan?"""
-        if self.generations.any_alive():
-            return True
-        try:
-            return os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
-        except ChildProcessError:
-            return False
+    def plan(self) -> float | None:
+        """Give the seconds until there is something to do that nobody asks for, or None."""
+        kills = self.orphans.pending_kills
+        due = [self.generations.get_due(), self.sweeper.get_due(), kills.get_due() if kills else None]
+        known = [at for at in due if at is not None]
+        return max(0.0, min(known) - monotonic()) if known else None
+
+    def look_for_broken(self) -> None:
+        """Have the title say how many templates are broken off."""
+        broken = self.generations.count_broken()
+        if broken != self.broken:
+            self.broken = broken
+            self.show_title()
+
+    def list_left(self) -> list[Entry]:
+        """List the names that are to be removed now: the tree's, or all, where the program is dead."""
+        return [entry for entry in self.book.ledger.entries.values() if entry.holders is None or self.root_dead]
 
     def bury_root(self, _events: int) -> None:
         """The program is dead. Templates see it themselves, unless they still preload."""
         self.root_dead = True
-        self.loop.forget(self.root_pidfd)
-        self.generations.end_preloading(self.root.pid)
+        self.loop.forget(self.root_pidfd.fileno())
+        self.generations.bury_root(self.root.pid)
         self.orphans.bury_client(self.root.pid)
 
     # -- the door
 
     def serve_first(self, first: fds.Received, started: Started | None) -> None:
-        """Serve the message that came before the loop; its template may have been forked already."""
-        if started is None:
-            self.serve_message(first)
-            return
-        spec_fd = first.fds[2]
-        spec = read_spec(spec_fd)
-        template = TemplateRecord(
-            identify(spec), spec.name, 1, started.pid, started.control, started.board, started.log
-        )
-        template.note_asker(first.pid)
-        self.generations.add_template(template)
-        fds.close_all(first.fds)
+        """Serve the Hello that came before the loop; its template may have been forked already."""
+        with first:
+            if started is None:
+                self.serve_message(first)
+                return
+            spec = read_spec(first.fds[2])
+            template = TemplateRecord(
+                identify(spec), spec.name, 1, started.pid, started.board, started.log, started.control,
+                stacks=started.stacks,
+            )  # fmt: skip
+            template.note_asker(first.pid)
+            self.generations.add_template(template)
 
     def read_door(self, events: int) -> None:
-        """Read one message from the door."""
+        """Read one message from the door, with an fd in reserve: where there is no other, the first that comes along is
+        the channel on which that can be said."""
+        self.reserve.close()
         try:
-            got = fds.receive(self.door)
+            with fds.receive(self.door) as got:
+                if got.data:
+                    self.serve_message(got)
+                elif got.uid < 0 and events & EPOLLHUP:  # else somebody has sent nothing
+                    self.close_door()
         except BlockingIOError:
             return
-        if not got.data:
-            if events & EPOLLHUP:
-                # Nobody holds a sending end: every process of the tree is dead, or has closed all its fds.
-                self.door_open = False
-                self.loop.forget(self.door.fileno())
-                if not self.root_dead and self.root_stack and pids.read_start_stack(self.root.pid) != self.root_stack:
-                    self.bury_root(0)  # it has become another program (M1)
-            return
+        finally:
+            self.refill_reserve()
+
+    def refill_reserve(self) -> None:
+        """Have an fd in reserve again; where there is none, it is tried again with the next message."""
         try:
-            self.serve_message(got)
-        except fds.NoSocket:
-            fds.close_all(got.fds)
+            self.reserve = fds.Fd(fds.open_null())
+        except OSError:
+            self.reserve = fds.Fd(-1)
+
+    def close_door(self) -> None:
+        """Nobody holds a sending end: every process of the tree is dead, or has closed all its fds."""
+        self.door_open = False
+        self.loop.forget(self.door.fileno())
+        if not self.root_dead and self.root_stack and pids.read_start_stack(self.root.pid) != self.root_stack:
+            self.bury_root(0)  # it has become another program
 
     def serve_message(self, got: fds.Received) -> None:
-        """Do what the message asks. Nonsense, or fds that did not all arrive, cost the sender its message."""
+        """Do what the message asks. Nonsense, or fds that did not all arrive, cost the sender its message; and nobody is
+        served who is another user than we are, or of another group: he would have our rights."""
         try:
             message = wire.decode(got.data)
             protocol.step(protocol.DOOR, "open", protocol.UP, message)
-        except ValueError:
-            fds.close_all(got.fds)
+            if (got.uid, got.gid) == self.ids:
+                self.serve_words(message, got)
+            elif isinstance(message, messages.Hello) and got.fds:
+                difference = f"user and group ids: {got.uid} and {got.gid}, not {self.ids[0]} and {self.ids[1]}"
+                answer_channel(got.fds[0], messages.Refused(difference, 1))
+        except (ValueError, fds.NoSocket):
             return
+
+    def serve_words(self, message: messages.Message, got: fds.Received) -> None:
+        """Do what a process of ours asks."""
         if isinstance(message, messages.Hello):
             self.generations.serve_hello(message, got)
         elif isinstance(message, messages.Register):
-            self.book.write(messages.Entered(message.kind, message.name, got.pid, self.get_title(got.pid)))
+            folder = self.folders.keep(message.kind, message.name, got)
+            title = self.get_title(got.pid)
+            self.book.write(messages.Entered(message.kind, message.name, got.pid, title, *folder))
         elif isinstance(message, messages.Unregister):
             self.book.write(messages.Dropped(message.kind, message.name, 0))
         elif isinstance(message, messages.StdlibTrackerRuns):
             self.book.write(message)
+        elif isinstance(message, messages.Track):
+            self.holders.hold(message, got, self.get_title(got.pid))
         elif isinstance(message, messages.Untrack):
             self.holders.let_go(message, got.pid)
         elif isinstance(message, messages.Hung):
             self.generations.end_if_hung(message.pid)
-        elif isinstance(message, messages.Return):
-            self.generations.take_back(message, got)
+        elif isinstance(message, messages.Inherit):
+            if got.pid == self.root.pid and not self.root_dead:
+                self.generations.take_over(message, got)
         elif isinstance(message, messages.GiveUp):
             if len(got.fds) == 2:
-                self.generations.give_up(got.fds[0], fds.adopt_socket(got.fds.pop()))
-        elif len(got.fds) == 1:
-            self.serve_question(message, got)
-        fds.close_all(got.fds)
+                self.generations.give_up(got.pid, got.fds[0], adopt(got))
+        elif isinstance(message, messages.Ask) and len(got.fds) == 1:
+            self.reap_all()  # its template may be dead since a moment ago
+            self.generations.look_at_inherited()
+            self.orphans.serve_ask(message, adopt(got))
+        elif isinstance(message, messages.Sweep) and len(got.fds) == 1:
+            self.sweep(adopt(got))
 
-    def serve_question(self, message: messages.Message, got: fds.Received) -> None:
-        """Serve a message that brings one fd: for an answer, or to name its sender."""
-        fd = got.fds.pop()
-        if isinstance(message, messages.Track):
-            if pids.read_pid(fd) == got.pid:
-                self.holders.hold(message, got.pid, fd, self.get_title(got.pid))
-            else:
-                os.close(fd)
-        elif isinstance(message, messages.Ask):
-            self.serve_ask(message.pid, fds.adopt_socket(fd))
-        else:
-            send_answer(fds.adopt_socket(fd), messages.NamesSwept(self.sweep()))
+    def sweep(self, answer: fds.socket) -> None:
+        """Have all names removed, and say how many were left."""
+        left, mixed = self.list_left(), self.book.ledger.mixed
+
+        def tell(said: list[str]) -> None:
+            send_answer(answer, messages.NamesSwept(int(said[0]) if said else len(left)))
+
+        self.sweeper.run(lambda: [str(names.sweep(left, mixed, self.folders))], self.folders.list_fds(), tell)
+        for entry in left:
+            self.book.write(messages.Dropped(entry.kind, entry.name, 0))
 
     def get_title(self, pid: int) -> str:
-        """Give the title of a process that registers, looked up once."""
-        if pid not in self.titles:
-            self.titles[pid] = names.read_title(pid)
-        return self.titles[pid]
-
-    def serve_ask(self, pid: int, answer: fds.socket) -> None:
-        """Say what became of a process, now or when it is dead."""
-        if pid not in self.orphans.fates and not is_child(pid):
-            # Its template may be dying at this moment: its children become ours only when it is dead.
-            for template in [template for template in self.generations.by_pid.values() if template.alive]:
-                self.generations.check_death(template)
-            self.reap_all()
-        self.orphans.serve_ask(pid, answer)
+        """Give the title of a process that registers, looked up once for each."""
+        key = pid, pids.read_since(pid)
+        if key not in self.titles:
+            if len(self.titles) >= MOST_TITLES:
+                self.titles.clear()
+            self.titles[key] = wire.fit(names.read_title(pid), 1000)
+        return self.titles[key]
 
     # -- deaths
 
-    def listen_to_deaths(self) -> int:
+    def listen_to_deaths(self) -> fds.Fd:
         """Have SIGCHLD wake the loop."""
         import _signal
 
@@ -213,24 +246,37 @@ class Tracker:
         signals.set_disposition(signals.CHILD_DIED, lambda number, frame: None)
         self.loop.watch(awake, self.reap)
         os.write(wake, b"!")  # what died before we listened
-        return awake
+        return fds.Fd(awake)
 
     def reap(self, _events: int) -> None:
         """Children have died."""
-        os.read(self.awake, 4096)
+        os.read(self.awake.fileno(), 4096)
         self.reap_all()
 
     def reap_all(self) -> None:
-        """Reap templates and orphans."""
+        """Reap all that are dead: templates, orphans, sweepers, and strangers."""
         while True:
             try:
-                pid, status, usage = os.wait4(-1, os.WNOHANG)
+                dead = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             except ChildProcessError:
                 return
-            if pid == 0:
+            if dead is None:
                 return
-            template = self.generations.by_pid.get(pid)
-            if template is not None and template.alive:
-                self.generations.bury_template(template, status)
-            else:
-                self.orphans.keep_fate(pid, status, usage, self.generations.list_boards())
+            since = pids.read_since(dead.si_pid)
+            pid, status, usage = os.wait4(dead.si_pid, 0)
+            self.loop.guard(self.bury, pid, since, status, usage, None)
+
+    def bury(self, pid: int, since: int, status: int, usage: struct_rusage) -> None:
+        """A child of ours is dead."""
+        template = self.generations.by_pid.get(pid)
+        if self.sweeper.forget(pid):
+            return
+        if template is not None and template.alive and template.pidfd is None:
+            self.generations.bury_template(template, status)
+        else:
+            self.orphans.keep_fate(pid, since, status, usage, self.generations.list_stacks())
+
+
+def adopt(got: fds.Received) -> fds.socket:
+    """Take the socket over that came along last, for an answer. Raises NoSocket."""
+    return fds.adopt_socket(got.take(-1).release())

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from posix import posix_spawn  # which debuggers leave alone
 
-from warmfork._machine import fds, memory, pids, signals
+from warmfork._machine import fds, memfds, memory, pids, signals
+from warmfork._tracker import files
 from warmfork._tracker.main import make_log
 from warmfork._words import board as board_
-from warmfork._words import messages, wire
+from warmfork._words import messages, protocol, wire
 from warmfork._words.spec import Spec
 
 START = __file__.replace("_tracker/templates.py", "_template/start.py")
@@ -18,44 +20,71 @@ MOST_ASKERS = 1000
 
 
 class TemplateRecord:
-    """One generation of a template."""
+    """One generation of a template. One that the tracker before us has started has no control socket and no log, and a
+    pidfd instead: it is not our child."""
 
     def __init__(
-        self, key: tuple[object, ...], name: str, generation: int, pid: int, control: fds.socket, board: int, log: int
+        self,
+        key: tuple[object, ...],
+        name: str,
+        generation: int,
+        pid: int,
+        board: fds.Fd,
+        log: fds.Fd,
+        control: fds.socket | None = None,
+        pidfd: fds.Fd | None = None,
+        stacks: fds.Fd | None = None,
     ) -> None:
         self.key = key
         self.name = name
         self.generation = generation
         self.pid = pid
-        self.control = control
-        self.board = board
-        self.log = log
+        self.board, self.log, self.control = board, log, control
+        self.pidfd = pidfd
+        self.stacks = stacks or fds.Fd(-1)
+        self.state = "preloading"  # of the conversation on the control socket
         self.alive = True
-        self.ready = False
         self.wanted_dead = False
-        self.pidfd = -1  # of one that is not our child
         self.askers: dict[int, int] = {}  # the processes that said hello to it, and when they were started
         self.refusal: messages.Message | None = None  # why it serves nobody, in its own words
         self.status = 0
         self.tail = ""
+
+    @property
+    def ready(self) -> bool:
+        """Has it said that it serves?"""
+        return self.state == "sealed"
+
+    def take(self, data: bytes) -> None:
+        """Take what it said. Raises ValueError for what the table does not list: a preload has written to a socket that is
+        not its own."""
+        said = wire.decode(data)
+        self.state = protocol.step(protocol.CONTROL, self.state, protocol.UP, said)
+        if not isinstance(said, messages.Sealed):
+            self.refusal = said
 
     def note_asker(self, pid: int) -> None:
         """Note who asked. Its start says later whether a process of this pid is still the one."""
         self.askers[pid] = pids.read_since(pid)
         if len(self.askers) > MOST_ASKERS:
             # Of those that are dead a living template has taken care itself.
-            self.askers = {pid: since for pid, since in self.askers.items() if pids.read_since(pid) == since}
+            self.drop_dead_askers()
+
+    def drop_dead_askers(self) -> None:
+        """Strike off the askers that are dead."""
+        self.askers = {pid: since for pid, since in self.askers.items() if pids.is_alive(pid, since)}
 
     def kill(self) -> None:
         """End it. Ours to reap, or named by a pidfd: so the pid is still its own."""
-        if self.pidfd >= 0:
-            pids.send_signal(self.pidfd, 9)
+        self.wanted_dead = True
+        if self.pidfd is not None:
+            pids.send_signal(self.pidfd.fileno(), 9)
         else:
             os.kill(self.pid, 9)
 
     def get_board(self) -> board_.Board:
-        """Give its board, which outlives it."""
-        return board_.Board(memory.map_shared(self.board, board_.SIZE))
+        """Give its board, which outlives it, to be read. Raises OSError or ValueError where this is none."""
+        return board_.Board(memory.map_readable(self.board.fileno(), board_.SIZE))
 
     def make_died(self) -> messages.Died:
         """Say how this template died, and while doing what."""
@@ -63,18 +92,30 @@ class TemplateRecord:
         try:
             item = self.get_board().read_head()[3]
             preload = dict(zip(Spec.FIELDS, self.key, strict=False)).get("preload", ())
-            preloading = preload[item - 1] if item else ""  # type: ignore[index]
-        except (ValueError, IndexError):
+            preloading = preload[item - 1] if item > 0 else ""  # type: ignore[index]
+        except (ValueError, IndexError, OSError):
             preloading = ""
-        return messages.Died(self.generation, self.status, str(preloading), self.tail[-4000:])
+        return messages.Died(
+            self.generation, self.status, wire.fit(str(preloading), 1000), wire.keep_end(self.tail, 4000)
+        )
+
+    def read_tail(self) -> str:
+        """Give what it wrote to its log."""
+        return fds.read_all(self.log.fileno()).rstrip(b"\0").decode("utf-8", "replace") if self.log else ""
 
 
 LARGEST_SPEC = 64 << 20
 """Bytes. An environment may be 6 MB (a quarter of the largest stack); a file may say that it is a terabyte."""
 
+F_GET_SEALS = 1034
+
 
 def read_spec(fd: int) -> Spec:
     """Read a spec from its memfd. Raises ValueError, or OSError."""
+    if not memfds.no_memfds:
+        from fcntl import fcntl
+
+        fcntl(fd, F_GET_SEALS)  # EINVAL of what is not in memory: a file in some file system may have us wait for ever
     if os.fstat(fd).st_size > LARGEST_SPEC:
         raise ValueError(f"over {LARGEST_SPEC} bytes are no spec")
     spec = wire.decode(fds.read_all(fd))
@@ -87,58 +128,37 @@ def exec_template(
     key: tuple[object, ...], spec: Spec, generation: int, stdio: int, streams: list[int], ledger: int
 ) -> TemplateRecord:
     """Start a fresh interpreter as a template of the tree that has this ledger. Raises OSError where there is no such
-    executable."""
+    executable, ValueError where it, or an option, or a variable has a NUL."""
+    environment = {name: value for name, _, value in (os.fsencode(line).partition(b"=") for line in spec.environment)}
+    board, stacks, log = fds.Fd(files.make_board(ledger)), fds.Fd(files.make_stacks()), fds.Fd(make_log())
     control, theirs = fds.make_pair()
-    board = fds.make_memory(board_.make_name(os.fstat(ledger).st_ino), size=board_.SIZE)
-    log = make_log()
-    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     try:
-        out = streams[0] if stdio & 1 else null
-        err = streams[-1] if stdio & 2 else null
-        environment = make_environment(spec)
-        pid = os.posix_spawn(
-            spec.executable,
-            [spec.executable, *spec.flags, START],
-            environment,
-            file_actions=(
-                (os.POSIX_SPAWN_DUP2, null, 0),
-                (os.POSIX_SPAWN_DUP2, out, 1),
-                (os.POSIX_SPAWN_DUP2, err, 2),
-                (os.POSIX_SPAWN_DUP2, theirs.fileno(), 3),
-            ),
-            setsigmask=signals.HELPERS_BLOCK,
-            setsigdef=(signals.CHILD_DIED,),
-        )
-    except OSError:
+        with fds.Fd(fds.open_null()) as null:
+            out = streams[0] if stdio & 1 else null.fileno()
+            err = streams[-1] if stdio & 2 else null.fileno()
+            pid = posix_spawn(
+                spec.executable,
+                [spec.executable, *spec.flags, START],
+                environment,
+                file_actions=(
+                    (os.POSIX_SPAWN_DUP2, null.fileno(), 0),
+                    (os.POSIX_SPAWN_DUP2, out, 1),
+                    (os.POSIX_SPAWN_DUP2, err, 2),
+                    (os.POSIX_SPAWN_DUP2, theirs.fileno(), 3),
+                ),
+                setsigmask=signals.HELPERS_BLOCK,
+                setsigdef=(signals.CHILD_DIED,),
+            )
+    except BaseException:
         control.close()
-        fds.close_all((board, log))
         raise
     finally:
         theirs.close()
-        os.close(null)
-    return TemplateRecord(key, spec.name, generation, pid, control, board, log)
-
-
-TUNABLES = b"glibc.malloc.hugetlb=1"
-"""Have glibc's malloc ask for huge pages (madvise) for what it takes from the kernel: glibc 2.35."""
-
-
-def make_environment(spec: Spec) -> dict[bytes, bytes]:
-    """Give the environment that a template is started with. The variables that choose its allocator are its own: it
-    forgets them before it preloads, and children never see them."""
-    found = {name: value for name, _, value in (os.fsencode(line).partition(b"=") for line in spec.environment)}
-    if spec.huge_pages == "malloc":
-        found[b"PYTHONMALLOC"] = b"malloc"
-        others = [part for part in found.get(b"GLIBC_TUNABLES", b"").split(b":") if part]
-        found[b"GLIBC_TUNABLES"] = b":".join([*others, TUNABLES])
-    return found
+    return TemplateRecord(key, spec.name, generation, pid, board, log, control, stacks=stacks)
 
 
 def launch(template: TemplateRecord, passed: tuple[int, ...]) -> None:
-    """Send a template its first message. See Launch for the fds."""
+    """Send a template its first message. See Launch for the fds. Raises OSError."""
+    if template.control is None:
+        raise RuntimeError("only our own templates are launched")
     fds.send(template.control, wire.encode(messages.Launch(template.generation)), passed)
-
-
-def read_tail(log: int) -> str:
-    """Give what a template wrote to its log."""
-    return fds.read_all(log).rstrip(b"\0").decode("utf-8", "replace")

@@ -2,6 +2,9 @@
 
 The template writes it, each child writes the step of its own birth, the tracker and `warmfork ps` read it, also when
 the template is dead. Writing a slot costs 0.2 us, so it is done for each child.
+
+Whoever reads takes nothing on trust: a wild pointer of one child may have written here, or somebody who wants others to
+be ended. A row that can't be true is left out.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ if TYPE_CHECKING:
     from mmap import mmap
 
 MAGIC = b"warmfork"
-VERSION = 2
+VERSION = 3
 HEAD = Struct("<8sqqqqqqqq")
 """Magic, version, generation, template pid, phase, item being preloaded, starts, born and in this phase since (ns,
 monotonic)."""
@@ -26,16 +29,10 @@ NAME_AT, NAME_SIZE = 48, 80
 SIZE = SLOTS_AT + SLOTS * SLOT.size
 """4 MiB of address space; memory only where written."""
 
-STACKS_AT, STACK_ROOM = 1 << 32, 1 << 24
-"""The back of the board: far behind the slots each process has room for its Python stack, should a fault kill it, by its
-pid. faulthandler writes 100 frames of 100 threads at most, 11 MB with the longest names there can be. It is a sparse
-file, and only what is written takes memory."""
-
-
-def place_stack(pid: int) -> int:
-    """Give where in the file the stack of this process is."""
-    return STACKS_AT + pid * STACK_ROOM
-
+MOST_PIDS = 1 << 22
+"""Pids are below that on any Linux (PID_MAX_LIMIT)."""
+MOST_STEPS = 32
+"""Steps of a birth are below that."""
 
 PRELOADING, SERVING, ENDING, FORKING = 1, 2, 3, 4
 PHASES = {PRELOADING: "preloading", SERVING: "serving", ENDING: "ending", FORKING: "serving"}
@@ -56,22 +53,25 @@ def encode_name(name: str) -> bytes:
 
 
 class Row:
-    """A child as the board shows it."""
+    """A child as the board shows it. Raises ValueError for numbers that can't be true."""
 
     __slots__ = ("client", "forked_ns", "kill", "name", "pid", "since_ns", "step")
 
     def __init__(self, pid: int, client: int, kill: int, step: int, since_ns: int, forked_ns: int, name: bytes) -> None:
+        if not (0 < pid < MOST_PIDS and 0 < client < MOST_PIDS and BORN <= step < MOST_STEPS and kill in (0, 1)):
+            raise ValueError("no child can have such a row")
+        if since_ns < 0 or forked_ns < 0:
+            raise ValueError("no child was forked before the machine was started")
         self.pid, self.client, self.kill, self.step = pid, client, kill, step
         self.since_ns, self.forked_ns = since_ns, forked_ns
         self.name = name.rstrip(b"\0").decode("utf-8", "replace")
 
 
 class Board:
-    """A view of the board in `memory`; its writer has the file as well."""
+    """A view of the board in `memory`."""
 
-    def __init__(self, memory: mmap, file: int = -1) -> None:
+    def __init__(self, memory: mmap) -> None:
         self.memory = memory
-        self.file = file
         self.free: list[int] = []
         self.used = 0
 
@@ -126,9 +126,12 @@ class Board:
         """Say in which step of its birth the child in this slot is, and since when."""
         STEP.pack_into(self.memory, SLOTS_AT + slot * SLOT.size + 24, step, now_ns)
 
-    def read_row(self, slot: int) -> Row:
-        """Give what the board says of the child in this slot."""
-        return Row(*SLOT.unpack_from(self.memory, SLOTS_AT + slot * SLOT.size))
+    def read_row(self, slot: int) -> Row | None:
+        """Give what the board says of the child in this slot, or None where that can't be true."""
+        try:
+            return Row(*SLOT.unpack_from(self.memory, SLOTS_AT + slot * SLOT.size))
+        except ValueError:
+            return None
 
     def free_slot(self, slot: int) -> None:
         """The child in this slot is dead and reaped."""
@@ -137,11 +140,14 @@ class Board:
         self.free.append(slot)
 
     def read_head(self) -> tuple[int, int, int, int, int, int]:
-        """Give generation, template pid, phase, item being preloaded, starts, born (ns, monotonic)."""
+        """Give generation, template pid, phase, item being preloaded, starts, born (ns, monotonic). Raises ValueError
+        where this is no board, or says what can't be true."""
         magic, version, *rest = HEAD.unpack_from(self.memory, 0)
         if magic != MAGIC or version != VERSION:
             raise ValueError("no board of this version")
         generation, pid, phase, item, starts, born, _ = rest
+        if not 0 < pid < MOST_PIDS or min(generation, item, starts, born) < 0:
+            raise ValueError("no template can have such a board")
         return generation, pid, phase, item, starts, born
 
     def read_starts(self) -> int:
@@ -160,14 +166,15 @@ class Board:
     def read_report(self) -> str:
         """Give the preload report: lines of milliseconds, KiB and item, separated by tabs."""
         size = int.from_bytes(self.memory[REPORT_AT : REPORT_AT + 8], "little")
+        size = min(size, REPORT_SIZE - 8)
         return self.memory[REPORT_AT + 8 : REPORT_AT + 8 + size].decode("utf-8", "replace")
 
     def rows(self, most: int = SLOTS) -> Iterator[Row]:
         """Give the children that are on the board: slots are filled from the front, so stop at the first never used."""
         for slot in range(most):
-            at = SLOTS_AT + slot * SLOT.size
-            fields = SLOT.unpack_from(self.memory, at)
-            if fields[0]:
-                yield Row(*fields)
-            elif not fields[4]:
+            pid, _, _, _, since, *_ = SLOT.unpack_from(self.memory, SLOTS_AT + slot * SLOT.size)
+            row = self.read_row(slot) if pid else None
+            if row is not None:
+                yield row
+            elif not pid and not since:
                 return

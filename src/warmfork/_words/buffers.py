@@ -1,6 +1,7 @@
-"""What is large in a payload or a result: pickled out of band, and laid out in memory by a rule that both sides know.
+"""What is large in a payload or a result: pickled out of band, and each in memory of exactly its size.
 
-A large buffer has a mapping of its own, so that it is freed when the user lets go of it; the small ones share one.
+A buffer is what the receiver unpickles it from, and it may take all of that (memoryview.obj): so none is a part of
+something larger. With a mapping of its own it is also freed when the user lets go of it.
 """
 
 from __future__ import annotations
@@ -14,34 +15,34 @@ if TYPE_CHECKING:
 SMALLEST = 65_536
 """Bytes from which a buffer travels outside of the pickle. pickle itself calls that much a chunk of its own."""
 
-LARGE = 1 << 20
-"""Bytes from which a buffer has a mapping of its own."""
-
-MOST_MAPPINGS = 1000
-"""Mappings for large buffers at most: a process may have 65,530 of them (vm.max_map_count). The rest shares one."""
+MOST = 5000
+"""Buffers out of band at most, since a process may have 65,530 mappings (vm.max_map_count). Others stay in the pickle."""
 
 MESSAGE = 200_000
 """Bytes in a message where buffers have to go over the feed: the kernel takes 212,960 in one."""
-
-ALIGNMENT = 64
-"""A cache line, and what vector instructions want."""
 
 
 class Pickled:
     """A pickle in parts, and the buffers that it refers to. It is the file that a pickler writes to: what is large comes
     as it is, and is not copied."""
 
-    __slots__ = ("buffers", "parts", "write")
+    __slots__ = ("buffers", "out_of_band", "parts")
 
-    def __init__(self) -> None:
+    def __init__(self, out_of_band: bool = True) -> None:
+        self.out_of_band = out_of_band
         self.parts: list[Any] = []
         self.buffers: list[memoryview] = []
-        self.write: Callable[[Any], None] = self.parts.append
+
+    def write(self, part: Any) -> None:
+        """Take a part of the pickle. A pickler passes large bytes on as they are, and large PickleBuffers too."""
+        raw = getattr(part, "raw", None)
+        part = part if raw is None else raw()
+        self.parts.append(part if self.out_of_band else bytes(part))
 
     def take(self, buffer: PickleBuffer) -> bool:
         """Take a buffer out of band; True leaves it in the pickle. This is a pickler's buffer_callback."""
         raw = buffer.raw()
-        if raw.nbytes < SMALLEST:
+        if raw.nbytes < SMALLEST or len(self.buffers) == MOST:
             return True
         self.buffers.append(raw)
         return False
@@ -49,52 +50,23 @@ class Pickled:
 
 def run(make: Callable[..., Any], value: object, out_of_band: bool) -> Pickled:
     """Pickle with a pickler of this kind. Raises what that raises."""
-    pickled = Pickled()
+    pickled = Pickled(out_of_band)
     if out_of_band:
         make(pickled, 5, buffer_callback=pickled.take).dump(value)
     else:
-        pickled.write = lambda part: pickled.parts.append(flatten(part))
         make(pickled, 5).dump(value)
     return pickled
 
 
-def flatten(part: Any) -> bytes:
-    """Give what a pickler writes as bytes: it passes large bytes on as they are, and large PickleBuffers too."""
-    raw = getattr(part, "raw", None)
-    return bytes(part if raw is None else raw())
-
-
-def place(sizes: tuple[int, ...]) -> tuple[list[int], list[tuple[int, int]]]:
-    """Give the sizes of the mappings, and for each buffer its mapping and its offset there."""
-    mappings: list[int] = []
-    places: list[tuple[int, int]] = []
-    shared, used = -1, 0
-    for size in sizes:
-        if size >= LARGE and len(mappings) < MOST_MAPPINGS:
-            places.append((len(mappings), 0))
-            mappings.append(size)
-            continue
-        if shared < 0:
-            shared = len(mappings)
-            mappings.append(0)
-        places.append((shared, used))
-        used += round_up(size, ALIGNMENT)
-        mappings[shared] = used
-    return mappings, places
-
-
-def lay_out(sizes: tuple[int, ...], page: int) -> tuple[list[tuple[int, int]], list[tuple[int, int]], int]:
-    """Lay out the memfd of a result: a table of the sizes, the mappings, each at the start of a page, then the pickle.
-
-    Gives offset and length of each mapping, the places of the buffers as place() does, and where the pickle begins.
-    """
-    lengths, places = place(sizes)
+def lay_out(sizes: tuple[int, ...], page: int) -> tuple[list[int], int]:
+    """Lay out the memfd of a result: a table of the sizes, the buffers, each at the start of a page, then the pickle.
+    Gives where each buffer begins, and where the pickle does."""
     at = round_up(8 * len(sizes), page)
-    mappings = []
-    for length in lengths:
-        mappings.append((at, length))
-        at += round_up(length, page)
-    return mappings, places, at
+    places = []
+    for size in sizes:
+        places.append(at)
+        at += round_up(size, page)
+    return places, at
 
 
 def round_up(size: int, unit: int) -> int:

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from warmfork._words.messages import Message
 
 
+SPAWNED_FDS = 2
+"""A pidfd and a feed come with Spawned. Fewer arrive where this process has too many files open."""
+
+
 class Record:
     """One child: its pid, and its Exited once that came, with the evidence that came before it."""
 
@@ -89,12 +93,15 @@ class Children:
         record = Record(message.pid) if isinstance(message, Spawned) else None
         answer = Answer(record, message if isinstance(message, SpawnFailed) else None, held)
         request = message.request
+        is_whole = len(fds) == SPAWNED_FDS
         # At once:
         if unread is not None:
             if not unread or unread[0] is not item:
                 return held
             del unread[0]
         held[:] = fds
+        if request == 0 and not is_whole:
+            return held  # a spare whose fds did not all arrive leaves when its feed ends
         if record is not None:
             self.living[record.pid] = record
         if request in self.waiting:

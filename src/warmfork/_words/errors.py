@@ -42,21 +42,39 @@ HINTS = {
     "socketpair": "raise the limit of open files (ulimit -n)",
     "pidfd_open": "raise the limit of open files (ulimit -n)",
     "sendmsg": "raise the limit of open files (ulimit -n): too many are on their way between processes",
+    "start_timeout": "give start_timeout more seconds, or None to wait for ever",
     "board": "a template has room for 32,768 children at a time: use another template for more",
 }
 """What to do about a step that failed."""
 
 
 class StartError(WarmforkError, RuntimeError):
-    """A process could not be started: the step that failed, and why. Nothing of it is left running."""
+    """A process could not be started: the step that failed, and why. Nothing of it is left running.
 
-    def __init__(self, step: str, cause: str) -> None:
+    Where the kernel refused, it is an OSError as well, with its `errno` (EAGAIN, EMFILE).
+    """
+
+    def __new__(cls, *fields: object) -> StartError:
+        """Make one; of the class below where there is an errno."""
+        if issubclass(cls, OSError) or (cls is StartError and fields[2:] and fields[2]):
+            return OSError.__new__(SystemStartError)
+        return RuntimeError.__new__(cls)
+
+    def __init__(self, step: str, cause: str, errno: int | None = None) -> None:
         super().__init__(step, cause)
-        self.step, self.cause = step, cause
+        self.step, self.cause, self.errno = step, cause, errno
+        self.args = (step, cause, errno) if errno else (step, cause)
 
     def __str__(self) -> str:
         hint = HINTS.get(self.step)
         return f"could not start a process: {self.step}: {self.cause}" + (f"\nhint: {hint}" if hint else "")
+
+
+class SystemStartError(StartError, OSError):
+    """A StartError for which the kernel gave a number."""
+
+    def __reduce__(self) -> tuple[type[StartError], tuple[object, ...]]:
+        return StartError, self.args
 
 
 class TemplateDied(StartError):
@@ -93,15 +111,21 @@ class Refused(WarmforkError, RuntimeError):
 
 
 class ChildError(WarmforkError):
-    """The child ended without a result: its name and its outcome."""
+    """The child ended without a result: its name and its outcome; `detail` is its traceback, stack or last word."""
 
     def __init__(self, name: str, outcome: object, detail: str = "") -> None:
         super().__init__(name, outcome, detail)
         self.name, self.outcome, self.detail = name, outcome, detail
 
     def __str__(self) -> str:
-        text = f"{self.name} ended without a result: {self.outcome}"
-        return f"{text}\n\nIn the child:\n{self.detail.rstrip()}" if self.detail else text
+        code = getattr(self.outcome, "code", None)
+        how = str(self.outcome) if code is None else f"it left with exit code {code}, by sys.exit() or os._exit()"
+        text = f"{self.name} ended without a result: {how}"
+        if not self.detail:
+            return text
+        if "\n" not in self.detail.strip():
+            return f"{text}: {self.detail.strip()}"
+        return f"{text}\n\nIn the child:\n{self.detail.rstrip()}"
 
 
 class UnsupportedPlatform(WarmforkError):
@@ -113,3 +137,22 @@ class UnsupportedPlatform(WarmforkError):
 
     def __str__(self) -> str:
         return f'{self.what}\nhint: use multiprocessing.get_context("spawn") here'
+
+
+class RemoteTraceback(Exception):
+    """The cause of an exception that a child raised: the text of its traceback there, as concurrent.futures has it."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.text.rstrip()}\n"""'
+
+
+for _class in (
+    WarmforkError, PreloadError, AuditError, StartError, SystemStartError, TemplateDied, Refused, ChildError,
+    UnsupportedPlatform,
+):  # fmt: skip
+    _class.__module__ = "warmfork"
+SystemStartError.__qualname__ = SystemStartError.__name__ = "StartError"

@@ -1,8 +1,8 @@
 """The ledger: which names exist, who made them, who holds them; and what the program is to be told.
 
-It is a file of records in memory that its writer, the tracker, shares with the program and the templates: whoever
-succeeds a killed tracker replays it. A record is 4 bytes of length and a message; one that was cut short by a death is
-the last, and none. Names are a set: whoever unregisters one clears it.
+It is a file of records in memory. The program begins it, and says whose tree it is; the tracker writes on, and the one
+that the program starts when that is killed replays it. A record is 4 bytes of length and a message; one that was cut
+short by a death is the last, and none. Names are a set: whoever unregisters one clears it.
 """
 
 from __future__ import annotations
@@ -15,19 +15,32 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
 START = 16
-"""Where the first ledger begins. Before that: where the one that counts begins, in 8 bytes."""
+"""Where the first ledger begins. Before that: where the one that counts begins, in 8 bytes, and whether a tracker has
+served, in one."""
+
+SERVED_AT = 8
 
 LENGTH = 4
 
 
 class Entry:
     """A name in the ledger. `holders` are processes, pid and start (ns since boot), for a name that is to go with the
-    last of them; None for one that stays until its owner removes it, or the tree ends."""
+    last of them; None for one that stays until its owner removes it, or the tree ends. `folder` identifies the folder
+    that a file or folder is in, whatever its path means by then: (st_dev, st_ino)."""
 
-    __slots__ = ("holders", "kind", "maker", "name", "title")
+    __slots__ = ("folder", "holders", "kind", "maker", "name", "title")
 
-    def __init__(self, kind: str, name: str, maker: int, title: str, holders: dict[int, int] | None = None) -> None:
-        self.kind, self.name, self.maker, self.title, self.holders = kind, name, maker, title, holders
+    def __init__(
+        self,
+        kind: str,
+        name: str,
+        maker: int,
+        title: str,
+        folder: tuple[int, int],
+        holders: dict[int, int] | None = None,
+    ) -> None:
+        self.kind, self.name, self.maker, self.title = kind, name, maker, title
+        self.folder, self.holders = folder, holders
 
 
 class Ledger:
@@ -43,10 +56,12 @@ class Ledger:
         if isinstance(record, messages.Entered):
             # Its first maker stays the one who is named.
             key = record.kind, record.name
-            self.entries.setdefault(key, Entry(record.kind, record.name, record.maker, record.title))
+            folder = record.device, record.inode
+            self.entries.setdefault(key, Entry(*key, record.maker, record.title, folder))
         elif isinstance(record, messages.NameHeld):
             key = record.kind, record.name
-            entry = self.entries.setdefault(key, Entry(record.kind, record.name, record.holder, record.title, {}))
+            folder = record.device, record.inode
+            entry = self.entries.setdefault(key, Entry(*key, record.holder, record.title, folder, {}))
             if entry.holders is not None:  # a name that is the tree's stays so
                 entry.holders[record.holder] = record.since
         elif isinstance(record, messages.Dropped):
@@ -80,10 +95,10 @@ class Ledger:
             yield messages.StdlibTrackerRuns()
         for entry in self.entries.values():
             if entry.holders is None:
-                yield messages.Entered(entry.kind, entry.name, entry.maker, entry.title)
+                yield messages.Entered(entry.kind, entry.name, entry.maker, entry.title, *entry.folder)
             else:
                 for holder, since in entry.holders.items():
-                    yield messages.NameHeld(entry.kind, entry.name, holder, since, entry.title)
+                    yield messages.NameHeld(entry.kind, entry.name, holder, since, entry.title, *entry.folder)
 
 
 def find_root(file: BinaryIO) -> messages.Root | None:

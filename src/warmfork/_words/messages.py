@@ -76,18 +76,6 @@ BY_TAG: dict[int, type[Message]] = {}
 
 
 # The door: any process of the tree -> tracker. One way; an answer, where there is one, comes on the socket sent along.
-
-
-class Root(Message, tag=7):
-    """I started this tracker, and it is my tree's. `since` is when I was started (ns since boot), and with the pid names
-    this very process."""
-
-    pid: int
-    since: int
-    name: str
-    prefix: str  # how the names of this tree's semaphores begin in /dev/shm
-
-
 class Hello(Message, tag=1):
     """I want a channel to the template of this spec. Fds: channel end, pidfd on myself, spec, door, and my 1 and 2."""
 
@@ -97,7 +85,7 @@ class Hello(Message, tag=1):
 
 
 class Register(Message, tag=2):
-    """This name exists and is the tree's: remove it when the tree ends, if nobody has before."""
+    """This name is the tree's: remove it when that ends. Fds: for a file or a folder, what it is in (O_PATH)."""
 
     kind: str
     name: str
@@ -111,7 +99,7 @@ class Unregister(Message, tag=3):
 
 
 class Track(Message, tag=9):
-    """I hold this name: remove it when the last of its holders is dead. Fds: a pidfd on myself."""
+    """I hold this name: remove it when its last holder is dead. Fds: a pidfd on myself, and as for Register."""
 
     kind: str
     name: str
@@ -125,9 +113,10 @@ class Untrack(Message, tag=14):
 
 
 class Ask(Message, tag=4):
-    """What became of this process, whose template died? Fds: a socket for one Fate."""
+    """What became of the process of this pid that lived at this moment (ns since boot)? Fds: a socket for a Fate."""
 
     pid: int
+    moment: int
 
 
 class StdlibTrackerRuns(Message, tag=5):
@@ -135,25 +124,25 @@ class StdlibTrackerRuns(Message, tag=5):
 
 
 class Sweep(Message, tag=6):
-    """Report and remove all names now. Fds: a socket for one Swept."""
+    """Report and remove all names now. Fds: a socket for one NamesSwept."""
 
 
 class GiveUp(Message, tag=8):
-    """I have waited long enough for this template to preload: end it. Fds: its spec, a socket for one Died, which says
-    what it was preloading. One that serves by now is left alone, and the socket closed."""
+    """I want this template no longer: end it if it preloads, and nobody else waits. Fds: its spec, a socket for a Died."""
 
 
 class Hung(Message, tag=15):
-    """This template has not answered me for too long: look whether it hangs. It is ended if it does."""
+    """This template has not answered me for too long: end it if it hangs."""
 
     pid: int
 
 
-class Return(Message, tag=16):
-    """I am a template of this tree; its tracker is dead. Fds: my new control socket, pidfd on myself, spec, board, log."""
+class Inherit(Message, tag=16):
+    """A template that the tracker before you has started. From the root of the tree only. Fds: a pidfd on it, its board."""
 
     generation: int
-    phase: int  # 1: still preloading, 2: sealed
+    pid: int
+    name: str
 
 
 # Answers of the tracker, each the only message on its socket.
@@ -181,8 +170,7 @@ class Refused(Message, tag=11):
 
 
 class Broken(Message, tag=17):
-    """No template: it died so many times within so many seconds, the last time with this status (as of waitpid(), -1
-    where nobody knows). Instead of a Welcome."""
+    """No template: it died so often within so many seconds, at last with this status (as of waitpid(), -1: unknown)."""
 
     deaths: int
     seconds: int
@@ -208,8 +196,7 @@ class NamesSwept(Message, tag=13):
 
 
 class Launch(Message, tag=20):
-    """Become this generation. Fds: spec, board, log, door; and for a tracker that would have to succeed this one: the
-    door's receiving end, the ledger, the program's stderr."""
+    """Become this generation. Fds: spec, board, log, door, stacks."""
 
     generation: int
 
@@ -230,7 +217,7 @@ class Sealed(Message, tag=22):
 
 
 class Welcome(Message, tag=30):
-    """The template is sealed and serves you. Fds: a pidfd on it."""
+    """The template serves you. Fds: a pidfd on it, and its board, to be read."""
 
     generation: int
     pid: int
@@ -362,26 +349,39 @@ class Raised(Message, tag=43):
     text: str
 
 
-# The ledger: the tracker writes it, its successor and the program read it (see ledger.py).
+# The ledger: begun by the program, written by the tracker, read by its successor and the program (see ledger.py).
+
+
+class Root(Message, tag=7):
+    """Whose tree it is: the program of this pid, started at `since` (ns since boot)."""
+
+    pid: int
+    since: int
+    name: str
+    prefix: str  # how the names of this tree's semaphores begin in /dev/shm
 
 
 class Entered(Message, tag=70):
-    """A name was registered, by this process."""
+    """A name was registered, by this process. `device` and `inode` are those of what a file or folder is in."""
 
     kind: str
     name: str
     maker: int
     title: str
+    device: int
+    inode: int
 
 
 class NameHeld(Message, tag=71):
-    """A name is held by this process, started at `since` (ns since boot)."""
+    """A name is held by this process, started at `since` (ns since boot). The rest as for Entered."""
 
     kind: str
     name: str
     holder: int
     since: int
     title: str
+    device: int
+    inode: int
 
 
 class Dropped(Message, tag=72):

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import TypeAlias
-
 
 class Usage:
     """What a dead child used, as the kernel counted it: CPU seconds in user and system mode, peak memory in bytes (what
@@ -46,6 +42,16 @@ class Exited(Ending):
     def __init__(self, code: int) -> None:
         self.code = code
 
+    @property
+    def ok(self) -> bool:
+        """Was the exit code 0?"""
+        return self.code == 0
+
+    @property
+    def returncode(self) -> int:
+        """The exit code, as subprocess and multiprocessing give it."""
+        return self.code
+
 
 class Signaled(Ending):
     """The child was ended by this signal. `core_dumped` as the kernel said it.
@@ -61,8 +67,27 @@ class Signaled(Ending):
     def __init__(self, signal: int, core_dumped: bool = False, stack: str = "", why: str = "") -> None:
         self.signal, self.core_dumped, self.stack, self.why = signal, core_dumped, stack, why
 
+    def __repr__(self) -> str:
+        return f"Signaled(signal={self.signal_name}, core_dumped={self.core_dumped})"
+
     def __str__(self) -> str:
-        return f"{self!r} ({self.why})" if self.why else repr(self)
+        dumped = ", core dumped" if self.core_dumped else ""
+        return f"killed by {self.signal_name}{dumped}" + (f" ({self.why})" if self.why else "")
+
+    @property
+    def signal_name(self) -> str:
+        """The signal's name ("SIGSEGV"), or its number where it has none."""
+        return name_signal(self.signal)
+
+    @property
+    def ok(self) -> bool:
+        """False: it did not end by itself."""
+        return False
+
+    @property
+    def returncode(self) -> int:
+        """The signal's number, negative, as subprocess and multiprocessing give it."""
+        return -self.signal
 
 
 class Lost(Ending):
@@ -74,8 +99,37 @@ class Lost(Ending):
     def __init__(self, reason: str) -> None:
         self.reason = reason
 
+    @property
+    def ok(self) -> bool:
+        """False: nobody knows."""
+        return False
 
-Outcome: TypeAlias = "Exited | Signaled | Lost"
+    @property
+    def returncode(self) -> None:
+        """None: nobody knows, and no number is invented."""
+        return
+
+
+Outcome = Exited | Signaled | Lost
+"""What Child.wait() gives."""
+
+for _class in (Usage, Exited, Signaled, Lost):
+    _class.__module__ = "warmfork"
+
+
+def name_signal(number: int) -> str:
+    """Give a signal's name, or its number as text where it has none."""
+    import _signal
+
+    name: str
+    for name, value in vars(_signal).items():
+        if value == number and name.startswith("SIG") and not name.startswith(("SIG_", "SIGRTM")):
+            return ALIASES.get(name, name)
+    return str(number)
+
+
+ALIASES = {"SIGIOT": "SIGABRT", "SIGCLD": "SIGCHLD", "SIGPOLL": "SIGIO"}
+"""Second names of a signal, and the one that people know."""
 
 
 def read_status(status: int, stack: str = "", why: str = "") -> Exited | Signaled:

@@ -14,9 +14,6 @@ UP, DOWN = "up", "down"
 """Up is towards the tracker (or the template, on a channel; the client, on a feed), down is away from it."""
 
 TABLE: dict[tuple[str, str], dict[tuple[str, type[m.Message]], str]] = {
-    (DOOR, "new"): {
-        (UP, m.Root): "open",
-    },
     (DOOR, "open"): {
         (UP, m.Hello): "open",
         (UP, m.Register): "open",
@@ -28,7 +25,7 @@ TABLE: dict[tuple[str, str], dict[tuple[str, type[m.Message]], str]] = {
         (UP, m.Track): "open",
         (UP, m.Untrack): "open",
         (UP, m.Hung): "open",
-        (UP, m.Return): "open",
+        (UP, m.Inherit): "open",
     },
     (ANSWER, "open"): {
         (DOWN, m.Fate): "ended",

@@ -37,15 +37,13 @@ POLICIES = ("raise", "fail", "warn", "ignore")
 on_error="fail" promises. warn: an ImportWarning in the template, a line in the client's log. ignore: the line only."""
 
 
-HUGE_PAGES = ("auto", "on", "off", "malloc")
-"""auto: heaps are collapsed where it pays, in idle time what would take long. on: all of them, at the seal. off: none.
-malloc: the template has glibc's allocator, told to ask for huge pages, in place of Python's."""
+HUGE_PAGES = ("auto", "on", "off")
+"""auto: heaps are collapsed where it pays, in idle time what would take long. on: all of them, at the seal. off: none."""
 
-TECHNIQUES = ("spares", "helper", "pretouch", "rehearsal", "immortal", "huge_pages", "freeze", "out_of_band")
+TECHNIQUES = ("spares", "helper", "pretouch", "rehearsal", "huge_pages", "freeze", "out_of_band")
 """What makes starts fast and memory shared, and can be switched off: children forked ahead; the helper that takes over a
-dead child's memory; the pages of a birth given to spares; births rehearsed in the template; what birth uses made
-immortal; heaps collapsed to huge pages; objects of the template kept from the garbage collector; large arguments and
-results copied past the pickle."""
+dead child's memory; the pages of a birth given to spares; births rehearsed in the template; heaps collapsed to huge
+pages; objects of the template kept from the garbage collector; large arguments and results copied past the pickle."""
 
 
 def identify(spec: Spec) -> tuple[object, ...]:

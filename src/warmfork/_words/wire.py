@@ -56,6 +56,12 @@ def encode_text(text: str) -> bytes:
         return text.encode("utf-8", "backslashreplace")
 
 
+def fit(text: str, most: int) -> str:
+    """Give the beginning of a text that may be of any length: as much as takes `most` bytes in a message."""
+    data = encode_text(text)
+    return text if len(data) <= most else data[:most].decode("utf-8", "surrogateescape")
+
+
 def keep_end(text: str, most: int = 16_000) -> str:
     """Give the end of a text that is too long for a message: `most` bytes of it."""
     data = text.encode("utf-8", "backslashreplace")

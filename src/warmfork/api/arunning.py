@@ -212,7 +212,7 @@ async def arun(
 
 async def settle(child: Child, reader: ChannelReader) -> None:
     """Wait until it is known how a dead child ended."""
-    await reader.wait_until(child.is_told, monotonic() + ANSWER_TIMEOUT)
+    await reader.wait_until(lambda: child._record.exited is not None, monotonic() + ANSWER_TIMEOUT)
     if reader.channel.dead and child.outcome is None:
         # Its template died too: the tracker is asked, which may take a while.
         await asyncio.get_running_loop().run_in_executor(None, child.wait)

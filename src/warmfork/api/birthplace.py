@@ -79,6 +79,14 @@ def open_folder(cwd: str | os.PathLike[str] | None) -> int:
     return os.open(cwd, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) if cwd is not None else -1
 
 
+def get_here() -> str:
+    """Give the working directory, or "" where somebody has deleted it."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return ""
+
+
 def make_minimal() -> dict[str, str]:
     """Give an environment in which nothing of this program's is but where to find programs, and the language."""
     return {"PATH": os.defpath, "HOME": "/nonexistent"} | {

@@ -117,7 +117,7 @@ class Watch:
         limits = self.limits
         if limits.memory is not None:
             # Of each process by itself: what two share through a fork is in the sum of both.
-            processes = [self.pid, *(pid for pid, _ in tree.list_descendants(self.pid))]
+            processes = [self.pid, *tree.list_descendants(self.pid)]
             held = max(max(0, tree.get_held(pid) - self.base) for pid in processes)
             if held > limits.memory:
                 return ("memory", limits.memory, held), 0
@@ -131,7 +131,7 @@ class Watch:
 
     def count_cpu(self) -> float:
         """Give the processor time of the whole tree."""
-        return tree.get_cpu(self.pid) + sum(tree.get_cpu(pid) for pid, _ in tree.list_descendants(self.pid))
+        return tree.get_cpu(self.pid) + sum(map(tree.get_cpu, tree.list_descendants(self.pid)))
 
 
 def read_rlimits(rlimits: Mapping[str, int | tuple[int, int]] | None) -> dict[int, tuple[int, int]]:

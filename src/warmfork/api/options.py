@@ -1,4 +1,5 @@
-"""What all doors do before anything is started: check what users pass, flush what they printed."""
+"""The options that Template, get_context() and install() share: one frozen object, read once from the arguments and from
+the environment (WARMFORK_<OPTION>). Arguments win. What is wrong is refused here, by its name."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import os
 import sys
 
 from warmfork._words.spec import TECHNIQUES
+from warmfork._words.times import DEFAULT, Default, check_seconds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,15 +15,145 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+__all__ = ["DEFAULT", "Default"]
+
 START_TIMEOUT = 120.0
 """Seconds that a template may take to preload, unless told otherwise: a big framework on a cold disk needs tens."""
 
+MOST_SPARES = 64
+LONGEST_NAME = 200
+"""Bytes of a name in titles and messages: /proc shows 255, and a title has more to tell."""
 
-def check_preload(preload: Iterable[str]) -> tuple[str, ...]:
+ORPHANS = ("kill", "keep")
+
+
+class Options:
+    """What is asked of a template. Made by read_options(); not to be changed."""
+
+    __slots__ = (
+        "audit", "huge_pages", "name", "on_preload_error", "orphans", "preload", "spares", "start_timeout", "without",
+    )  # fmt: skip
+
+    preload: tuple[str, ...]
+    name: str | None
+    on_preload_error: str
+    audit: str
+    spares: int
+    huge_pages: str
+    without: tuple[str, ...]
+    start_timeout: float | None
+    orphans: str | None
+
+    def __init__(self, values: tuple[Any, ...]) -> None:
+        for field, value in zip(self.__slots__, values, strict=True):
+            object.__setattr__(self, field, value)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError("options are not changed: make new ones")
+
+    def describe(self) -> tuple[Any, ...]:
+        """Give the values, as marshal can write them: Options(values) is equal."""
+        return tuple(getattr(self, field) for field in self.__slots__)
+
+    @property
+    def out_of_band(self) -> bool:
+        """Do large buffers travel outside of pickles?"""
+        return "out_of_band" not in self.without
+
+
+def read_options(
+    preload: Iterable[str] | Default = DEFAULT,
+    name: str | None = None,
+    on_preload_error: str | None = None,
+    audit: str | None = None,
+    spares: str | int | None = None,
+    huge_pages: str | bool | None = None,
+    start_timeout: float | Default | None = DEFAULT,
+    orphans: str | None = None,
+) -> Options:
+    """Take each option from its argument, or from its variable where that was not given, or its default. Raises TypeError
+    and ValueError, which name the argument or the variable."""
+    without = read("without", None, split, check_without, ())
+    found = {
+        "preload": read(
+            "preload", None if isinstance(preload, Default) else check_preload(preload), split, check_preload, ()
+        ),
+        "name": read("name", check_name(name), str, check_name, None),
+        "on_preload_error": read("on_preload_error", on_preload_error, str, check_preload_policy, "raise"),
+        "audit": read("audit", audit, str, check_audit, "warn"),
+        "spares": read("spares", spares, read_word, check_spares, 0 if "spares" in without else "auto"),
+        "huge_pages": read(
+            "huge_pages", huge_pages, read_word, check_huge_pages, "huge_pages" not in without and "auto"
+        ),
+        "start_timeout": read_timeout(start_timeout),
+        "orphans": read("orphans", orphans, str, check_orphans, None),
+        "without": tuple(technique for technique in without if technique not in ("spares", "huge_pages")),
+    }
+    return Options(tuple(found[field] for field in Options.__slots__))
+
+
+def read(
+    option: str, given: object, parse: Callable[[str], object], check: Callable[[Any], object], otherwise: object
+) -> Any:
+    """Give what check() makes of an option: of the argument, of the variable's text, or of the default."""
+    if given is not None:
+        return check(given)
+    variable = f"WARMFORK_{option.upper()}"
+    text = os.environ.get(variable, "").strip()
+    if not text:
+        return check(otherwise)
+    try:
+        return check(parse(text))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{variable}={text}: {error}") from None
+
+
+def read_timeout(given: float | Default | None) -> float | None:
+    """Give start_timeout, for which None is a value: for ever, "none" in the variable."""
+    if not isinstance(given, Default):
+        return check_timeout(given)
+    found: float | None = read("start_timeout", None, read_seconds, check_timeout, START_TIMEOUT)
+    return found
+
+
+def read_seconds(text: str) -> float | None:
+    """Read a time from a variable."""
+    if text.lower() == "none":
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError('no number of seconds, and not "none" (for ever)') from None
+
+
+def check_timeout(seconds: float | None) -> float | None:
+    """Check start_timeout. Raises TypeError or ValueError."""
+    check_seconds("start_timeout", seconds)
+    return None if seconds is None else float(seconds)
+
+
+def split(text: str) -> tuple[str, ...]:
+    """Read a list from a variable: words with commas between them."""
+    return tuple(filter(None, (item.strip() for item in text.split(","))))
+
+
+def read_word(text: str) -> str | int | bool:
+    """Read a number, a yes or no, or another word from a variable."""
+    if text.isdigit() and text not in ("0", "1"):
+        return int(text)
+    return {"0": 0, "1": 1, "on": True, "yes": True, "true": True, "off": False, "no": False, "false": False}.get(
+        text.lower(), text
+    )
+
+
+def check_preload(preload: object) -> tuple[str, ...]:
     """Check a preload list. Raises TypeError or ValueError."""
     if isinstance(preload, str):
         raise TypeError(f'preload is a list of names: ["{preload}"], not "{preload}"')
-    items = tuple(preload)
+    try:
+        items: tuple[object, ...] = tuple(preload)  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(f'preload is a list of names (["numpy"]; [] for none), not {preload!r}') from None
     for item in items:
         if not isinstance(item, str):
             raise TypeError(f'preload takes names ("numpy", "app.models:load"), not {item!r}')
@@ -29,17 +161,57 @@ def check_preload(preload: Iterable[str]) -> tuple[str, ...]:
         parts = [*module.split("."), *(function.split(".") if colon else ())]
         if not all(part.isidentifier() for part in parts):
             raise ValueError(f'no name of a module, or of a function in one (as "app.models:load"): "{item}"')
-    return items
+        if module.endswith(".py"):
+            raise ValueError(f'preload takes names of modules, not of files: "{module[:-3]}", not "{module}"')
+    return items  # type: ignore[return-value]
 
 
-def check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:
+def check_choice(option: str, value: object, choices: tuple[str, ...]) -> None:
     """Check an option that is one of a few words. Raises ValueError."""
     if value not in choices:
         raise ValueError(f"{option} is one of {', '.join(map(repr, choices))}, not {value!r}")
 
 
-def read_spares(spares: str | int) -> int:
-    """Give the number of spares that an option asks for, -1 for "auto". Raises ValueError."""
+def check_name(name: object) -> str | None:
+    """Check a name that may be None. Raises TypeError."""
+    if name is not None and not isinstance(name, str):
+        raise TypeError(f"name is text, not {name!r}")
+    return fit_name(name) if name else None
+
+
+def fit_name(name: str) -> str:
+    """Give a name as titles and messages can have it: without control characters, and cut where it is longer than 200
+    bytes."""
+    if len(name) > LONGEST_NAME or not name.isprintable() or not name.isascii():
+        readable = "".join(letter if letter.isprintable() else "?" for letter in name[: LONGEST_NAME + 1])
+        data = readable.encode(errors="replace")
+        if len(data) > LONGEST_NAME:
+            return data[: LONGEST_NAME - 3].decode(errors="ignore") + "..."
+        return data.decode()
+    return name
+
+
+def check_preload_policy(value: str) -> str:
+    """Check on_preload_error. Raises ValueError."""
+    check_choice("on_preload_error", value, ("raise", "warn"))
+    return value
+
+
+def check_audit(value: str) -> str:
+    """Check audit. Raises ValueError."""
+    check_choice("audit", value, ("refuse", "warn", "off"))
+    return value
+
+
+def check_orphans(value: str | None) -> str | None:
+    """Check orphans: "kill", "keep", or None for what each way to start a process has by default. Raises ValueError."""
+    if value is not None:
+        check_choice("orphans", value, ORPHANS)
+    return value
+
+
+def check_spares(spares: str | int) -> int:
+    """Give the number of spares that is asked for, -1 for "auto". Raises ValueError."""
     if spares == "auto":
         return -1
     if isinstance(spares, bool) or not isinstance(spares, int) or not 0 <= spares <= MOST_SPARES:
@@ -47,99 +219,20 @@ def read_spares(spares: str | int) -> int:
     return spares
 
 
-MOST_SPARES = 64
-
-
-def read_huge_pages(huge_pages: str | bool) -> str:
-    """Give the word of spec.HUGE_PAGES that an option asks for. Raises ValueError."""
-    if isinstance(huge_pages, bool):
+def check_huge_pages(huge_pages: str | bool) -> str:
+    """Give the word of spec.HUGE_PAGES that is asked for. Raises ValueError."""
+    if huge_pages in (True, False):
         return "on" if huge_pages else "off"
-    if huge_pages not in ("auto", "malloc"):
-        raise ValueError(f'huge_pages is "auto", True, False or "malloc", not {huge_pages!r}')
-    return huge_pages
+    if huge_pages != "auto":
+        raise ValueError(f'huge_pages is "auto", True or False, not {huge_pages!r}')
+    return "auto"
 
 
-def read_techniques(
-    spares: str | int | None, huge_pages: str | bool | None, without: Iterable[str] | None
-) -> tuple[int, str, tuple[str, ...]]:
-    """Give the fields `spares`, `huge_pages` and `without` of a spec. What is None is taken from the environment:
-    WARMFORK_SPARES, WARMFORK_HUGE_PAGES, WARMFORK_WITHOUT (comma-separated), and WARMFORK_<TECHNIQUE>=0 for each of
-    spec.TECHNIQUES. Raises TypeError or ValueError."""
-    off = read_without_variables() if without is None else check_without(without)
-    given = {"spares": spares, "huge_pages": huge_pages}
-    for technique, value in given.items():
-        if without is not None and technique in off and value is not None:
-            raise ValueError(
-                f"{technique}={value!r} and without={list(off)!r} contradict each other: leave out one of them"
-            )
-    if spares is None:
-        spares = 0 if "spares" in off else read_variable("WARMFORK_SPARES", read_spares, "auto")
-    if huge_pages is None:
-        huge_pages = False if "huge_pages" in off else read_variable("WARMFORK_HUGE_PAGES", read_huge_pages, "auto")
-    rest = tuple(technique for technique in TECHNIQUES if technique in off and technique not in given)
-    return read_spares(spares), read_huge_pages(huge_pages), rest
-
-
-def check_without(without: Iterable[str]) -> tuple[str, ...]:
-    """Check a list of techniques. Raises TypeError or ValueError."""
-    if isinstance(without, str):
-        raise TypeError(f'without is a list of techniques: ["{without}"], not "{without}"')
-    names = tuple(without)
+def check_without(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Check a list of techniques. Raises ValueError. Gives them in the order of spec.TECHNIQUES."""
     for name in names:
-        check_choice("each of without", name, TECHNIQUES)
-    return names
-
-
-def read_without_variables() -> tuple[str, ...]:
-    """Give the techniques that the environment switches off. Raises ValueError, naming the variable."""
-    names = [name.strip() for name in os.environ.get("WARMFORK_WITHOUT", "").split(",")]
-    for name in filter(None, names):
-        check_choice("each of WARMFORK_WITHOUT", name, TECHNIQUES)
-    for name in TECHNIQUES:
-        variable = f"WARMFORK_{name.upper()}"
-        text = os.environ.get(variable, "").strip().lower()
-        if text in OFF:
-            names.append(name)
-        elif text and text not in ON and name not in ("spares", "huge_pages"):
-            raise ValueError(f"{variable} is 0 (do without) or 1, not {os.environ[variable]!r}")
-    return tuple(filter(None, names))
-
-
-OFF, ON = ("0", "off", "no", "false"), ("1", "on", "yes", "true")
-
-
-def read_variable(variable: str, read: Callable[[Any], object], otherwise: str) -> Any:
-    """Give what a variable asks for, as the option of the same name takes it. Raises ValueError, naming the variable."""
-    text = os.environ.get(variable, "").strip() or otherwise
-    value: Any = int(text) if text.isdigit() and read is read_spares else text
-    if read is read_huge_pages and text.lower() in ON:
-        value = True
-    try:
-        read(value)
-    except ValueError as error:
-        raise ValueError(f"{variable}: {error}") from None
-    return value
-
-
-def read_orphans(orphans: str | None) -> str | None:
-    """Give what is to become of children whose starter dies: "kill", "keep", or None for the default of the door. What
-    is None is taken from WARMFORK_ORPHANS. Raises ValueError."""
-    if orphans is not None:
-        check_choice("orphans", orphans, ORPHANS)
-        return orphans
-    text = os.environ.get("WARMFORK_ORPHANS", "").strip() or None
-    if text is not None:
-        check_choice("WARMFORK_ORPHANS", text, ORPHANS)
-    return text
-
-
-ORPHANS = ("kill", "keep")
-
-
-def check_policies(on_preload_error: str, audit: str) -> None:
-    """Check the options that all doors have. Raises ValueError."""
-    check_choice("on_preload_error", on_preload_error, ("raise", "warn"))
-    check_choice("audit", audit, ("refuse", "warn", "off"))
+        check_choice("each", name, TECHNIQUES)
+    return tuple(technique for technique in TECHNIQUES if technique in names)
 
 
 def get_executable() -> str:

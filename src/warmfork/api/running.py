@@ -12,11 +12,14 @@ from time import monotonic
 from warmfork._client import payload as payload_
 from warmfork._client.feeding import Payload
 from warmfork._machine import fds
+from warmfork._words import messages
 from warmfork._words import snippet as words
 from warmfork._words.buffers import run as run_pickler
 from warmfork._words.outcome import Signaled
+from warmfork.api.arguments import check_arguments
 from warmfork.api.completed import Completed, Failure, RunError
 from warmfork.api.limits import Limits, make_error, read_rlimits
+from warmfork.api.options import check_name
 from warmfork.api.streams import PIPE, Streams
 from warmfork.api.watching import Watched
 
@@ -140,12 +143,12 @@ class Task:
             self.rest = what.encode("utf-8", "surrogatepass") if isinstance(what, str) else what
         elif callable(what):
             self.kind, label = "call", getattr(what, "__name__", "call")
-            self.rest = pickle_call((what, tuple(args), dict(kwargs or {})))
+            self.rest = pickle_call((what, check_arguments(what, args), dict(kwargs or {})))
         else:
             raise TypeError(f"run a function, or code as str or bytes, not {what!r}")
         if self.kind == "code" and (tuple(args) or kwargs):
             raise TypeError("code takes no arguments: write them into it, or run a function")
-        self.name = options["name"] or f"{label}-{serial}"
+        self.name = check_name(options["name"]) or check_name(f"{label}-{serial}") or label
         self.settings: dict[str, Any] = {
             "kind": self.kind,
             "name": f"<{label}-{serial}>",
@@ -157,10 +160,12 @@ class Task:
         }
         self.streams = Streams(stdin, stdout, stderr)
         try:
-            self.link, theirs = socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
+            ours, theirs = socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
         except BaseException:
             self.streams.close()
             raise
+        self.link = fds.socket(AF_UNIX, SOCK_STREAM, 0, ours.detach())
+        fds.make_patient(self.link)
         self.theirs = fds.Fd(theirs.detach())
 
     def get_rlimits(self) -> dict[int, tuple[int, int]]:
@@ -191,9 +196,9 @@ def pickle_call(call: tuple[Any, ...]) -> bytes:
     from pickle import Pickler
 
     def by_value(value: object) -> Any:
-        import cloudpickle
+        from warmfork._machine.by_value import make_pickler
 
-        return run_pickler(cloudpickle.Pickler, value, False)
+        return run_pickler(make_pickler(False), value, False)
 
     pickled = payload_.dump(call, lambda value: run_pickler(Pickler, value, False), by_value, False)
     return b"".join(pickled.parts)
@@ -270,8 +275,8 @@ def complete(watched: Watched, began: float) -> Completed[Any]:
     alone = usage is not None and watched.wanted is None
     seconds = (usage.seconds if alone and usage is not None else None) or watched.ended - began
     failure = None
-    born = child.birth_failure()
-    if born is not None:
+    born = child._link.words[-1] if child._link.words else None
+    if isinstance(born, messages.BirthFailed):
         failure = Failure(born.cause.partition(":")[0], born.cause.partition(": ")[2], born.traceback)
     return make_completed(
         watched,
@@ -331,7 +336,7 @@ def find_cpu_limit(limit: float | None, completed: Completed[Any]) -> tuple[str,
 def attach(task: Task, child: Child, poller: Any) -> Watched:
     """Begin to watch a child that was started for a task."""
     task.let_go()
-    watched = Watched(child, task.link, task.streams, poller, task.limits, child.template_pid, task.text, task.trust)
+    watched = Watched(child, task.link, task.streams, poller, task.limits, child._channel.pid, task.text, task.trust)
     watched.on_output = task.options["on_output"]
     if task.input is not None:
         watched.give_input(task.input)

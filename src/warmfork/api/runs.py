@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from warmfork._words.spec import Spec
     from warmfork.api.birthplace import Birthplace
     from warmfork.api.completed import Completed
+    from warmfork.api.options import Options
     from warmfork.api.running import ChildOptions, RunOptions, Task
     from warmfork.api.session import Session
 
@@ -104,8 +105,7 @@ class Runs:
     # What a Template has.
     _runs: bool
     _stopped: bool
-    _orphans: str
-    _timeout: float | None
+    _options: Options
     _birthplace: Birthplace
     _get_spec: Callable[[], Spec]
     _forget_spec: Callable[[], None]
@@ -116,9 +116,9 @@ class Runs:
         from warmfork._client import starting
         from warmfork._client.client import get_client
 
-        order = self._order(task)
+        order, timeout = self._order(task), self._options.start_timeout
         try:
-            child = starting.start(get_client(), self._get_spec(), order, task.make_payload, self._timeout)
+            child = starting.start(get_client(), self._get_spec(), order, task.make_payload, timeout)
         except WarmforkError:
             self._forget_spec()
             raise
@@ -132,11 +132,9 @@ class Runs:
         from warmfork._client import awaiting
         from warmfork._client.client import get_client
 
-        order = self._order(task)
+        order, timeout = self._order(task), self._options.start_timeout
         try:
-            child, reader = await awaiting.start(
-                get_client(), self._get_spec(), order, task.make_payload, self._timeout
-            )
+            child, reader = await awaiting.start(get_client(), self._get_spec(), order, task.make_payload, timeout)
         except WarmforkError:
             self._forget_spec()
             raise
@@ -148,22 +146,17 @@ class Runs:
     def _order(self, task: Task) -> StartRequest:
         """Give the request for a task's child. Raises TypeError, ValueError or OSError for a bad `env` or `cwd`."""
         from warmfork._client.feeding import StartRequest
-        from warmfork._machine import fds
-        from warmfork.api.birthplace import encode_environment, open_folder
+        from warmfork.api.birthplace import encode_environment, get_here, open_folder
         from warmfork.api.options import flush_streams
         from warmfork.api.running import ENTRY
 
         if self._stopped:
             raise ValueError(f"{self!r} was stopped")
         self._runs = True
-        fds.fill_standard_streams()
         flush_streams()
-        try:
-            here = os.getcwd()
-        except FileNotFoundError:  # somebody has deleted it
-            here = ""
         environment, folder = encode_environment(task.options["env"]), open_folder(task.options["cwd"])
-        order = StartRequest(ENTRY, task.name, self._orphans == "kill", False, environment, folder, here)
+        kill = (self._options.orphans or "kill") == "kill"
+        order = StartRequest(ENTRY, task.name, kill, False, environment, folder, get_here())
         order.streams = task.streams.theirs[0], task.streams.theirs[1], task.streams.theirs[2]
         order.own_path = self._birthplace.python is not None
         return order

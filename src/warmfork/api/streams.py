@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from warmfork._machine import fds
+from warmfork._machine.streams import list_open
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class Streams:
         self.theirs = [-1, -1, -1]
         self.ours = [-1, -1, -1]
         self.made: list[int] = []
+        fds.fill_standard_streams()  # or a pipe of ours would get the number of a stream that is closed
         try:
             for number, given in enumerate((stdin, stdout, stderr)):
                 self.theirs[number] = self.open(number, given)
@@ -48,10 +50,12 @@ class Streams:
         if fd >= 0:
             os.fstat(fd)  # EBADF now, and not in the child
             return fd
-        if fd == DEVNULL:
-            return self.keep(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC))
         if fd == STDOUT and number == 2:
-            return self.theirs[1] if self.theirs[1] >= 0 else 1
+            if self.theirs[1] >= 0 or 1 in list_open():
+                return max(1, self.theirs[1])
+            fd = DEVNULL  # this program has no stdout, and so the child has none
+        if fd == DEVNULL:
+            return self.keep(fds.open_null())
         if fd != PIPE:
             raise ValueError(f"{NAMES[number]} is PIPE, DEVNULL, an fd or a file, not {given!r}")
         reader, writer = os.pipe()

@@ -1,4 +1,4 @@
-"""The template door: a warm process of your own, and children of it."""
+"""Template: a warm process of your own, and children of it."""
 
 from __future__ import annotations
 
@@ -15,15 +15,10 @@ from warmfork._machine import fds, platform, state
 from warmfork._words.buffers import Pickled, run
 from warmfork._words.errors import WarmforkError
 from warmfork._words.spec import Spec
-from warmfork.api.birthplace import Birthplace, encode_environment, open_folder
-from warmfork.api.options import (
-    START_TIMEOUT,
-    check_policies,
-    check_preload,
-    flush_streams,
-    read_orphans,
-    read_techniques,
-)
+from warmfork.api.arguments import check_arguments, check_call, check_list
+from warmfork.api.birthplace import Birthplace, encode_environment, get_here, open_folder
+from warmfork.api.ending import GRACE, end_children
+from warmfork.api.options import DEFAULT, Default, check_name, check_orphans, check_timeout, flush_streams, read_options
 from warmfork.api.runs import Runs
 
 TYPE_CHECKING = False
@@ -36,7 +31,6 @@ if TYPE_CHECKING:
     from warmfork.api.streams import Stream
 
 ENTRY = "warmfork._child.call:run_call"
-GRACE = 1.0
 LOOKS = 8
 
 _serials = count(1)
@@ -52,62 +46,53 @@ class Template(Runs):
 
     Args:
         preload: modules to import ("numpy"), and functions to call ("app.models:load"), in this order.
-        name: what `ps` shows; the program's own name by default.
+        name: what `ps` shows; the program's own name by default. What is longer than 200 bytes is cut.
         on_preload_error: "raise" (PreloadError at the first start) or "warn" (logged, and the children do without).
         audit: what to do about threads and other things that a fork does not survive, where the preload left some:
             "warn" logs them, "refuse" raises AuditError, "off" does not look.
         spares: children forked ahead, so that a start need not wait for a fork: "auto" (the default) learns from your
             traffic (none for a program that starts one process), a number, or 0.
         huge_pages: "auto" (the default) has the template's heaps collapsed to huge pages where that pays, so that large
-            ones are forked faster; True: all of them before the first child; False; or "malloc": the template has
-            glibc's allocator in place of Python's, on huge pages (for heaps of hundreds of MB: allocation-heavy code
-            is 20 to 35 % slower in it, and in its children).
-        without: techniques to do without, of "spares", "helper", "pretouch", "rehearsal", "immortal", "huge_pages",
-            "freeze", "out_of_band".
-        start_timeout: seconds that preloading may take.
+            ones are forked faster; True: all of them before the first child; False.
+        start_timeout: seconds that preloading may take (120 where nothing is said); None waits for ever.
         orphans: what becomes of children that still run when this process dies, however it does: "kill" (SIGTERM, after a
-            second SIGKILL), "keep", or None: "kill". WARMFORK_ORPHANS, where it is not given.
+            second SIGKILL; the default) or "keep".
         env: the environment that the template is born with, and preloads in (OMP_NUM_THREADS is read at an import);
             "minimal": PATH and language, since its children can read what it was born with. None: this program's.
         cwd: the folder in which it preloads.
         python: the interpreter, another than this program's: it has its own sys.path, where warmfork must be found too.
 
-    `spares`, `huge_pages` and `without`, where they are not given, are taken from WARMFORK_SPARES, WARMFORK_HUGE_PAGES
-    and WARMFORK_WITHOUT (comma-separated).
+    What is not given is taken from WARMFORK_PRELOAD (comma-separated), WARMFORK_NAME, WARMFORK_ON_PRELOAD_ERROR,
+    WARMFORK_AUDIT, WARMFORK_SPARES, WARMFORK_HUGE_PAGES, WARMFORK_START_TIMEOUT ("none": for ever) and
+    WARMFORK_ORPHANS. WARMFORK_WITHOUT names techniques to do without, to find out whether one is to blame.
 
-    The template is started by the first `start()` or by `wait_ready()`, and ends with `stop()`, with the `with` block,
-    or with this program.
+    The template is started by the first `start()` or by `wait_ready()`. stop(), which the end of a `with` block calls,
+    ends the children that still run, then the template; so does the end of this program.
     """
 
     def __init__(
         self,
-        preload: Iterable[str] = (),
+        preload: Iterable[str] | Default = DEFAULT,
         *,
         name: str | None = None,
-        on_preload_error: str = "raise",
-        audit: str = "warn",
+        on_preload_error: str | None = None,
+        audit: str | None = None,
         spares: str | int | None = None,
         huge_pages: str | bool | None = None,
-        without: Iterable[str] | None = None,
-        start_timeout: float | None = START_TIMEOUT,
+        start_timeout: float | Default | None = DEFAULT,
         orphans: str | None = None,
         env: Mapping[str, str] | Literal["minimal"] | None = None,
         cwd: str | os.PathLike[str] | None = None,
         python: str | os.PathLike[str] | None = None,
     ) -> None:
         platform.check()
+        self._options = read_options(preload, name, on_preload_error, audit, spares, huge_pages, start_timeout, orphans)
         self._birthplace = Birthplace(env, cwd, python)
-        self.name = name or get_default_name()
-        self.preload = check_preload(preload)
-        check_policies(on_preload_error, audit)
-        self._policies = on_preload_error, audit
-        self._techniques = read_techniques(spares, huge_pages, without)
-        self._timeout = start_timeout
-        self._orphans = read_orphans(orphans) or "kill"
-        self._out_of_band = "out_of_band" not in self._techniques[2]
+        self.name = self._options.name or get_default_name()
+        self.preload = self._options.preload
         self._spec: Spec | None = None
-        self._children: list[Child] = []
-        self._looked_at = 0
+        self._children: set[Child] = set()  # one that was asked how it ended takes itself off
+        self._turn = 0
         self._stopped = False
         self._runs = False
         self._serial = next(_serials)
@@ -125,29 +110,31 @@ class Template(Runs):
         return f"<Template {self.name} preload={list(self.preload)}>"
 
     @property
-    def pid(self) -> int:
-        """The template's pid. Starts it if need be."""
-        return self._get_channel(self._timeout).pid
+    def pid(self) -> int | None:
+        """The template's pid, or None where none runs: nothing is started."""
+        channel = self._peek_channel()
+        return channel.pid if channel is not None else None
 
     @property
-    def generation(self) -> int:
-        """The template's serial number: 2 where it died once and was brought up again. Starts it if need be."""
-        return self._get_channel(self._timeout).generation
+    def generation(self) -> int | None:
+        """The template's serial number (2 where it died once and was brought up again), or None where none runs."""
+        channel = self._peek_channel()
+        return channel.generation if channel is not None else None
 
-    def wait_ready(self, timeout: float | None = None) -> None:
+    def wait_ready(self, timeout: float | Default | None = DEFAULT) -> None:
         """Start the template, and wait until it has preloaded.
 
-        Raises PreloadError, AuditError, or StartError where that takes longer than `timeout` seconds (None: the
-        `start_timeout` of this template).
+        Raises PreloadError, AuditError, or StartError where that takes longer than `timeout` seconds: None waits for
+        ever; the `start_timeout` of this template, where it is not given.
         """
-        self._get_channel(self._timeout if timeout is None else timeout)
+        self._get_channel(self._options.start_timeout if isinstance(timeout, Default) else check_timeout(timeout))
 
     def start(
         self,
         fn: Callable[..., object],
         args: Iterable[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
-        *,
+        *surplus: object,
         name: str | None = None,
         env: Mapping[str, str] | Literal["minimal"] | None = None,
         cwd: str | os.PathLike[str] | None = None,
@@ -167,14 +154,15 @@ class Template(Runs):
         Raises PreloadError, AuditError, StartError; what pickle raises, naming the part that can't be pickled; and
         OSError for a `cwd` that is no folder. In each case nothing is left running.
         """
-        call = [(tuple(args), dict(kwargs) if kwargs else {})]
+        call = check_call(fn, args, kwargs, surplus)
+        name = check_name(name)
         if stdin is None and stdout is None and stderr is None:
-            return self._start_all(fn, call, [name], env, cwd, orphans)[0]
+            return self._start_all(fn, [call], [name], env, cwd, orphans)[0]
         from warmfork.api.streams import Streams
 
         streams = Streams(stdin, stdout, stderr)
         try:
-            child = self._start_all(fn, call, [name], env, cwd, orphans, streams.theirs)[0]
+            child = self._start_all(fn, [call], [name], env, cwd, orphans, streams.theirs)[0]
             streams.let_go()
             child.stdin, child.stdout, child.stderr = streams.open_files()
         finally:
@@ -197,7 +185,10 @@ class Template(Runs):
         can't be had, or can't be pickled, those that were begun are ended and what start() raises is raised. The rest
         is as for start(); `name` is that of all, with a number behind it.
         """
-        calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = [(tuple(item), {}) for item in arguments]
+        calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = [
+            (check_arguments(fn, item), {}) for item in check_list(arguments)
+        ]
+        name = check_name(name)
         names = [f"{name}-{number}" if name else None for number in range(1, len(calls) + 1)]
         return self._start_all(fn, calls, names, env, cwd, orphans)
 
@@ -213,32 +204,29 @@ class Template(Runs):
     ) -> list[Child]:
         if self._stopped:
             raise ValueError(f"{self!r} was stopped")
-        if not callable(fn):
-            raise TypeError(f"fn must be callable, not {fn!r}")
-        if orphans is not None:
-            read_orphans(orphans)
+        check_orphans(orphans)
         fds.fill_standard_streams()
         environment = encode_environment(env)
         folder = open_folder(cwd)
         try:
             here = get_here()
-            kill = (orphans or self._orphans) == "kill"
+            kill = (orphans or self._options.orphans or "kill") == "kill"
             wanted = []
             for (args, kwargs), name in zip(calls, names, strict=True):
-                title = name or f"{getattr(fn, '__name__', 'call')}-{next(self._names)}"
+                title = name or check_name(f"{getattr(fn, '__name__', 'call')}-{next(self._names)}") or "call"
                 order = feeding.StartRequest(ENTRY, title, kill, True, environment, folder, here)
                 order.streams = streams[0], streams[1], streams[2]
                 order.own_path = self._birthplace.python is not None
                 wanted.append((order, partial(self._make_payload, (fn, args, kwargs))))
             flush_streams()
             if len(wanted) == 1:
-                children = [starting.start(get_client(), self._get_spec(), *wanted[0], self._timeout)]
+                children = [starting.start(get_client(), self._get_spec(), *wanted[0], self._options.start_timeout)]
             else:
                 from warmfork._client.many import start_many
 
                 client = get_client()
                 starts = [starting.PendingStart(client, *one) for one in wanted]
-                children = start_many(client, self._get_spec(), starts, self._timeout)
+                children = start_many(client, self._get_spec(), starts, self._options.start_timeout)
         except WarmforkError:
             self._forget_spec()
             raise
@@ -251,56 +239,70 @@ class Template(Runs):
     def _keep(self, children: list[Child]) -> None:
         """Remember children, to end them in stop(), and let go of those that are dead: looks at a few in turn, since to
         look at all would take a start 3 ms where 2,000 live."""
-        known = self._children
-        for _ in range(min(len(known), LOOKS)):
-            self._looked_at = (self._looked_at + 1) % len(known)
-            if not known[self._looked_at].is_running():
-                known[self._looked_at] = known[-1]
-                known.pop()
-                if not known:
-                    break
-        known += children
+        known = tuple(self._children)
+        for at in range(self._turn, self._turn + min(len(known), LOOKS)):
+            child = known[at % len(known)]
+            if not child.is_running():
+                self._children.discard(child)
+        self._turn += LOOKS
+        for child in children:
+            child._owners = self._children
+        self._children.update(children)
+        if self._stopped:  # by another thread, or a signal handler, while these were being started
+            end_children(children)
+            raise ValueError(f"{self!r} was stopped")
 
     def _make_payload(self, call: object) -> feeding.Payload:
         """Pickle a call."""
         pickled = payload.dump(call, self._pickle, self._pickle_by_value, False)
-        return feeding.Payload(pickled.parts, [], call, pickled.buffers, self._out_of_band)
+        return feeding.Payload(pickled.parts, [], call, pickled.buffers, self._options.out_of_band)
 
     def _pickle(self, value: object) -> Pickled:
         from pickle import Pickler
 
-        return run(Pickler, value, self._out_of_band)
+        return run(Pickler, value, self._options.out_of_band)
 
     def _pickle_by_value(self, value: object) -> Pickled:
-        import cloudpickle
+        from warmfork._machine.by_value import make_pickler
 
-        return run(cloudpickle.Pickler, value, self._out_of_band)
+        return run(make_pickler(False), value, self._options.out_of_band)
 
     def stop(self) -> None:
-        """End the children that still run (SIGTERM, after a second SIGKILL) and the template. Waits until they have."""
+        """End the children that still run (SIGTERM, after a second SIGKILL, all at once) and the template. Waits until
+        they have ended. (A context's stop_template() ends the template alone: its processes are the program's.)
+
+        Raises PermissionError where a child has become another user, after everything else has ended.
+        """
         if self._stopped:
             return
         self._stopped = True
-        running = [child for child in self._children if child.is_running()]
-        for child in running:
-            child.terminate()
-            child.send_signal(18)  # a stopped process takes SIGTERM only after SIGCONT (M22)
-        for child in running:
-            try:
-                child.wait(GRACE)
-            except TimeoutError:
-                child.kill()
-                child.wait()
-        self._children.clear()
-        running.clear()
-        if self._spec is not None:
-            client = get_client()
-            channel = client.channels.get(self._key())
-            template = channel.dup_template() if channel is not None else -1
-            client.retire(self._spec)
-            if template >= 0:
-                fds.wait_readable(template, GRACE)
-                os.close(template)
+        try:
+            end_children(list(self._children))
+        finally:
+            self._children.clear()
+            self._end_template()
+
+    def _end_template(self) -> None:
+        """Let the template go, and wait until it has ended."""
+        if self._spec is None:
+            return
+        client = get_client()
+        channel = client.channels.get(self._key())
+        template = channel.dup_template() if channel is not None else -1
+        client.retire(self._spec)
+        if template >= 0:
+            fds.wait_readable(template, GRACE)
+            os.close(template)
+
+    def _peek_channel(self) -> Channel | None:
+        """Give the channel to the template, if it runs."""
+        if self._spec is None:
+            return None
+        channel = get_client().channels.get(self._key())
+        if channel is None:
+            return None
+        channel.catch_up()
+        return None if channel.dead else channel
 
     def _get_channel(self, timeout: float | None) -> Channel:
         """Give a channel to the template, started if need be."""
@@ -327,18 +329,17 @@ class Template(Runs):
         if self._spec is None:
             startup.watch_names()
             executable, flags = get_interpreter()
-            place = self._birthplace
-            on_preload_error, audit = self._policies
+            options, place = self._options, self._birthplace
             self._spec = Spec(
                 name=self.name,
                 executable=place.python or executable,
                 flags=flags,
                 preload=self.preload,
-                policies=(on_preload_error,) * len(self.preload),
-                audit=audit,
-                spares=self._techniques[0],
-                huge_pages=self._techniques[1],
-                without=self._techniques[2],
+                policies=(options.on_preload_error,) * len(self.preload),
+                audit=options.audit,
+                spares=options.spares,
+                huge_pages=options.huge_pages,
+                without=options.without,
                 entry=ENTRY,
                 # What run() needs in a child is loaded where it is known to be used, or costs nothing beside the rest.
                 loader="warmfork.startup:"
@@ -366,9 +367,4 @@ def get_sys_path() -> tuple[str, ...]:
     return tuple(entry or get_here() for entry in sys.path if isinstance(entry, str))  # type: ignore[redundant-expr]
 
 
-def get_here() -> str:
-    """Give the working directory, or "" where somebody has deleted it."""
-    try:
-        return os.getcwd()
-    except FileNotFoundError:
-        return ""
+Template.__module__ = "warmfork"

@@ -1,4 +1,4 @@
-"""The track door: names that are to be removed for the dead: semaphores, shared memory, temporary files and folders."""
+"""track(): names that are to be removed for the dead: semaphores, shared memory, temporary files and folders."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ def track(name: str | os.PathLike[str], kind: str, *, scope: str = "tree") -> No
             when this process is dead; where several processes track one name, when the last of them is.
 
     What is removed is reported, with who left it: to the logger "warmfork.tracker" of the program, or on its stderr
-    where that is dead. A name that is gone by then is nobody's loss. Raises ValueError, and StartError where there can be
+    where that is dead. A name that is gone by then is nobody's loss. A file or a folder is removed in the folder that it
+    is in now, wherever that is moved, and in no other that has its path later.
+
+    Raises ValueError, FileNotFoundError where the folder that it is in does not exist, and StartError where there can be
     no tracker.
     """
     path = check_name(name, kind)
@@ -33,13 +36,9 @@ def track(name: str | os.PathLike[str], kind: str, *, scope: str = "tree") -> No
     from warmfork._client.client import get_client
 
     if scope == "tree":
-        get_client().tell(messages.Register(kind, path))
-        return
-    me = os.pidfd_open(os.getpid())
-    try:
-        get_client().tell(messages.Track(kind, path), (me,))
-    finally:
-        os.close(me)
+        get_client().register(kind, path)
+    else:
+        get_client().hold(kind, path)
 
 
 def untrack(name: str | os.PathLike[str], kind: str) -> None:

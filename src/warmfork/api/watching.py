@@ -201,7 +201,7 @@ class Watched:
         self.reached = self.reached or reached
         if self.killing is None and not self.dead:
             self.killing = tree.TreeKill(self.child.pid, self.pidfd)
-            self.child.expect_kill()
+            self.child._sent.add(tree.KILL)  # or the handle would say that somebody else had
 
     def end_now(self) -> None:
         """End the whole tree, at once, and wait for the child's end. In a forked copy of this program, only let go."""
@@ -341,7 +341,7 @@ class Watched:
     def sweep(self) -> None:
         """End what the dead child has left behind in its session: the tracker is the parent of that now, as it is the
         template's."""
-        fields = pids.read_stat(self.child.template_pid)
+        fields = pids.read_stat(self.child._channel.pid)
         if len(fields) > 1 and self.owner == os.getpid():
             tree.end_session(int(fields[1]), self.child.pid)
 

@@ -7,42 +7,80 @@ from __future__ import annotations
 
 import sys
 
-# command -> (module with `main(argv) -> exit code`, what it does)
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from warmfork.cli.command import Command
+
+# command -> what it does; the module of its name has COMMAND, and main(words) -> exit code
 COMMANDS = {
-    "run": ("warmfork.cli.run", "run a Python program with warmfork as its forkserver"),
-    "ps": ("warmfork.cli.ps", "list your templates, children and trackers"),
+    "run": "run a Python program with warmfork as its forkserver",
+    "ps": "list your templates, children and trackers",
+    "top": "the same, live",
+    "completion": "print a completion script for bash, zsh or fish",
 }
 
 
+def load(name: str) -> tuple[Command, Callable[[list[str]], int]]:
+    """Give a command and the function that does it."""
+    __import__(f"warmfork.cli.{name}")
+    module = sys.modules[f"warmfork.cli.{name}"]
+    return module.COMMAND, module.main
+
+
 def main(argv: list[str] | None = None) -> int:
+    """Do what the words say. Gives the exit code: 0, 2 for a wrong call, 1 where the output can't be written."""
     words = sys.argv[1:] if argv is None else argv
-    command = words[0] if words else "--help"
-    if command in COMMANDS:
-        module, _ = COMMANDS[command]
-        __import__(module)
-        code: int = sys.modules[module].main(words[1:])
-        return code
-    if command in ("-h", "--help", "help"):
+    try:
+        code = dispatch(words)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:  # `| head`: the reader has what it wants
+        return 0
+    except OSError as error:
+        fail(f"could not write the output: {error.strerror or error}", "is the disk full?")
+        return 1
+    return code
+
+
+def dispatch(words: list[str]) -> int:
+    """Call the command. Gives its exit code."""
+    name = words[0] if words else "--help"
+    if name in COMMANDS:
+        from warmfork.cli.command import BadUsage
+
+        command, do = load(name)
+        try:
+            if name != "run" and {"-h", "--help"} & {*words}:
+                print(command.help())
+                return 0
+            return do(words[1:])
+        except BadUsage as error:
+            return fail(*error.args)
+    if name in ("-h", "--help", "help"):
         print(describe())
         return 0
-    if command in ("-V", "--version"):
-        from importlib.metadata import version
+    if name in ("-V", "--version"):
+        from warmfork import __version__
 
-        print(f"warmfork {version('warmfork')}")
+        print(f"warmfork {__version__}")
         return 0
-    return fail(f'there is no command "{command}"', f"the commands are {', '.join(COMMANDS)}; see warmfork --help")
+    return fail(f'there is no command "{name}"', f"the commands are {', '.join(COMMANDS)}; see warmfork --help")
 
 
 def describe() -> str:
-    rows = "\n".join(f"  {name:<6}{purpose}" for name, (_, purpose) in COMMANDS.items())
+    """Give what `warmfork --help` prints."""
+    rows = "\n".join(f"  {name:<12}{purpose}" for name, purpose in COMMANDS.items())
     return f"""\
 usage: warmfork COMMAND ...
 
-A forkserver for Python: one warm, quiet process, and every process you start is a fork of it.
+A forkserver for Python: one warm, quiet process, and every process you start is
+a fork of it.
 
 {rows}
 
-  warmfork COMMAND --help   what a command takes
+  warmfork COMMAND --help   what a command takes, with examples
   warmfork --version"""
 
 

@@ -9,23 +9,21 @@ import atexit
 import os
 import sys
 import threading
+from _pickle import dumps, loads  # pickle's own C functions, without the Python around them
 from itertools import count
 from marshal import dumps as write_values
 from marshal import loads as read_values
+from multiprocessing import context, process
+from multiprocessing import util as util_
 
 from warmfork._child import birth as birth_
-from warmfork._child import ending
+from warmfork._child import stdio
 from warmfork._machine import role
-from warmfork.mp.child import postponed
-
-postponed.import_multiprocessing()  # before anything else imports it
-
-from multiprocessing import context, process  # noqa: E402
-
-from warmfork._child.pickles import dumps, loads  # noqa: E402
-from warmfork.mp.child.main_module import import_main  # noqa: E402
-from warmfork.mp.client.context import ContextProcess, forget_context, rebuild_context  # noqa: E402
-from warmfork.mp.shared import names as resources  # noqa: E402
+from warmfork.mp.child.main_module import import_main
+from warmfork.mp.shared import carried, installed, patching
+from warmfork.mp.shared import names as resources
+from warmfork.mp.shared.process import ContextProcess, forget_context, rebuild_context
+from warmfork.mp.shared.stdlib import is_stdlib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,32 +32,7 @@ if TYPE_CHECKING:
     from warmfork._child.birth import Birth
 
 
-def import_util() -> Any:
-    """Import multiprocessing.util without subprocess, of which it wants one function that children never call: 3 to
-    8 ms, and memory in each child. Whoever imports subprocess gets the real one."""
-    if "subprocess" in sys.modules:
-        from multiprocessing import util
-
-        return util
-    stand_in = type(sys)("subprocess")
-    vars(stand_in)["_args_from_interpreter_flags"] = get_flags
-    sys.modules["subprocess"] = stand_in
-    try:
-        from multiprocessing import util
-    finally:
-        del sys.modules["subprocess"]
-    return util
-
-
-def get_flags() -> list[str]:
-    """Give what subprocess._args_from_interpreter_flags() gives."""
-    from subprocess import _args_from_interpreter_flags  # type: ignore[attr-defined]
-
-    flags: list[str] = _args_from_interpreter_flags()
-    return flags
-
-
-util = import_util()
+util: Any = util_  # most of what is used of it is private
 
 RUNS_EXIT_HANDLERS = sys.version_info >= (3, 13)
 """multiprocessing's children run atexit handlers since 3.13 (gh-83856)."""
@@ -70,28 +43,12 @@ GUARD = "An attempt has been made to start a new process before the"
 main_failed = False
 """Could the template not run `__main__`? Children do it themselves then."""
 
-inherited: list[int] = []
-"""The fds that came with the process object."""
 
-
-class InheritedFd:
-    """Stands for an fd in a pickle, by its place among those that were sent along."""
-
-    def __init__(self, index: int) -> None:
-        self.index = index
-
-    def detach(self) -> int:
-        """Give the fd, in the child."""
-        return inherited[self.index]
-
-
-def prepare_template(kind: str, value: str, installed: str) -> list[str]:
+def prepare_template(kind: str, value: str, has_installed: str) -> list[str]:
     """Run `__main__` as `__mp_main__`, once for all children (rows 12 to 16). Gives notes for the client's log."""
     resources.take_over()
-    if installed:
-        from warmfork.mp.client.install import adopt_installed
-
-        adopt_installed()
+    if has_installed:
+        patching.patch()
     current = process.current_process()
     # Programs ask these two whether they are the main program: an application that saw "MainProcess" started a second
     # server in the template (row 13).
@@ -142,7 +99,6 @@ def run_process(birth: Birth) -> int:
     finally:
         if RUNS_EXIT_HANDLERS:
             atexit._run_exitfuncs()
-            ending.flush()
     return code
 
 
@@ -153,11 +109,10 @@ def bootstrap(birth: Birth) -> int:
     except BaseException as error:
         birth_.fail(birth, error)
         sys.excepthook(*sys.exc_info())
-        ending.flush()
         return 1
     birth.finish_becoming()
     birth.socket.close()
-    if type(obj)._bootstrap is STDLIB_BOOTSTRAP:
+    if is_stdlib(type(obj)._bootstrap, process):
         return run_leanly(obj, birth.parent)
     code: int = obj._bootstrap(parent_sentinel=birth.parent)  # somebody (coverage) has put something round it
     return code
@@ -176,10 +131,6 @@ def unpickle_process(birth: Birth) -> Any:
         birth.payload, birth.buffers = b"", []
 
 
-AFTER_FORK = process.BaseProcess._after_fork  # type: ignore[attr-defined]
-STDLIB_BOOTSTRAP = process.BaseProcess._bootstrap  # type: ignore[attr-defined]
-
-
 def run_leanly(obj: Any, parent: int) -> int:
     """Do what BaseProcess._bootstrap does, less what is done already: 30 us where that takes 150, cold.
 
@@ -188,6 +139,7 @@ def run_leanly(obj: Any, parent: int) -> int:
     code = 1
     try:
         become_process(obj, parent)
+        run_after_forkers(obj)
         if util._logger is not None:
             util.info("child process calling self.run()")
         try:
@@ -208,7 +160,7 @@ def run_leanly(obj: Any, parent: int) -> int:
         threading._shutdown()  # type: ignore[attr-defined]
         if util._logger is not None:
             util.info("process exiting with exitcode %d", code)
-        ending.flush()
+        stdio.flush()
     return code
 
 
@@ -220,7 +172,11 @@ def become_process(obj: Any, parent: int) -> None:
     process._children = set()  # type: ignore[attr-defined]
     process._current_process = obj  # type: ignore[attr-defined]
     process._parent_process = process._ParentProcess(obj._parent_name, obj._parent_pid, parent)  # type: ignore[attr-defined]
-    if util._afterfork_registry or util._finalizer_registry or type(obj)._after_fork is not AFTER_FORK:
+
+
+def run_after_forkers(obj: Any) -> None:
+    """Forget the parent's finalizers, and call what is registered for processes that are new."""
+    if util._afterfork_registry or util._finalizer_registry or not is_stdlib(type(obj)._after_fork, process):
         obj._after_fork()
 
 
@@ -236,7 +192,7 @@ def read_exit_code(error: SystemExit) -> int:
 
 def prepare(said: dict[str, Any], birth: Birth) -> None:
     """Take what the parent said of itself: what multiprocessing.spawn.prepare() takes, less what birth has applied."""
-    inherited[:] = birth.fds
+    carried.inherited[:] = birth.fds
     current = process.current_process()
     current.name = said["name"]
     current.authkey = said["authkey"]
@@ -246,37 +202,50 @@ def prepare(said: dict[str, Any], birth: Birth) -> None:
         util.get_logger().setLevel(said["log_level"])
     process.ORIGINAL_DIR = said["orig_dir"]  # type: ignore[attr-defined]
     tracker = said["tracker_fd"]
-    resources.adopt_child(inherited[tracker] if tracker >= 0 else -1)
+    resources.adopt_child(carried.inherited[tracker] if tracker >= 0 else -1)
     if said["installed"] is not None:
-        from warmfork.mp.client.install import adopt_installed
-
-        adopt_installed(said["installed"], role.spec)
+        installed.adopt(said["installed"], role.spec)
+        patching.patch()
     if said["context"] is not None:
         context._default_context._actual_context = rebuild_context(said["context"], role.spec)  # type: ignore[attr-defined]
     elif said["start_method"] is not None:
         context._force_start_method(said["start_method"])
     if said["by_value"]:
-        postponed.call_when_run(postponed.REDUCTION, pickle_by_value)
+        pickle_by_value()
+    if said["added"] or is_prepare_replaced():
+        take_additions(said)
     if said["main"] != get_preloaded_main() or main_failed:
         import_main(*said["main"])
 
 
+def is_prepare_replaced() -> bool:
+    """Has somebody put something round multiprocessing.spawn.prepare()?"""
+    spawn = sys.modules.get("multiprocessing.spawn")
+    return spawn is not None and not is_stdlib(spawn.prepare, spawn)
+
+
+def take_additions(said: dict[str, Any]) -> None:
+    """Take what tools in the parent have added, before anything of the user's is unpickled or imported: unpickling it is
+    what most of them are after."""
+    from multiprocessing import spawn
+
+    added: dict[str, Any] = loads(said["added"]) if said["added"] else {}
+    usual = {"name": said["name"], "authkey": said["authkey"], "orig_dir": said["orig_dir"]}
+    spawn.prepare({**usual, **added})
+
+
 def pickle_by_value() -> None:
     """Have queues and pipes send by value what the main module defines, for it is in no file."""
-    from warmfork.mp.client import pickling
+    from warmfork.mp.shared import pickling
 
     pickling.take_over()
 
 
-load_postponed = postponed.finish
-"""Called in a template that is idle, before it rehearses."""
-
-
 def rehearse(birth: Birth | None) -> bytes:
     """Called in the template, to have the code above warm: give a payload, then (with the birth that got it) take it.
-    All that is changed of this process is put back."""
+    All that is changed of this process is put back; its finalizers are left alone, for what they remove is its own."""
     current = process.current_process()
-    installed = sys.modules.get("warmfork.mp.client.install")
+    has_installed = context.ForkServerProcess.__dict__["_Popen"].__func__ is patching.start_process
     if birth is None:
         said = {
             "name": current.name,
@@ -285,14 +254,15 @@ def rehearse(birth: Birth | None) -> bytes:
             "log_level": None,
             "orig_dir": process.ORIGINAL_DIR,  # type: ignore[attr-defined]
             "start_method": None,
-            "context": NO_CONTEXT if installed is None else None,
+            "context": None if has_installed else NO_CONTEXT,
             "installed": None,
             "by_value": False,
+            "added": b"",
             "main": ("", "") if main_failed else get_preloaded_main(),  # never to be run a second time here
             "tracker_fd": -1,
         }
         values = write_values(said)
-        obj = (context.ForkServerProcess if installed is not None else ContextProcess)(name=current.name)
+        obj = (context.ForkServerProcess if has_installed else ContextProcess)(name=current.name)
         context.set_spawning_popen(obj)  # type: ignore[arg-type]
         try:
             return b"".join((len(values).to_bytes(4, "little"), values, dumps(obj, 5)))
@@ -313,7 +283,7 @@ def rehearse(birth: Birth | None) -> bytes:
     return b""
 
 
-NO_CONTEXT = ((), "", "raise", "warn", (0, "auto", ()), None, None, False, (), "ignore", 0, False)
+NO_CONTEXT = ((), False, (), "ignore", 0, False)
 """A description, as of Prepared.describe(), for rehearsal."""
 
 

@@ -20,17 +20,35 @@ def describe_main() -> tuple[str, str]:
             return "", ""  # a folder, a zip, a package: multiprocessing leaves these alone
         return "name", str(spec.name)
     path = getattr(main, "__file__", None)
-    if path is None or str(path).endswith("<stdin>"):
+    if path is None or not is_file(path):
         return "", ""
     if not os.path.isabs(path) and process.ORIGINAL_DIR is not None:  # type: ignore[attr-defined]
         path = os.path.join(process.ORIGINAL_DIR, path)  # type: ignore[attr-defined]
     return "path", os.path.normpath(path)
 
 
+def check_not_importing_main() -> None:
+    """Raise RuntimeError, in multiprocessing's words, where `__main__` starts processes while it is imported."""
+    if getattr(process.current_process(), "_inheriting", False):
+        from multiprocessing import spawn
+
+        spawn._check_not_importing_main()  # type: ignore[attr-defined]
+
+
 def is_main_typed() -> bool:
     """Is the main module in no file: typed at a prompt, in a notebook, behind -c, or read from stdin?"""
     path = getattr(sys.modules.get("__main__"), "__file__", None)
-    return path is None or str(path).endswith("<stdin>") or hasattr(sys, "ps1")
+    return hasattr(sys, "ps1") or not is_file(path)
+
+
+def is_file(path: object) -> bool:
+    """Is the main module in a file that another process can run again? A pipe (`python <(...)`) is read, and /dev/stdin
+    and /dev/fd/3 are another file, or none, there."""
+    text = str(path)
+    if path is None or text.endswith("<stdin>") or text.startswith(("/dev/", "/proc/")):
+        return False
+    # What is there and no file; what is missing may have been moved, and is up to whoever imports it.
+    return not os.path.exists(text) or os.path.isfile(text) or os.path.isdir(text)
 
 
 def import_main(kind: str, value: str) -> None:

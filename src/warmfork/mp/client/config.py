@@ -14,16 +14,15 @@ from warmfork._client.channel import Channel
 from warmfork._client.client import get_client
 from warmfork._client.launch import get_program_name
 from warmfork._client.spawn import get_flags
-from warmfork._machine import fds, platform, state
+from warmfork._machine import fds, state
 from warmfork._words.errors import AuditError, PreloadError, StartError
 from warmfork._words.spec import Spec, identify
-from warmfork.api.options import check_policies, check_preload, flush_streams, get_executable
+from warmfork._words.times import DEFAULT, Default
+from warmfork.api.options import Options, flush_streams, get_executable, read_options
 from warmfork.mp.child.main_module import describe_main
-from warmfork.mp.shared import names as resources
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from typing import Any
 
 LOADER = "warmfork.mp.child.bootstrap:prepare_template"
@@ -46,45 +45,56 @@ class ServerPreloadError(PreloadError, EOFError):
         self.add_note("Forkserver process may have crashed during module preloading. Check stderr.")
 
 
+class MissingGuard(StartError):
+    """The script starts processes when it is imported, and children import it."""
+
+    def __init__(self, place: str) -> None:
+        super().__init__("__main__", f"{place} starts a process while children import the script")
+        self.args = (place,)
+        self.place = place
+
+    def __str__(self) -> str:
+        return (
+            f"{self.place} starts a process, and every child imports this script, so each would start more.\n"
+            "Put what starts processes under a guard, at the end of the script:\n"
+            '    if __name__ == "__main__":\n'
+            "        main()"
+        )
+
+
+MissingGuard.__module__, MissingGuard.__qualname__ = "warmfork", "StartError"  # what users can catch
+
+
+def find_unguarded(traceback: str) -> str:
+    """Give file and line of the script at which a process was started, from the template's traceback."""
+    script = describe_main()[1]
+    for line in traceback.splitlines():
+        file, _, rest = line.strip().removeprefix('File "').partition('", line ')
+        if rest and (file == script or rest.endswith("in <module>")):
+            return f"{file}, line {rest.partition(',')[0]},"
+    return "the script"
+
+
 class Prepared:
     """Options and preload list of one context's template."""
 
-    def __init__(
-        self,
-        preload: tuple[str, ...],
-        name: str | None,
-        on_preload_error: str,
-        audit: str,
-        techniques: tuple[int, str, tuple[str, ...]],
-        start_timeout: float | None,
-        orphans: str | None,
-        installed: bool = False,
-    ) -> None:
-        self.preload = preload
-        self.name = name
-        self.on_preload_error = on_preload_error
-        self.audit = audit
-        self.techniques = techniques  # as options.read_techniques() gives them
-        self.start_timeout = start_timeout
-        self.orphans = orphans  # None: daemons are ended, others kept
-        self.fell_back = False
+    def __init__(self, options: Options, installed: bool = False) -> None:
+        self.options = options
         self.installed = installed
         self.asked: tuple[str, ...] = ()  # by set_forkserver_preload()
         self.asked_policy = "ignore"
         self.epoch = 0
         self.main_is_unsafe = False
+        self.fell_back = False
         self.spec: Spec | None = None
+
+    def __repr__(self) -> str:
+        return f"{self.options.name or get_program_name()} preload={list(self.options.preload + self.asked)}"
 
     def describe(self) -> tuple[Any, ...]:
         """Give what a child needs to have the same, as values that marshal can write."""
         return (
-            self.preload,
-            self.name,
-            self.on_preload_error,
-            self.audit,
-            self.techniques,
-            self.start_timeout,
-            self.orphans,
+            self.options.describe(),
             self.installed,
             self.asked,
             self.asked_policy,
@@ -94,13 +104,18 @@ class Prepared:
 
     @classmethod
     def from_description(cls, description: tuple[Any, ...], spec: Spec | None) -> Prepared:
-        """Make one from what describe() gave, or from the first eight of it; in a child, with the spec of its own
+        """Make one from what describe() gave, or from the first two of it; in a child, with the spec of its own
         template."""
-        made = cls(*description[:8])
-        if description[8:]:
-            made.asked, made.asked_policy, made.epoch, made.main_is_unsafe = description[8:]
+        made = cls(Options(description[0]), description[1])
+        if description[2:]:
+            made.asked, made.asked_policy, made.epoch, made.main_is_unsafe = description[2:]
         made.spec = spec
         return made
+
+    @classmethod
+    def from_environment(cls) -> Prepared:
+        """Make the installed one from the environment, where the start-up hook did the installing."""
+        return cls(read_options(), installed=True)
 
     def set_preload(self, names: list[str], policy: str) -> None:
         """Preload these as well. A template that runs already is replaced at the next start (row 19)."""
@@ -118,17 +133,18 @@ class Prepared:
     def get_spec(self) -> Spec:
         """Give the spec, made at the first need: it has the environment, sys.path and argv of that moment."""
         if self.spec is None:
+            options = self.options
             kind, value = ("", "") if self.main_is_unsafe else describe_main()
             self.spec = Spec(
-                name=self.name or get_program_name(),
+                name=options.name or get_program_name(),
                 executable=get_executable(),
                 flags=get_flags(),
-                preload=self.preload + self.asked,
-                policies=(self.on_preload_error,) * len(self.preload) + (self.asked_policy,) * len(self.asked),
-                audit=self.audit,
-                spares=self.techniques[0],
-                huge_pages=self.techniques[1],
-                without=self.techniques[2],
+                preload=options.preload + self.asked,
+                policies=(options.on_preload_error,) * len(options.preload) + (self.asked_policy,) * len(self.asked),
+                audit=options.audit,
+                spares=options.spares,
+                huge_pages=options.huge_pages,
+                without=options.without,
                 entry=ENTRY,
                 loader=LOADER,
                 loader_arguments=(kind, value, "installed" if self.installed else ""),
@@ -151,17 +167,22 @@ class Prepared:
                 self.spec = None
                 raise
 
-    def get_channel(self, live: bool = False) -> Channel:
-        """Give a channel to the template, started if need be; `live`: one that is not known to be dead at this moment.
-        Raises PreloadError, AuditError, StartError."""
+    def get_channel(self, timeout: float | Default | None = DEFAULT, live: bool = False) -> Channel:
+        """Give a channel to the template, started if need be within so many seconds (start_timeout, where nothing is
+        said); `live`: one that is not known to be dead at this moment. Raises PreloadError, AuditError, StartError."""
         client = get_client()
+        limit = self.options.start_timeout if isinstance(timeout, Default) else timeout
         try:
             if live:
-                return client.get_live_channel(self.get_spec(), self.start_timeout)
-            return client.get_channel(self.get_spec(), self.start_timeout)
-        except (AuditError, StartError):
+                return client.get_live_channel(self.get_spec(), limit)
+            return client.get_channel(self.get_spec(), limit)
+        except (AuditError, StartError) as error:
+            runs_main = self.spec is not None and bool(self.spec.loader_arguments[0])
             self.spec = None  # the next try takes executable, sys.path and environment anew
-            raise
+            if not (isinstance(error, StartError) and error.step == "start_timeout" and runs_main):
+                raise
+            # It was running `__main__`, which nobody has asked to have preloaded.
+            self.do_without_main(error.cause)
         except PreloadError as error:
             self.spec = None
             if error.module in self.asked and self.asked_policy == "fail":
@@ -169,10 +190,10 @@ class Prepared:
             if error.module != "__main__":
                 raise
             if error.cause.startswith("RuntimeError") and "bootstrapping phase" in error.cause:
-                # The script starts processes when it is imported: each child would do so again (row 27).
-                raise StartError("__main__", error.cause.strip() + f"\n\nIn the template:\n{error.traceback}") from None
+                # The script starts processes when it is imported: each child would do so again.
+                raise MissingGuard(find_unguarded(error.traceback)) from None
             self.do_without_main(error.cause)
-        return client.get_channel(self.get_spec(), self.start_timeout)
+        return client.get_channel(self.get_spec(), limit)
 
     def do_without_main(self, why: str) -> None:
         """Leave `__main__` to the children, and log the reason."""
@@ -201,23 +222,6 @@ class Prepared:
             return None
         channel = get_client().channels.get(identify(self.spec))
         return channel.pid if channel is not None and not channel.dead else None
-
-
-def make_prepared(
-    preload: Iterable[str],
-    name: str | None,
-    on_preload_error: str,
-    audit: str,
-    techniques: tuple[int, str, tuple[str, ...]],
-    start_timeout: float | None,
-    orphans: str | None,
-) -> Prepared:
-    """Check the options of install(), and have names tracked by our tracker from here on."""
-    platform.check()
-    items = check_preload(preload)
-    check_policies(on_preload_error, audit)
-    resources.take_over()
-    return Prepared(items, name, on_preload_error, audit, techniques, start_timeout, orphans, installed=True)
 
 
 def get_sys_path() -> list[str]:

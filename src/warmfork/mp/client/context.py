@@ -1,203 +1,24 @@
-"""The context door: `ctx = warmfork.get_context(preload=[...])`, a multiprocessing context with its own template.
-
-Children load this module too, to have their parent's context as their own: so the client's side is loaded only where a
-process is started.
-"""
+"""`ctx = warmfork.get_context(preload=[...])`: a multiprocessing context with a template of its own."""
 
 from __future__ import annotations
 
-import os
-from multiprocessing import context, process
-
-from warmfork.api.options import (
-    START_TIMEOUT,
-    check_choice,
-    check_policies,
-    check_preload,
-    read_orphans,
-    read_techniques,
-)
+from warmfork.api.options import DEFAULT, Default, read_options
+from warmfork.mp.shared.process import Context
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from typing import Any
-
-    from warmfork._words.spec import Spec
-    from warmfork.mp.client.config import Prepared
-
-
-STDLIB_START = process.BaseProcess.start
-MOST_UNSEEN = 8
-
-
-class ContextProcess(process.BaseProcess):
-    """A process of a warmfork context, as it is pickled: its context's own class is made anew in each program."""
-
-    _start_method = None
-    _context: Context | None = None
-    _orphans: str | None = None
-
-    def __init__(self, *arguments: Any, orphans: str | None = None, **named: Any) -> None:
-        super().__init__(*arguments, **named)
-        if orphans is not None:
-            self._orphans = read_orphans(orphans)
-
-    def start(self) -> None:
-        """Start the process: what BaseProcess.start() does, less a look at every process that lives."""
-        if process.BaseProcess.start is not STDLIB_START:  # somebody has put something round it
-            super().start()
-            return
-        check_startable(self)
-        self._started(self._Popen(self))
-
-    def _started(self, popen: Any) -> None:
-        look_after_the_dead()
-        self._popen = popen
-        self._sentinel = popen.sentinel
-        # As the stdlib does: the target may hold an indirect reference to the process object (bpo-30775).
-        del self._target, self._args, self._kwargs  # type: ignore[attr-defined]
-        process._children.add(self)  # type: ignore[attr-defined]
-
-    @staticmethod
-    def _Popen(process_obj: process.BaseProcess) -> Any:
-        own: Context = type(process_obj)._context  # type: ignore[attr-defined]
-        from warmfork.mp.client import beginning
-
-        beginning.begin(own.get_prepared)
-        from warmfork.mp.client.popen import start
-
-        return start(process_obj, own.get_prepared())
-
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        if "_is_made" in vars(type(self)):
-            return make_process, (), self.__dict__
-        return super().__reduce_ex__(protocol)
-
-
-def check_startable(obj: Any) -> None:
-    """Raise AssertionError, in multiprocessing's words, where a process can't be started."""
-    obj._check_closed()
-    if obj._popen is not None:
-        raise AssertionError("cannot start a process twice")
-    if obj._parent_pid != os.getpid():
-        raise AssertionError("can only start a process object created by current process")
-    if process.current_process()._config.get("daemon"):  # type: ignore[attr-defined]
-        raise AssertionError("daemonic processes are not allowed to have children")
-
-
-_looked_at = 0
-
-
-def look_after_the_dead() -> None:
-    """Let go of processes that are dead and that nobody has joined. The stdlib looks at all that live at each start,
-    which takes 3 ms with 2,000 of them; here it is done when there are twice as many as the last look has left."""
-    global _looked_at
-    known = process._children  # type: ignore[attr-defined]
-    _looked_at = min(_looked_at, len(known))
-    if len(known) > 2 * _looked_at + MOST_UNSEEN:
-        process._cleanup()  # type: ignore[attr-defined]
-        _looked_at = len(known)
-
-
-def make_process() -> ContextProcess:
-    """Make an empty process object, for unpickling."""
-    return ContextProcess.__new__(ContextProcess)
-
-
-class Context(context.BaseContext):
-    """A multiprocessing context whose processes are forks of one template."""
-
-    _name = "forkserver"
-
-    def __init__(self, description: tuple[Any, ...], spec: Spec | None = None) -> None:
-        self._prepared: Prepared | None = None
-        self._description = description
-        self._spec = spec
-        self._process: type[ContextProcess] | None = None
-
-    def __reduce__(self) -> Any:
-        return rebuild_context, (self.get_prepared().describe(),)
-
-    def get_prepared(self) -> Prepared:
-        """Give options and spec of the template. Not for users."""
-        if self._prepared is None:
-            from warmfork.mp.client.config import Prepared
-
-            self._prepared = Prepared.from_description(self._description, self._spec)
-        return self._prepared
-
-    @property
-    def Process(self) -> type[ContextProcess]:
-        """The class of this context's processes."""
-        if self._process is None:
-            members = {"_context": self, "_is_made": True, "__module__": __name__}
-            self._process = type("Process", (ContextProcess,), members)
-        return self._process
-
-    def start_many(self, processes: Iterable[process.BaseProcess]) -> None:
-        """Start these processes of this context, in one round trip to the template: all of them, or none.
-
-        Each is as after its own start(). The function of none of them runs before all exist, up to 200 at a time. Where
-        one can't be had, or can't be pickled, those that were begun are ended, what start() raises is raised, and all
-        can be started again. Raises ValueError for a process of another context, and TypeError for one whose class has
-        a start() of its own.
-        """
-        wanted: list[Any] = list(processes)
-        for one in wanted:
-            if not isinstance(one, ContextProcess) or type(one)._context is not self:
-                raise ValueError(f"{one!r} is no process of this context")
-            if type(one).start is not ContextProcess.start:
-                raise TypeError(f"{type(one).__name__} has a start() of its own: start it by that")
-            check_startable(one)
-        if len(set(wanted)) < len(wanted):
-            raise AssertionError("cannot start a process twice")
-        if not wanted:
-            return
-        from warmfork.mp.client import beginning
-
-        beginning.begin(self.get_prepared)
-        from warmfork.mp.client.popen import start_many
-
-        for one, popen in zip(wanted, start_many(wanted, self.get_prepared()), strict=True):
-            one._started(popen)
-
-    def set_forkserver_preload(self, module_names: list[str], *, on_error: str = "warn") -> None:
-        """Preload these modules as well as those of get_context(). A template that runs already is replaced at the
-        next start. `on_error` is "fail", "warn" (logged, the default) or "ignore"."""
-        check_choice("on_error", on_error, ("ignore", "warn", "fail"))
-        names = list(module_names)
-        if not all(type(name) is str for name in names):
-            raise TypeError("module_names must be a list of strings")
-        self.get_prepared().set_preload(names, on_error)
-
-    def wait_ready(self) -> None:
-        """Start the template, and wait until it has preloaded. Raises PreloadError, AuditError, StartError."""
-        from warmfork.mp.shared import names as resources
-
-        resources.take_over()
-        self.get_prepared().get_channel(live=True)
-
-    def stop_template(self) -> None:
-        """End the template; the next start has a fresh one. Processes that run run on."""
-        self.get_prepared().stop()
-
-    @property
-    def template_pid(self) -> int | None:
-        """The template's pid, or None where none runs."""
-        return self.get_prepared().get_pid()
 
 
 def get_context(
-    preload: Iterable[str] = (),
+    preload: Iterable[str] | Default = DEFAULT,
     *,
     name: str | None = None,
-    on_preload_error: str = "raise",
-    audit: str = "warn",
+    on_preload_error: str | None = None,
+    audit: str | None = None,
     spares: str | int | None = None,
     huge_pages: str | bool | None = None,
-    without: Iterable[str] | None = None,
-    start_timeout: float | None = START_TIMEOUT,
+    start_timeout: float | Default | None = DEFAULT,
     orphans: str | None = None,
 ) -> Context:
     """Give a multiprocessing context with a template of its own.
@@ -207,52 +28,38 @@ def get_context(
 
     Args:
         preload: modules to import ("numpy"), and functions to call ("app.models:load"), in this order, in the template.
-        name: what `ps` shows; the program's own name by default.
+        name: what `ps` shows; the program's own name by default. What is longer than 200 bytes is cut.
         on_preload_error: "raise" (PreloadError at the first start) or "warn" (logged, and the children do without).
         audit: what to do about threads and other things that a fork does not survive, where the preload left some:
             "warn" logs them, "refuse" raises AuditError, "off" does not look.
         spares: children forked ahead, so that a start need not wait for a fork: "auto" (the default) learns from your
             traffic (none for a program that starts one process), a number, or 0.
         huge_pages: "auto" (the default) has the template's heaps collapsed to huge pages where that pays, so that large
-            ones are forked faster; True: all of them before the first child; False; or "malloc": the template has
-            glibc's allocator in place of Python's, on huge pages (for heaps of hundreds of MB: allocation-heavy code
-            is 20 to 35 % slower in it, and in its children).
-        without: techniques to do without, of "spares", "helper", "pretouch", "rehearsal", "immortal", "huge_pages",
-            "freeze", "out_of_band".
-        start_timeout: seconds that preloading may take.
+            ones are forked faster; True: all of them before the first child; False.
+        start_timeout: seconds that preloading may take (120 where nothing is said); None waits for ever.
         orphans: what becomes of children that still run when this process dies, however it does: "kill" (SIGTERM, after a
             second SIGKILL), "keep", or None: daemons are ended, others kept, as by multiprocessing.
-            `ctx.Process(..., orphans=)` says it for one process. WARMFORK_ORPHANS, where it is not given.
+            `ctx.Process(..., orphans=)` says it for one process.
 
-    `spares`, `huge_pages` and `without`, where they are not given, are taken from WARMFORK_SPARES, WARMFORK_HUGE_PAGES
-    and WARMFORK_WITHOUT (comma-separated).
+    What is not given is taken from WARMFORK_PRELOAD (comma-separated), WARMFORK_NAME, WARMFORK_ON_PRELOAD_ERROR,
+    WARMFORK_AUDIT, WARMFORK_SPARES, WARMFORK_HUGE_PAGES, WARMFORK_START_TIMEOUT ("none": for ever) and
+    WARMFORK_ORPHANS. WARMFORK_WITHOUT names techniques to do without, to find out whether one is to blame.
 
-    Raises UnsupportedPlatform where warmfork can't work.
+    Where no template can be had, processes are started by spawn, with one warning that names the reason; a preload or an
+    audit that fails raises.
+    Raises TypeError and ValueError for an option that means nothing.
     """
+    options = read_options(preload, name, on_preload_error, audit, spares, huge_pages, start_timeout, orphans)
     from warmfork._machine import platform
-    from warmfork.mp.shared import names as resources
+    from warmfork._words.errors import UnsupportedPlatform
 
-    platform.check()
-    items = check_preload(preload)
-    check_policies(on_preload_error, audit)
-    techniques = read_techniques(spares, huge_pages, without)
-    resources.take_over()
+    try:
+        platform.check()
+    except UnsupportedPlatform:
+        return Context((options.describe(), False))  # the first start warns of it, and spawns
+    from warmfork.mp.shared import names
+
+    names.take_over()
     # The first part of what Prepared.describe() gives: it is made at the first start. A script that calls this is run
     # in its own template too, where nothing is started.
-    return Context((items, name, on_preload_error, audit, techniques, start_timeout, read_orphans(orphans), False))
-
-
-_contexts: dict[tuple[Any, ...], Context] = {}
-
-
-def rebuild_context(description: tuple[Any, ...], spec: Spec | None = None) -> Context:
-    """Give the context of this description: one for each, in each process. In a child that was started from it, `spec`
-    is that of the template from which the child was forked."""
-    if description not in _contexts:
-        _contexts[description] = Context(description, spec)
-    return _contexts[description]
-
-
-def forget_context(description: tuple[Any, ...]) -> None:
-    """Let go of the context of this description, where there is one."""
-    _contexts.pop(description, None)
+    return Context((options.describe(), False))

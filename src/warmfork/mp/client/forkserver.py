@@ -18,28 +18,28 @@ def make_class(stdlib: type) -> type:
 
 def ensure_running(self: Any) -> None:
     """Start our template, and wait until it serves."""
-    from warmfork.mp.client import install
+    from warmfork.mp.shared import installed
     from warmfork.mp.shared import names as resources
 
     resources.take_over()
     if not is_template():
-        install.get_installed().get_channel()
+        installed.get().get_channel()
 
 
 def stop(self: Any) -> None:
     """End the template; the next start has a fresh one."""
-    from warmfork.mp.client import install
+    from warmfork.mp.shared import installed
 
-    chosen = install.peek_installed()
+    chosen = installed.peek()
     if chosen is not None:
         chosen.stop()
 
 
 def get_pid(self: Any) -> int | None:
     """Give the template's pid, or None where none runs."""
-    from warmfork.mp.client import install
+    from warmfork.mp.shared import installed
 
-    chosen = install.peek_installed()
+    chosen = installed.peek()
     return chosen.get_pid() if chosen is not None else None
 
 
@@ -53,14 +53,14 @@ def get_inherited_fds(self: Any) -> list[int] | None:
 
     if role.kind != role.CHILD:
         return None
-    from warmfork.mp.child import bootstrap
+    from warmfork.mp.shared import carried
 
-    return bootstrap.inherited
+    return carried.inherited
 
 
 def set_forkserver_preload(self: Any, modules_names: list[str], *, on_error: str = "ignore") -> None:
     """Set what to preload. A template that runs already is replaced at the next start (row 19)."""
-    from warmfork.mp.client import install
+    from warmfork.mp.shared import installed
 
     names = list(modules_names)
     if not all(type(name) is str for name in names):
@@ -69,7 +69,7 @@ def set_forkserver_preload(self: Any, modules_names: list[str], *, on_error: str
         raise ValueError(f"on_error must be 'ignore', 'warn', or 'fail', not {on_error!r}")
     self._preload_modules = modules_names
     if not is_template():
-        install.get_installed().set_preload(names, on_error)
+        installed.get().set_preload(names, on_error)
 
 
 def is_template() -> bool:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import os
 import sys
-import warnings
 from marshal import dumps as write_values
 from multiprocessing import context, process, reduction, util
 
@@ -14,14 +12,14 @@ from warmfork._client.client import get_client
 from warmfork._client.handle import Child
 from warmfork._machine import fds
 from warmfork._words.buffers import Pickled
-from warmfork._words.errors import TemplateDied
 from warmfork._words.outcome import Exited, Lost, Signaled
-from warmfork.mp.child.bootstrap import InheritedFd
-from warmfork.mp.child.main_module import describe_main, is_main_typed
+from warmfork.api.options import fit_name
+from warmfork.mp.child.main_module import check_not_importing_main, describe_main, is_main_typed
 from warmfork.mp.client import config as prepared
-from warmfork.mp.client import pickling
-from warmfork.mp.client.beginning import check_not_importing_main
+from warmfork.mp.shared import installed, pickling
 from warmfork.mp.shared import names as resources
+from warmfork.mp.shared.carried import InheritedFd
+from warmfork.mp.shared.stdlib import is_stdlib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,20 +29,6 @@ if TYPE_CHECKING:
 
 LOST = 255
 """What exitcode reads where the outcome is lost: multiprocessing has no other word, and its programs know this one."""
-
-
-def start(process_obj: BaseProcess, chosen: prepared.Prepared) -> Any:
-    """Start a process: from the template, or, where that keeps dying, by spawn, with one warning that names the
-    reason."""
-    try:
-        return Popen(process_obj, chosen)
-    except TemplateDied as error:
-        if not chosen.fell_back:
-            chosen.fell_back = True
-            warnings.warn(f"processes are started by spawn, which is slower: {error}", RuntimeWarning, stacklevel=4)
-        from multiprocessing import popen_spawn_posix
-
-        return popen_spawn_posix.Popen(process_obj)
 
 
 class Popen:
@@ -62,7 +46,7 @@ class Popen:
         self.finalizer = None
         self._fds: list[int] = []
         if launches:
-            self._launch(process_obj, chosen or get_installed())
+            self._launch(process_obj, chosen or installed.get())
 
     def duplicate_for_child(self, fd: int) -> int:
         """Have this fd sent along. Gives its place."""
@@ -72,16 +56,16 @@ class Popen:
     def _launch(self, process_obj: BaseProcess, chosen: prepared.Prepared) -> None:
         make_ready(chosen)
         order, make_payload = self.make_order(process_obj, chosen)
-        self.adopt(starting.start(get_client(), chosen.get_spec(), order, make_payload, chosen.start_timeout))
+        self.adopt(starting.start(get_client(), chosen.get_spec(), order, make_payload, chosen.options.start_timeout))
 
     def make_order(
         self, process_obj: BaseProcess, chosen: prepared.Prepared
     ) -> tuple[feeding.StartRequest, Callable[[], feeding.Payload]]:
         """Give what is to be started, and what makes its payload."""
         here = process.ORIGINAL_DIR or ""  # type: ignore[attr-defined]
-        orphans = getattr(process_obj, "_orphans", None) or chosen.orphans
+        orphans = getattr(process_obj, "_orphans", None) or chosen.options.orphans
         kill = bool(process_obj.daemon) if orphans is None else orphans == "kill"
-        order = feeding.StartRequest(prepared.ENTRY, process_obj.name, kill, here=here)
+        order = feeding.StartRequest(prepared.ENTRY, fit_name(str(process_obj.name)), kill, here=here)
         return order, lambda: self._make_payload(process_obj, chosen)
 
     def adopt(self, child: Child) -> None:
@@ -94,19 +78,20 @@ class Popen:
         main = describe_main()
         # What was typed at a prompt is in no file that a child could import.
         main_is_known = bool(main[0]) and not hasattr(sys, "ps1")
-        out_of_band = "out_of_band" not in chosen.techniques[2]
+        out_of_band = chosen.options.out_of_band
         above = context.get_spawning_popen()  # of a start in which a signal handler has come, and starts a process too
         context.set_spawning_popen(self)  # type: ignore[arg-type]
         try:
             pickled = payload.dump(
                 process_obj,
                 lambda value: self._pickle(value, out_of_band),
-                lambda value: self._pickle_by_value(value, out_of_band),
+                lambda value: self._pickle_by_value(value, out_of_band, main_is_known),
                 main_is_known,
             )
+            said = describe_parent(process_obj, chosen, main)
+            said["added"] = pickle_additions(process_obj.name, said)
         finally:
             context.set_spawning_popen(above)
-        said = describe_parent(process_obj, chosen, main)
         # A folder, a zip or a package has a main module in a file: what multiprocessing refuses there stays refused.
         said["by_value"] = is_main_typed()
         if said["by_value"]:
@@ -124,16 +109,12 @@ class Popen:
         self._fds.clear()
         current: Any = vars(context)["reduction"]
         if current is not reduction:  # the program has a reducer of its own
-            pickled = Pickled()
-            buffer = io.BytesIO()
-            current.dump(value, buffer)
-            pickled.parts.append(buffer.getbuffer())
-            return pickled
+            return pickling.dump_with(current, value)
         return pickling.pickle(value, out_of_band)
 
-    def _pickle_by_value(self, value: object, out_of_band: bool) -> Pickled:
+    def _pickle_by_value(self, value: object, out_of_band: bool, main_is_known: bool) -> Pickled:
         self._fds.clear()
-        return pickling.pickle_by_value(value, out_of_band)
+        return pickling.pickle_by_value(value, out_of_band, main_is_known)
 
     # -- its end
 
@@ -146,10 +127,11 @@ class Popen:
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int | None:
-        """Wait for the end up to `timeout` seconds (None: for ever), and give the exit code, or None."""
+        """Wait for the end up to `timeout` seconds (None: for ever; less than 0: not at all, as multiprocessing has it),
+        and give the exit code, or None."""
         if self.returncode is None:
             try:
-                self.returncode = read_returncode(self.child.wait(timeout))
+                self.returncode = read_returncode(self.child.wait(None if timeout is None else max(0.0, timeout)))
             except TimeoutError:
                 return None
         return self.returncode
@@ -210,7 +192,7 @@ def start_many(processes: list[BaseProcess], chosen: prepared.Prepared) -> list[
         starting.PendingStart(client, *one.make_order(process_obj, chosen))
         for one, process_obj in zip(made, processes, strict=True)
     ]
-    children = start_many(client, chosen.get_spec(), starts, chosen.start_timeout)
+    children = start_many(client, chosen.get_spec(), starts, chosen.options.start_timeout)
     for one, child in zip(made, children, strict=True):
         one.adopt(child)
     return made
@@ -218,17 +200,35 @@ def start_many(processes: list[BaseProcess], chosen: prepared.Prepared) -> list[
 
 def read_returncode(outcome: Exited | Signaled | Lost) -> int:
     """Give multiprocessing's number for an outcome."""
-    if isinstance(outcome, Exited):
-        return outcome.code
-    if isinstance(outcome, Signaled):
-        return -outcome.signal
-    return LOST
+    return LOST if outcome.returncode is None else outcome.returncode
+
+
+def pickle_additions(name: str, said: dict[str, Any]) -> bytes:
+    """Give what tools (coverage, tracers) add to multiprocessing.spawn.get_preparation_data(), pickled, or b"" where
+    nobody has put anything round that: keys of their own, and values of the stdlib's keys that they have changed. May
+    change what is said of the main module."""
+    spawn: Any = sys.modules.get("multiprocessing.spawn")
+    if spawn is None or is_stdlib(spawn.get_preparation_data, spawn):
+        return b""
+    found: dict[str, Any] = spawn.get_preparation_data(name)
+    usual = {"sys_path": prepared.get_sys_path(), "sys_argv": sys.argv}
+    for key in ("name", "authkey", "log_to_stderr", "log_level", "orig_dir", "start_method", "dir"):
+        found.pop(key, None)
+    for key in ("sys_path", "sys_argv"):
+        if found.get(key) == usual[key]:
+            del found[key]
+    main = found.pop("init_main_from_name", None), found.pop("init_main_from_path", None)
+    if main == (None, None):
+        said["main"] = "", ""
+    if not found:
+        return b""
+    return bytes(reduction.ForkingPickler.dumps(found))
 
 
 def describe_parent(process_obj: BaseProcess, chosen: prepared.Prepared, main: tuple[str, str]) -> dict[str, Any]:
     """Say what the child has to know of this process: multiprocessing.spawn.get_preparation_data(), less the state
     that every child of ours gets."""
-    installed = peek_installed()
+    current = installed.peek()
     own_context = getattr(type(process_obj), "_context", None)
     return {
         "name": process_obj.name,
@@ -238,19 +238,7 @@ def describe_parent(process_obj: BaseProcess, chosen: prepared.Prepared, main: t
         "orig_dir": process.ORIGINAL_DIR,  # type: ignore[attr-defined]
         "start_method": context._default_context.get_start_method(allow_none=True),
         "context": own_context.get_prepared().describe() if own_context is not None else None,
-        "installed": installed.describe() if installed is not None else None,
+        "installed": current.describe() if current is not None else None,
         "main": main,
+        "added": b"",
     }
-
-
-def peek_installed() -> prepared.Prepared | None:
-    """Give the template of the installed "forkserver", if it was installed."""
-    install = sys.modules.get("warmfork.mp.client.install")
-    return install.peek_installed() if install is not None else None
-
-
-def get_installed() -> prepared.Prepared:
-    """Give the template of the installed "forkserver"."""
-    from warmfork.mp.client import install
-
-    return install.get_installed()

@@ -10,9 +10,9 @@ import os
 import sys
 from multiprocessing import process
 
-from warmfork import startup
 from warmfork._machine import role
 from warmfork._words import messages
+from warmfork.mp.shared import watching
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,30 +23,37 @@ if TYPE_CHECKING:
 
 MODULE = "multiprocessing.resource_tracker"
 UTIL = "multiprocessing.util"
+_stdlib_fd = -1
+
 LONGEST = 255
 """Bytes of a name (NAME_MAX)."""
 
 
 def take_over() -> None:
     """Have names registered with our tracker from now on, as soon as there is somebody who registers them."""
-    if startup.WATCHED.get(MODULE) is patch:
+    if watching.WATCHED.get(MODULE) is patch:
         return
     if role.kind == role.PROGRAM and not role.prefix:
         # Where there may be a process of this pid, this process, and what tells it from others that had it.
-        namespace = os.stat("/proc/self/ns/pid").st_ino
+        try:
+            namespace = os.stat("/proc/self/ns/pid").st_ino
+        except OSError:
+            namespace = 0  # no /proc: nothing can be started here, and a context may be made all the same
         tree = f"{namespace:x}.{os.getpid():x}.{os.urandom(2).hex()}"
         role.prefix = f"sem.mp-{tree}-"
         # All that inherit this process's configuration name their semaphores so, and what is never registered is
         # found by it at the end of the tree (M20).
         process.current_process()._config["semprefix"] = f"/mp-{tree}"  # type: ignore[attr-defined]
-    startup.watch(MODULE, patch)
-    startup.watch(UTIL, patch_util)
+    watching.watch(MODULE, patch)
+    watching.watch(UTIL, patch_util)
 
 
 def patch(module: ModuleType) -> None:
     """Put ours on the stdlib's one object, unless this process was started by spawn or loky and was given the tracker
     of its parent."""
     stdlib = module._resource_tracker
+    if stdlib._fd is None and _stdlib_fd >= 0:
+        stdlib._fd = _stdlib_fd
     if stdlib._fd is not None and stdlib._pid is None and role.kind != role.CHILD:
         return
     stdlib._send = send
@@ -66,7 +73,7 @@ def patch_util(module: Any) -> None:
         known = process.current_process()._config.get("tempdir")  # type: ignore[attr-defined]
         path: str = original()
         if known is None and role.kind != role.TEMPLATE:
-            get_client().tell(messages.Register("folder", path))
+            get_client().register("folder", path)
             # After its own finalizer, which removes the folder, and has -100.
             module.Finalize(None, get_client().tell, args=(messages.Unregister("folder", path),), exitpriority=-101)
         return path
@@ -90,15 +97,22 @@ def get_client() -> Client:
 
 
 def adopt_child(fd: int) -> None:
-    """In a child: take the stdlib's tracker over from the parent, where that runs one beside ours."""
-    if fd >= 0:
-        get_stdlib()._fd = fd
+    """In a child: take the stdlib's tracker over from the parent, where that runs one beside ours: when its module runs,
+    which most children never need."""
+    global _stdlib_fd
+    _stdlib_fd = fd
+    module = sys.modules.get(MODULE)
+    if module is not None and fd >= 0:
+        module._resource_tracker._fd = fd
 
 
 def get_stdlib_fd() -> int | None:
     """Give the fd of the stdlib's own tracker, where this process talks to one."""
     module = sys.modules.get(MODULE)
-    return module._resource_tracker._fd if module is not None else None
+    if module is None:
+        return _stdlib_fd if _stdlib_fd >= 0 else None
+    fd: int | None = module._resource_tracker._fd
+    return fd
 
 
 def ensure_running() -> None:
@@ -128,7 +142,14 @@ def send(cmd: str, name: str, rtype: str) -> None:
     if cmd == "REGISTER":
         if stdlib._fd is not None and stdlib._pid is not None:
             kind.ensure_running(stdlib)  # it may have died, and then says so
-        client.tell(messages.Register(rtype, name))
+        try:
+            client.register(rtype, name)
+        except Exception:
+            if rtype == "semaphore":  # its maker registers it, and gives it up where that fails
+                from _multiprocessing import sem_unlink
+
+                sem_unlink(name)
+            raise
     elif cmd == "UNREGISTER":
         client.tell(messages.Unregister(rtype, name))
         if stdlib._fd is not None:
@@ -139,6 +160,8 @@ def send(cmd: str, name: str, rtype: str) -> None:
 
 def stop(*arguments: object, **named: object) -> None:
     """Have the names removed that are left, as the tests of multiprocessing do at their end."""
+    if sys.is_finalizing():
+        return  # Python 3.12.10 and newer call it when their object goes, which may be after all modules are gone
     stdlib = get_stdlib()
     if stdlib._pid is not None:
         type(stdlib)._stop(stdlib, *arguments, **named)

@@ -1,0 +1,70 @@
+"""What a sealed template knows, for all parts of its loop. It does nothing by itself."""
+
+from __future__ import annotations
+
+import os
+
+from warmfork._machine import fds, pids, state
+from warmfork._machine.pending_kills import PendingKills
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from warmfork._child.birth import Birth
+    from warmfork._template.clients import ClientRecord
+    from warmfork._words.board import Board
+    from warmfork._words.spec import Spec
+
+
+class TemplateState:
+    """What its parts share."""
+
+    __slots__ = (
+        "base", "board", "born", "busy", "children", "clients", "generation", "here", "kept", "latest", "leave", "me",
+        "pending_kills", "policy", "prefault_calls", "spec", "starts", "titled",
+    )  # fmt: skip
+
+    def __init__(self, spec: Spec, board: Board, generation: int, kept: tuple[int, ...], policy: int) -> None:
+        self.spec = spec
+        self.board = board
+        self.generation = generation
+        self.kept = kept  # the fds that children have from us, such as those that the preload opened
+        self.policy = policy  # how many spares a client gets
+        self.base = state.take_always_said()
+        here = os.stat(".")
+        self.here = here.st_dev, here.st_ino
+        self.me = pids.open_pidfd(os.getpid())
+        self.clients: set[ClientRecord] = set()
+        self.children: dict[int, tuple[int, ClientRecord, int]] = {}  # pid: slot, client, kill
+        self.pending_kills = PendingKills()
+        self.starts = 0
+        self.latest = 0  # the child that was started last
+        self.busy = 0.0  # when a child last started or died, by monotonic()
+        self.titled = -1  # the number of children that our title shows
+        self.leave = -1  # an eventfd: what tells spares to leave
+        self.prefault_calls: list[Callable[[], int]] = []  # give a spare the pages that a birth touches
+        self.born: Birth | None = None  # in a child: what it was forked for
+
+
+def count_started(state: TemplateState) -> int:
+    """Count the children that live and are no spares."""
+    return len(state.children) - sum(len(client.traffic.spares) for client in state.clients)
+
+
+def get_leave(state: TemplateState) -> int:
+    """Give the fd by which spares are told to leave."""
+    if state.leave < 0:
+        state.leave = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+    return state.leave
+
+
+def let_spares_go(state: TemplateState) -> None:
+    """Have the spares leave that nobody takes at this moment; no others before the next start."""
+    if state.leave >= 0:
+        leave = fds.Fd(state.leave)
+        state.leave = -1
+        os.eventfd_write(leave.fileno(), 1)
+        leave.close()
+    for client in state.clients:
+        client.traffic.target = 0

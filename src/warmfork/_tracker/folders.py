@@ -1,0 +1,74 @@
+"""The folders of tracked files: whoever tracks one passes an fd of the folder that it is in, and it is removed there,
+whatever its path means by then, or means in another root or mount namespace."""
+
+from __future__ import annotations
+
+import os
+from stat import S_ISDIR
+
+from warmfork._machine import fds
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from warmfork._words.ledger import Entry, Ledger
+
+KINDS = ("file", "folder")
+"""Kinds of names that are in a folder."""
+
+PRUNE_FROM = 64
+ESTALE = 116
+
+
+class Folders:
+    """Fds on folders, one for each."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self.known: dict[tuple[int, int], fds.Fd] = {}
+        self.prune_at = PRUNE_FROM
+
+    def keep(self, kind: str, name: str, got: fds.Received) -> tuple[int, int]:
+        """Take the folder of a name from the end of what came along, and give what identifies it. Nothing comes along for
+        names of other kinds. Raises ValueError where it is no folder, or the name none that can be in one."""
+        if kind not in KINDS:
+            if "\0" in name:
+                raise ValueError("a name has no NUL")
+            return 0, 0
+        if "\0" in name or os.path.basename(name) in ("", ".", ".."):
+            raise ValueError(f"nothing in a folder has the name {name!r}")
+        if not got.fds:
+            raise ValueError("no folder came along")
+        folder = got.take(-1)
+        info = os.fstat(folder.fileno())
+        if not S_ISDIR(info.st_mode):
+            raise ValueError("what came along is no folder")
+        identity = info.st_dev, info.st_ino
+        if identity not in self.known:
+            if len(self.known) >= self.prune_at:
+                self.prune()
+            self.known[identity] = folder
+        return identity
+
+    def prune(self) -> None:
+        """Close those in which nothing is tracked any longer."""
+        needed = {entry.folder for entry in self.ledger.entries.values()}
+        for identity in self.known.keys() - needed:
+            self.known.pop(identity).close()
+        self.prune_at = max(PRUNE_FROM, 2 * len(self.known))
+
+    def list_fds(self) -> list[int]:
+        """List them, for a process that is to have nothing else."""
+        return [folder.fileno() for folder in self.known.values()]
+
+    def open(self, entry: Entry) -> fds.Fd:
+        """Open the folder of an entry: as it was passed to us; else, in a successor, by its path. Raises OSError where it
+        is another folder by now."""
+        known = self.known.get(entry.folder)
+        if known is not None:
+            return fds.Fd(os.dup(known.fileno()))
+        path = os.path.dirname(entry.name)
+        folder = fds.Fd(os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+        if fds.identify(folder.fileno()) != entry.folder:
+            folder.close()
+            raise OSError(ESTALE, "this folder is another by now than the one in which it was tracked", path)
+        return folder

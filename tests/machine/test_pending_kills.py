@@ -1,0 +1,81 @@
+"""Ending a process with all that it has started, and what we may not end."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests import targets
+from tests.support import wait_until
+from warmfork._machine import pending_kills
+
+FAMILY = """
+import signal, subprocess, sys
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+child = subprocess.Popen([sys.executable, "-c", {inner!r}], start_new_session=True, stdout=subprocess.PIPE)
+child.stdout.readline()
+print(child.pid, flush=True)
+signal.pause()
+"""
+STAYS = "import signal; signal.signal(15, signal.SIG_IGN); print(flush=True); signal.pause()"
+
+
+def test_a_process_is_ended_with_its_descendants_though_they_ignore_sigterm():
+    """It has a session of its own: no signal to a group would reach it."""
+    parent = subprocess.Popen([sys.executable, "-c", FAMILY.format(inner=STAYS)], stdout=subprocess.PIPE, text=True)
+    child = os.pidfd_open(int(parent.stdout.readline()))
+    kills = pending_kills.PendingKills()
+    kills.end(parent.pid)
+    assert kills and not targets.is_dead(child)
+    kills.due = dict.fromkeys(kills.due, 0.0)
+    kills.descendants = [(0.0, pidfd) for _, pidfd in kills.descendants]
+    kills.kill_due()
+    assert not kills
+    assert parent.wait(10) == -9
+    wait_until(lambda: targets.is_dead(child))
+    parent.stdout.close()
+    os.close(child)
+
+
+def test_what_a_process_has_left_when_it_ended_by_itself_is_left_alone():
+    parent = subprocess.Popen(
+        [sys.executable, "-c", FAMILY.format(inner=STAYS).rpartition("signal.pause()")[0]],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    pid = int(parent.stdout.readline())
+    child = os.pidfd_open(pid)
+    os.waitid(os.P_PID, parent.pid, os.WEXITED | os.WNOWAIT)
+    kills = pending_kills.PendingKills()
+    kills.end(parent.pid)
+    kills.due = dict.fromkeys(kills.due, 0.0)
+    kills.kill_due()
+    assert not kills and not targets.is_dead(child)
+    os.kill(pid, 9)
+    wait_until(lambda: targets.is_dead(child))
+    os.close(child)
+    parent.stdout.close()
+    parent.wait()
+
+
+def test_a_process_that_we_may_not_end_is_said_once_and_costs_nobody_else(monkeypatch: pytest.MonkeyPatch):
+    """A child has become sudo, or we have no CAP_KILL: it was the end of template and tracker."""
+    parent = subprocess.Popen(["sleep", "1000"])
+
+    def refuse(pid: int, number: int) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    said: list[str] = []
+    kills = pending_kills.PendingKills(said.append)
+    with monkeypatch.context() as patches:
+        patches.setattr(pending_kills.os, "kill", refuse)
+        kills.end(parent.pid)
+        kills.due = dict.fromkeys(kills.due, 0.0)
+        kills.kill_due()
+    assert not kills
+    assert said == [f"pid {parent.pid} was to end with its program, and can't be ended by us: Operation not permitted"]
+    parent.kill()
+    parent.wait()
