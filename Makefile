@@ -7,14 +7,17 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help demo test test-pythons conformance faults switches soak bench lint docs docs-test release-check clean
+.PHONY: help demo test test-newest test-user test-pythons conformance faults fuzz switches soak bench lint docs docs-test release-check clean
 
 help:
 	@echo "make demo          see it work"
 	@echo "make test          the tests and the quick part of conformance, on one Python"
 	@echo "make test-pythons  the tests of warmfork run, the start-up hook and what children import, on every Python found"
+	@echo "make test-newest   the tests on the newest Python found, with PYTHONUNBUFFERED set"
+	@echo "make test-user     the tests as another user than root (only root can do that)"
 	@echo "make conformance   CPython's own tests on every Python found"
 	@echo "make faults        everybody dies everywhere, on every Python found"
+	@echo "make fuzz          an hour of nonsense from one process, and nobody else notices"
 	@echo "make switches      conformance and faults with each technique off, on one Python"
 	@echo "make soak          a quarter of an hour of random deaths, and every answer checked"
 	@echo "make bench         real programs, beside fork, spawn, loky and the stdlib's forkserver; and the goals"
@@ -32,6 +35,12 @@ test: $(VENV)/made-test
 	$(RUN) -m tests.conformance --quick
 	$(RUN) -m pytest -q
 
+test-newest: $(VENV)/made-test
+	$(RUN) -m tests.elsewhere newest
+
+test-user: $(VENV)/made-test
+	$(RUN) -m tests.elsewhere user
+
 test-pythons: $(VENV)/made-test
 	WARMFORK_TEST_PYTHONS=all $(RUN) -m pytest -q tests/cli/test_run.py tests/cli/test_default.py tests/mp/test_startup.py \
 		tests/mp/test_child_imports.py
@@ -41,6 +50,9 @@ conformance: $(VENV)/made-test
 
 faults: $(VENV)/made-test
 	$(RUN) -m tests.faults --python all
+
+fuzz: $(VENV)/made-test
+	$(RUN) -m tests.fuzz
 
 switches: $(VENV)/made-test
 	$(RUN) -m tests.switches

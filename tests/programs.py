@@ -37,7 +37,7 @@ def see(main):
         "signals": {number: name(signal.getsignal(number)) for number in signal.valid_signals()},
         "blocked": sorted(signal.pthread_sigmask(signal.SIG_BLOCK, [])),
         "modules": sorted(name for name in sys.modules if name.partition(".")[0] not in ("warmfork", "__future__")),
-        "finders": [name(finder) for finder in sys.meta_path if type(finder).__module__ != "warmfork.startup"],
+        "finders": [name(finder) for finder in sys.meta_path if type(finder).__module__ != "warmfork.mp.shared.watching"],
         "pid": os.getpid(), "parent": os.getppid(), "hooks": len(sys.meta_path),
         "ours": sorted(name for name in sys.modules if name.partition(".")[0] == "warmfork"),
         "variables": [os.environ.get("WARMFORK_RUN"), os.environ.get("WARMFORK_PRELOAD")],

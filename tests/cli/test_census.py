@@ -170,15 +170,14 @@ def test_strangers_with_such_names_are_not_shown(tmp_path):
 
 
 PROGRAM = """
-    import os, sys, warmfork
+    import os, sys, threading, warmfork
     from tests import targets, signs
 
     if __name__ == "__main__":
         with warmfork.Template(name="own", spares=0) as template:
             child = template.start(targets.sign_and_wait, (sys.argv[1],))
-            sys.stdin.read()
-            child.kill()
-            child.wait()
+            threading.Thread(target=lambda: (sys.stdin.read(), child.kill())).start()
+            child.wait()  # and has a successor for its tracker meanwhile
 """
 
 
@@ -206,13 +205,15 @@ def test_a_child_that_lost_its_template_and_tracker_is_still_found(tmp_path):
         found = list_tree(program.pid)
         (template,) = select(found, role="template")
         (tracker,) = select(found, role="tracker")
-        for entry in (template, tracker):  # the other way round, the template would start a successor
+        os.kill(program.pid, signal.SIGSTOP)  # or it would have a successor
+        for entry in (template, tracker):
             os.kill(entry["pid"], signal.SIGKILL)
             wait_until(lambda pid=entry["pid"]: not Path(f"/proc/{pid}/fd/3").exists())
         (lost,) = select(json.loads(run_ps("--json").stdout), pid=child)
         assert (lost["role"], lost["title"]) == ("child", "warmfork: sign_and_wait-1 own")
-        # Whose it was is on no board that is left: a child has none.
+        assert (lost["parent"], lost["template"]) == (program.pid, template["pid"]), "its program holds the board"
         os.kill(child, signal.SIGKILL)
+        os.kill(program.pid, signal.SIGCONT)
         program.communicate(timeout=20)
 
 

@@ -73,7 +73,9 @@ def test_a_program_cannot_tell_warmfork_run_from_python(python, form, launcher, 
     ours = observe(launcher(python, *form.outer), form, folder, tmp_path / "report")
     if form.reports:
         assert plain["ours"] == [], "the hook was active without the variable"
-        assert ours["ours"] == ["warmfork", "warmfork.startup"]
+        assert ours["ours"] == [
+            "warmfork", "warmfork.mp", "warmfork.mp.shared", "warmfork.mp.shared.watching", "warmfork.startup"
+        ]  # fmt: skip
         assert ours["hooks"] == plain["hooks"] + 1
         assert ours["variables"] == ["1", None]
     ignored = {*OURS, "orig_argv"} if form.merged else set(OURS)

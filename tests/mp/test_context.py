@@ -114,7 +114,7 @@ def test_start_twice_use_after_close_and_close_while_alive_are_errors(context: C
 
 def test_a_process_object_of_another_process_is_refused(context: Context):
     process = context.Process(target=targets.give, args=(1,))
-    process._parent_pid = 1
+    process._parent_pid = os.getpid() + 1
     with pytest.raises(AssertionError, match="can only start a process object created by current process"):
         process.start()
 

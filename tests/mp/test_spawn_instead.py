@@ -16,23 +16,27 @@ from warmfork._machine import platform
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can change its group")
 
 CHANGED = """
-import os, warnings
+import ctypes, os, warnings
 import warmfork
 
 def work(lock, queue):
     with lock:
-        queue.put((os.getgid(), os.getppid()))
+        queue.put((os.getpid(), os.getppid()))
 
 if __name__ == "__main__":
     context = warmfork.get_context()
     lock, queue = context.Lock(), context.Queue()
-    os.setgid(65534)
+    process = context.Process(target=work, args=(lock, queue))
+    process.start()
+    queue.get(timeout=20)
+    process.join()
+    assert ctypes.CDLL(None).prctl(38, 1, 0, 0, 0) == 0  # PR_SET_NO_NEW_PRIVS, for good
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for _ in range(2):
             process = context.Process(target=work, args=(lock, queue))
             process.start()
-            assert queue.get(timeout=20) == (65534, os.getpid())
+            assert queue.get(timeout=20) == (process.pid, os.getpid())
             process.join()
             assert process.exitcode == 0
         many = [context.Process(target=work, args=(lock, queue)) for _ in range(2)]
@@ -45,10 +49,33 @@ if __name__ == "__main__":
 """
 
 
-@needs_root
-def test_a_program_that_became_another_group_after_its_first_lock_goes_on_by_spawn(tmp_path: Path):
+def test_a_program_that_gave_up_rights_after_its_first_start_goes_on_by_spawn(tmp_path: Path):
     done = run_program(CHANGED, tmp_path)
     assert done.stdout.startswith("1 processes are started by spawn, which is slower: no process was started: ")
+
+
+OTHER_GROUP = """
+import os
+import warmfork
+
+def work(lock, queue):
+    with lock:
+        queue.put((os.getgid(), os.getppid() != os.getpid()))
+
+if __name__ == "__main__":
+    context = warmfork.get_context()
+    lock, queue = context.Lock(), context.Queue()
+    os.setgid(65534)
+    process = context.Process(target=work, args=(lock, queue))
+    process.start()
+    print(queue.get(timeout=20), warmfork.get_child(process).pid == process.pid)
+    process.join()
+"""
+
+
+@needs_root
+def test_a_program_that_became_another_group_after_its_first_lock_has_a_tree_of_its_own(tmp_path: Path):
+    assert run_program(OTHER_GROUP, tmp_path).stdout == "(65534, True) True\n"
 
 
 def test_a_platform_that_is_not_ours_is_warned_of_and_processes_are_spawned(monkeypatch: pytest.MonkeyPatch):

@@ -8,7 +8,7 @@ import sys
 from _thread import RLock
 from time import monotonic
 
-from warmfork._client import launch, welcome
+from warmfork._client import launch, waiting, welcome
 from warmfork._client.channel import Channel
 from warmfork._client.spawn import get_flags
 from warmfork._machine import fds, pids, rights, role, state
@@ -56,7 +56,7 @@ class Client:
             self.door = fds.adopt_socket(os.dup(role.get_door()))
             self.door_identity = fds.identify(self.door.fileno())
         with self.lock:
-            if self.door is not None and not self.is_door_ours():
+            if not self.is_door_ours() and self.door is not None:
                 # The program closed all its fds, or reused the number: forget it, and never close it.
                 self.door.detach()
                 self.door = None
@@ -361,6 +361,7 @@ def get_client() -> Client:
         _client = Client(fds.adopt_socket(door) if door >= 0 else None)
         if door >= 0:
             _client.ids = role.ids  # where we are somebody else by now, it is not our door
+        waiting.client = _client
     elif _client.pid != os.getpid():  # a C library's fork runs no handler of ours
         forget_after_fork()
     return _client
@@ -386,7 +387,7 @@ def forget_after_fork() -> None:
         role.tracker = old.tree.tracker, pids.read_since(old.tree.tracker) or -1  # where it is dead: never equal
     for channel in (*old.channels.values(), *old.opening.values(), *old.retired):
         channel.drop_after_fork()
-    _client = new
+    _client = waiting.client = new
 
 
 os.register_at_fork(after_in_child=forget_after_fork)

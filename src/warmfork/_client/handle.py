@@ -5,7 +5,7 @@ from __future__ import annotations
 from _thread import RLock
 from time import clock_gettime_ns, monotonic
 
-from warmfork._client import launch
+from warmfork._client import launch, waiting
 from warmfork._client.link import Link
 from warmfork._machine import fds, pids
 from warmfork._words import messages
@@ -118,9 +118,7 @@ class Child:
         check_seconds("timeout", timeout)
         pidfd = self._link.pidfd.fileno()
         if self._outcome is None and pidfd >= 0:
-            from warmfork._client.waiting import wait_readable
-
-            if not wait_readable((pidfd,), timeout):
+            if not waiting.wait_readable((pidfd,), timeout):
                 raise TimeoutError(f"{self.name} (pid {self.pid}) still runs after {timeout} s")
             self._settle()
         if self._outcome is None:
@@ -249,9 +247,7 @@ class Child:
             if number < 0:
                 break
             rest = None if deadline is None else deadline - monotonic()
-            from warmfork._client.waiting import wait_readable
-
-            if not wait_readable((number, link.pidfd.fileno()), rest):
+            if not waiting.wait_readable((number, link.pidfd.fileno()), rest):
                 raise TimeoutError(f"{self.name} (pid {self.pid}) still runs after {timeout} s")
             link.read()
             if link.state in ("open", "running") and fds.wait_readable(link.pidfd.fileno(), 0):

@@ -85,7 +85,7 @@ class Census:
         me = os.geteuid()
         mine = [pid for pid, info in self.seen.items() if info["uids"] and info["uids"].effective == me]
         self.ours = [pid for pid in mine if self.titles[pid].startswith("warmfork: ")]
-        self.files = {pid: proc.list_files(pid) for pid in self.ours}
+        self.files = {pid: proc.list_files(pid) for pid in mine}  # programs hold the boards of their templates too
         self.boards = self.read_boards()
         self.heads = {held.board.read_head()[1] for held in self.boards}
         self.children = {pid for held in self.boards for pid in held.rows}

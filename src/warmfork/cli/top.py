@@ -163,13 +163,14 @@ class View:
         """Send SIGTERM to the process that was seen, and to no other that has its pid. Gives what to tell."""
         import signal
 
-        from warmfork._machine.pids import open_same
+        from warmfork._machine import pids
 
-        pidfd = open_same(pid, self._born.get(pid, 0)) if self._born.get(pid) else -1
+        pidfd = pids.open_same(pid, self._born.get(pid, 0)) if self._born.get(pid) else -1
         if pidfd < 0:
             return f"{pid} has ended already"
         try:
-            signal.pidfd_send_signal(pidfd, signal.SIGTERM)
+            if not pids.send_signal(pidfd, signal.SIGTERM):
+                return f"{pid} has ended already"
         except OSError as error:
             return f"{pid} could not be ended: {error.strerror}"
         finally:
