@@ -153,7 +153,7 @@ def leave(own_session, twice):
     if os.fork() == 0:
         if own_session: os.setsid()
         if twice and os.fork(): os._exit(0)
-        print(os.getpid(), flush=True)
+        os.write(1, f'{os.getpid()} '.encode())  # in one piece, for four write at once
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         while True: signal.pause()
 leave(False, False); leave(True, False); leave(True, True); leave(False, True)

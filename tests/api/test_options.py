@@ -187,7 +187,7 @@ def count_frozen() -> int:
 def test_without_freeze_the_template_s_objects_are_the_collector_s(preload):
     with warmfork.Template(preload=preload) as template:
         assert template.start(count_frozen).result(20) > 1000
-    with doing_without("freeze", "immortal"):
+    with doing_without("freeze"):
         template = warmfork.Template(preload=preload)
     with template:
         for _ in range(3):
