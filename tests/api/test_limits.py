@@ -175,6 +175,21 @@ def test_at_a_time_out_the_whole_tree_goes_sessions_of_their_own_and_double_fork
     wait_until(lambda: all(map(is_gone, seen)), what="the end of all grandchildren")
 
 
+def test_a_child_that_may_not_be_ended_is_let_go_of_and_said(template, monkeypatch):
+    """It has become another user: nobody waits for its end, and nothing of ours stays with it (the fds are counted)."""
+
+    def refuse(_pid, _pidfd):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(tree, "TreeKill", refuse)
+    seen = []
+    code = "import os\nos.write(1, f'{os.getpid()}'.encode())\n" + FOR_EVER
+    with pytest.raises(PermissionError):
+        template.run(code, timeout=0.3, on_output=lambda _, data: seen.append(int(data)))
+    os.kill(seen[0], 9)
+    wait_until(lambda: is_gone(seen[0]))
+
+
 def test_a_fork_bomb_ends_with_its_time(template):
     """N35: RLIMIT_NPROC counts the user and does nothing for root. N38: all are stopped, then nobody new can appear."""
     code = "import os\nn = 0\nwhile n < 6:\n    os.fork(); n += 1\n" + FOR_EVER

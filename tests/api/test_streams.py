@@ -108,9 +108,12 @@ if __name__ == "__main__":
 """
 
 
-def test_what_has_taken_a_stream_in_the_preload_reads_and_writes_as_what_takes_it_later(tmp_path: Path):
+@pytest.mark.parametrize("unbuffered", [None, "1"], ids=["buffered", "unbuffered"])
+def test_what_has_taken_a_stream_in_the_preload_reads_and_writes_as_what_takes_it_later(
+    tmp_path: Path, unbuffered: str | None
+):
     """A captured stdout is written at once, by whatever name: a limit loses none of it."""
-    done = run_program(HELD, tmp_path, name="held.py")
+    done = run_program(HELD, tmp_path, name="held.py", env={"PYTHONUNBUFFERED": unbuffered})
     assert done.stdout.splitlines() == [
         "('of a file\\n', True, '<stdin>', True)",
         "('of a pipe\\n', True, '<stdin>', False)",

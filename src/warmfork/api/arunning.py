@@ -203,10 +203,7 @@ async def arun(
             await settle(child, reader)
             completed = complete(watched, began)
         finally:
-            watched.end_now()
-            watched.bury()
-            watched.sweep()
-            child.close()
+            watched.finish()
         return judge(watched, completed, task.name, task.options["check"])
 
 

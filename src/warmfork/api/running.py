@@ -222,10 +222,7 @@ def run(start: Callable[[Task], Child], task: Task) -> Completed[Any]:
             raise
         completed = complete(watched, began)
     finally:
-        watched.end_now()
-        watched.bury()
-        watched.sweep()
-        child.close()
+        watched.finish()
     return judge(watched, completed, task.name, task.options["check"])
 
 

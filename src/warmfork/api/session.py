@@ -231,10 +231,7 @@ class Session:
         watched, self._watched = self._watched, None
         self._loop = self._reader = None
         if watched is not None:
-            watched.end_now()
-            watched.bury()
-            watched.sweep()
-            watched.child.close()
+            watched.finish()
 
     def __del__(self) -> None:
         if getattr(self, "_watched", None) is not None:

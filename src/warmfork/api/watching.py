@@ -203,6 +203,16 @@ class Watched:
             self.killing = tree.TreeKill(self.child.pid, self.pidfd)
             self.child._sent.add(tree.KILL)  # or the handle would say that somebody else had
 
+    def finish(self) -> None:
+        """End the whole tree, if it lives, and let go of all. Raises PermissionError where the child has become another
+        user, whom this process may not end: that one runs on."""
+        try:
+            self.end_now()
+        finally:
+            self.bury()
+            self.sweep()
+            self.child.close()
+
     def end_now(self) -> None:
         """End the whole tree, at once, and wait for the child's end. In a forked copy of this program, only let go."""
         if self.owner != os.getpid():
