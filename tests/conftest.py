@@ -48,6 +48,14 @@ def interruptible() -> None:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def group() -> None:
+    """We are in a process group that our processes can join. One that is in another pid namespace they can't: nobody has
+    spares there, and that has a test of its own."""
+    if os.getpgrp() == 0:
+        os.setpgid(0, 0)
+
+
 @pytest.fixture(scope="session")
 def subreaper() -> None:
     """Orphans of what we start become our children, so that none goes unseen."""

@@ -125,12 +125,12 @@ def limit_children() -> None:
 
 def fill_memfds() -> None:
     """A preload: where children have a large result, there is no room for it."""
-    from warmfork._machine import fds
+    from warmfork._machine import memfds
 
     def write(fd: int, content: object, at: int = 0) -> None:
         raise OSError(28, "No space left on device")
 
-    fds.write_all = write
+    memfds.write_all = write
 
 
 def count_huge(array) -> int:

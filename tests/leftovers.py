@@ -201,28 +201,40 @@ def list_shared_memory() -> set[str]:
     return set(os.listdir("/dev/shm"))
 
 
+def has_own_shm() -> bool:
+    """Is this /dev/shm for these tests alone? Whoever has mounted it for them says so by TESTS_OWN_SHM=1."""
+    return os.environ.get("TESTS_OWN_SHM") == "1"
+
+
 def drop_strangers(names: set[str]) -> set[str]:
-    """Leave out what some process that is none of ours has mapped: this machine may run other programs."""
-    if not names:
+    """Leave out what is not provably ours, or made by a process that is dead: this machine may run other programs, whose
+    names are theirs also while nobody has them mapped. In a /dev/shm of the tests' own, all is ours."""
+    if not names or has_own_shm():
         return names
     ours = {pid for pid, _ in list_descendants()} | {os.getpid()}
-    names = {name for name in names if (maker := read_maker(name)) is None or maker in ours or not is_alive(maker)}
-    for entry in os.listdir("/proc"):
-        if not names:
-            break
-        if entry.isdigit() and int(entry) not in ours:
-            try:
-                text = Path(f"/proc/{entry}/maps").read_text()
-            except (FileNotFoundError, ProcessLookupError, PermissionError):
-                continue
-            names = {name for name in names if f"/dev/shm/{name}\n" not in text}
-    return names
+    found = {name for name in names if (maker := read_maker(name)) and (maker in ours or not is_alive(maker))}
+    for pid in ours:
+        try:
+            text = Path(f"/proc/{pid}/maps").read_text()
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue
+        found |= {name for name in names if f"/dev/shm/{name}\n" in text}
+    return found
 
 
 def read_maker(name: str) -> int | None:
-    """The pid in a name that a tree of warmfork's made, or None."""
-    found = re.match(r"sem\.mp-[0-9a-f]+\.([0-9a-f]+)\.[0-9a-f]{4}-", name)
-    return int(found[1], 16) if found else None
+    """The pid in a name that a tree of warmfork's made in this pid namespace, or None. Pids of
+    another namespace say nothing here: a process of ours may have the same."""
+    found = re.match(r"sem\.mp-([0-9a-f]+)\.([0-9a-f]+)\.[0-9a-f]{4}-", name)
+    if found:
+        return int(found[2], 16) if int(found[1], 16) == os.stat("/proc/self/ns/pid").st_ino else None
+    return None
+
+
+def remove_names(names: Iterable[str]) -> None:
+    """Remove those of these entries of /dev/shm that are ours beyond doubt."""
+    for name in drop_strangers(set(names)):
+        Path("/dev/shm", name).unlink(missing_ok=True)
 
 
 def is_alive(pid: int) -> bool:
@@ -289,8 +301,7 @@ class Snapshot:
         found += wait_for_none(self.compare_fds, deadline)
         names = wait_for_none(lambda: sorted(drop_strangers(list_shared_memory() - self.names)), deadline)
         found += [f"/dev/shm/{name}" for name in names]
-        for name in names:
-            Path("/dev/shm", name).unlink(missing_ok=True)
+        remove_names(names)
         found += wait_for_none(lambda: sorted(list_temporary_files(self.folder) - self.files), deadline)
         return found
 

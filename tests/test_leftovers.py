@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 import warmfork
-from tests.leftovers import Snapshot, list_descendants
+from tests.leftovers import Snapshot, drop_strangers, list_descendants, list_shared_memory
 from tests.support import run_program, wait_until
 
 SLEEPS = [sys.executable, "-c", "import signal; signal.pause()"]
@@ -55,11 +58,58 @@ def test_an_fd_that_was_closed_for_somebody_else_is_named():
     assert before.collect(0.1) == [f"fd {fd}: /etc/hosts before, closed now"]
 
 
+def make_semaphore_file(namespace: int, pid: int) -> Iterator[Path]:
+    path = Path(f"/dev/shm/sem.mp-{namespace:x}.{pid:x}.0000-leftover")
+    path.touch(0o600)
+    try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
+
+
+OUR_NAMESPACE = os.stat("/proc/self/ns/pid").st_ino
+
+
 def test_shared_memory_that_is_left_is_named_and_removed(before):
-    fd = os.open("/dev/shm/warmfork-test-leftover", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    os.close(fd)
-    assert before.collect(0.1) == ["/dev/shm/warmfork-test-leftover"]
-    assert not os.path.exists("/dev/shm/warmfork-test-leftover")
+    with contextmanager(make_semaphore_file)(OUR_NAMESPACE, os.getpid()) as path:
+        assert before.collect(0.1) == [str(path)]
+        assert not path.exists()
+
+
+def test_shared_memory_that_we_have_mapped_is_ours_whatever_its_name(before, monkeypatch):
+    monkeypatch.delenv("TESTS_OWN_SHM", raising=False)
+    path = Path(f"/dev/shm/warmfork-test-leftover-{os.getpid()}")
+    path.write_bytes(b"x")
+    with open(path, "r+b") as file, mmap.mmap(file.fileno(), 1):
+        assert str(path) in before.collect(0.1)
+    assert not path.exists()
+
+
+@pytest.mark.skipif(os.getppid() == 0, reason="as pid 1 of a namespace this process has no parent that it could see")
+def test_the_names_of_others_are_neither_counted_nor_removed(before, monkeypatch):
+    """Also while nobody has them mapped: another program's semaphores were destroyed by that."""
+    monkeypatch.delenv("TESTS_OWN_SHM", raising=False)
+    path = Path(f"/dev/shm/sem.mp-other-{os.getpid()}")
+    path.touch(0o600)
+    try:
+        with (
+            contextmanager(make_semaphore_file)(OUR_NAMESPACE ^ 1, os.getpid()) as elsewhere,
+            contextmanager(make_semaphore_file)(OUR_NAMESPACE, os.getppid()) as parents,
+        ):
+            assert before.collect(0.1) == []
+            assert path.exists() and elsewhere.exists() and parents.exists()
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def test_in_a_shared_memory_of_the_tests_own_every_name_counts(before, monkeypatch):
+    path = Path(f"/dev/shm/warmfork-test-leftover-{os.getpid()}")
+    path.touch(0o600)
+    monkeypatch.setenv("TESTS_OWN_SHM", "1")
+    try:
+        assert str(path) in [f"/dev/shm/{name}" for name in drop_strangers(list_shared_memory() - before.names)]
+    finally:
+        path.unlink()
 
 
 def test_a_temporary_file_that_is_left_is_named(before):

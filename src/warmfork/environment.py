@@ -42,14 +42,8 @@ VARIABLES = (
         DOORS,
     ),
     Variable("WARMFORK_SPARES", "auto, 0 to 64", "auto", "how many children are forked ahead", DOORS),
-    Variable("WARMFORK_HUGE_PAGES", "auto, on, off, malloc", "auto", "whether memory is put into huge pages", DOORS),
+    Variable("WARMFORK_HUGE_PAGES", "auto, on, off", "auto", "whether memory is put into huge pages", DOORS),
     Variable("WARMFORK_WITHOUT", "names with commas", "", "techniques to do without", DOORS),
-    Variable("WARMFORK_HELPER", SWITCH, "1", "0: do without the helper that takes over a dead child's memory", DOORS),
-    Variable("WARMFORK_PRETOUCH", SWITCH, "1", "0: do not give spares the pages of a birth", DOORS),
-    Variable("WARMFORK_REHEARSAL", SWITCH, "1", "0: do not rehearse births in the template", DOORS),
-    Variable("WARMFORK_IMMORTAL", SWITCH, "1", "0: do not make what a birth uses immortal", DOORS),
-    Variable("WARMFORK_FREEZE", SWITCH, "1", "0: leave the template's objects to the garbage collector", DOORS),
-    Variable("WARMFORK_OUT_OF_BAND", SWITCH, "1", "0: send large arguments through pickle", DOORS),
     Variable("WARMFORK_BIRTH_TIMEOUT", "seconds", "10", "how long a child may take to be born", "each template"),
 )
 

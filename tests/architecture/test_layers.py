@@ -33,8 +33,6 @@ EXCEPTIONS = {
 }
 
 KNOTS = {
-    # fds has all names of sockets until callers say which they mean.
-    frozenset({"_machine.fds", "_machine.sockets"}),
     # Started is made before the loop's modules are imported, in the fork's parent.
     frozenset({"_tracker.generations", "_tracker.main", "_tracker.server", "_tracker.templates"}),
 }

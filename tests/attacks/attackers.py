@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from tests.fuzz.strategies import OPENERS
-from warmfork._machine import fds, role
+from warmfork._machine import fds, memfds, role, sockets
 from warmfork._words import messages, wire
 from warmfork._words.messages import Message
 from warmfork._words.protocol import DOOR, TABLE
@@ -35,12 +35,12 @@ def open_template() -> int:
 
 def open_pair() -> int:
     """One end of a pair whose other end nobody reads."""
-    ours, theirs = fds.make_pair()
+    ours, theirs = sockets.make_pair()
     _kept.append(ours)
     return theirs.detach()
 
 
-_kept: list[fds.socket] = []
+_kept: list[sockets.socket] = []
 
 
 def open_door() -> int:
@@ -60,7 +60,7 @@ def open_board() -> int:
     for slot, pid in enumerate((os.getppid(), 1, 2**40, -5, 2**31)):
         board.write_slot(slot, os.getpid(), 1, 1, 2**62, b"x")
         board.write_pid(slot, pid) if pid >= 0 else None
-    return fds.make_memory("warmfork-board", bytes(memory))
+    return memfds.make_memory("warmfork-board", bytes(memory))
 
 
 def list_messages(kind: type[Message], folder: str, name: str) -> list[Message]:
@@ -88,7 +88,7 @@ def list_fds(kind: type[Message], folder: str, spec: bytes) -> list[Callable[[],
         return os.open(folder, os.O_PATH | os.O_DIRECTORY)
 
     def open_spec() -> int:
-        return fds.make_memory("warmfork-spec", spec)
+        return memfds.make_memory("warmfork-spec", spec)
 
     return {
         messages.Hello: [open_pair, open_me, open_spec, open_door],
@@ -126,7 +126,7 @@ def list_shots(kind: type[Message], folder: str, name: str, spec: bytes, whole: 
             yield wire.encode(kind(*[f"{v}\0x" if isinstance(v, str) else v for v in message])), right
 
 
-def throw(door: fds.socket, shot: Shot) -> None:
+def throw(door: sockets.socket, shot: Shot) -> None:
     """Send this, whatever comes of it."""
     passed: list[int] = []
     try:
@@ -134,7 +134,7 @@ def throw(door: fds.socket, shot: Shot) -> None:
             with suppress(PermissionError):
                 passed.append(opener())
         with suppress(BrokenPipeError):
-            fds.send_within(door, shot[0], passed)
+            sockets.send_within(door, shot[0], passed)
     finally:
         fds.close_all(passed)
 
@@ -143,7 +143,7 @@ def attack(kind: str, folder: str, name: str, spec: bytes, other_user: bool) -> 
     """Throw all of this kind at the door. Gives how much it was."""
     import random
 
-    door = fds.adopt_socket(os.dup(role.door))
+    door = sockets.adopt_socket(os.dup(role.door))
     if other_user:
         become_nobody()
     noise = random.Random(5)

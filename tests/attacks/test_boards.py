@@ -124,6 +124,7 @@ def test_a_spare_has_let_go_of_the_board_too_when_user_code_runs():
 
 def test_stacks_full_of_nonsense_are_no_evidence_and_hurt_nobody():
     with warmfork.Template(spares=0) as template:
+        template.wait_ready()
         before = template.pid, get_tracker()
         child = template.start(scribble_and_crash)
         outcome = child.wait(20)
@@ -158,6 +159,13 @@ def bystander() -> Iterator[int]:
     yield process.pid
     process.kill()
     process.wait()
+
+
+def make_loop() -> SimpleNamespace:
+    """A loop that watches nothing, for rows that are to be looked at only."""
+    return SimpleNamespace(
+        watch=lambda *_: None, forget=lambda _: None, guard=lambda function, *given: function(*given[:-1])
+    )
 
 
 FORGED = {
@@ -202,7 +210,7 @@ def test_a_tracker_ends_no_bystander_whom_a_row_names(board: Board, bystander: i
             slot = board.take_slot()
             board.write_slot(slot, 1 << 21, 1, 1, forked, b"forged")
             board.write_pid(slot, bystander)
-        orphans = Orphans(SimpleNamespace(watch=lambda *_: None, forget=lambda _: None))
+        orphans = Orphans(make_loop(), [].append)
         orphans.inherit(board)
         return len(orphans.pending_kills.due)
 
@@ -217,7 +225,7 @@ def test_a_tracker_ends_no_child_of_its_own_that_is_not_the_one_in_the_row(board
     slot = board.take_slot()
     board.write_slot(slot, 1 << 21, 1, 1, pids.read_since(bystander) - 60_000_000_000, b"dead by now")
     board.write_pid(slot, bystander)
-    orphans = Orphans(SimpleNamespace(watch=lambda *_: None, forget=lambda _: None))
+    orphans = Orphans(make_loop(), [].append)
     orphans.inherit(board)
     assert not orphans.pending_kills
 
@@ -254,6 +262,7 @@ def test_a_board_that_can_be_cut_short_is_read_and_not_mapped():
 def test_the_end_of_a_template_leaves_bystanders_and_other_templates_alone(bystander: int):
     with warmfork.Template(spares=0, name="one") as one, warmfork.Template(spares=0, name="two") as two:
         assert one.start(attack, (0,)).result(20)[1] == []
+        two.wait_ready()
         before = two.pid, get_tracker()
         kept = two.start(targets.wait)
         pidfd = os.pidfd_open(one.pid)

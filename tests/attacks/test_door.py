@@ -17,7 +17,7 @@ from tests.support import wait_until
 from tests.tracker.test_succession import read_names
 from warmfork._client import launch
 from warmfork._client.client import get_client
-from warmfork._machine import fds, role
+from warmfork._machine import fds, memfds, role, sockets
 from warmfork._words import messages, wire
 
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
@@ -101,14 +101,14 @@ def test_a_child_of_another_user_is_told_why_it_gets_no_template(scene: Scene):
 
 
 def say_hello_as_nobody(spec: bytes) -> object:
-    door = fds.adopt_socket(os.dup(role.door))
+    door = sockets.adopt_socket(os.dup(role.door))
     attackers.become_nobody()
-    ours, theirs = fds.make_pair()
-    passed = [theirs.detach(), os.pidfd_open(os.getpid()), fds.make_memory("warmfork-spec", spec), os.dup(role.door)]
-    fds.send(door, wire.encode(messages.Hello(os.getpid(), 0, 0)), passed)
+    ours, theirs = sockets.make_pair()
+    passed = [theirs.detach(), os.pidfd_open(os.getpid()), memfds.make_memory("warmfork-spec", spec), os.dup(role.door)]
+    sockets.send(door, wire.encode(messages.Hello(os.getpid(), 0, 0)), passed)
     fds.close_all(passed)
     assert fds.wait_readable(ours.fileno(), 20)
-    answer = wire.decode(fds.receive(ours).data)
+    answer = wire.decode(sockets.receive(ours).data)
     assert isinstance(answer, messages.Refused)
     return answer.why, answer.rights
 
@@ -147,5 +147,5 @@ def test_a_template_is_given_up_only_for_those_who_have_asked_for_it(tmp_path: P
 
 
 def give_up(spec: bytes) -> object:
-    memory = fds.make_memory("warmfork-spec", spec)
+    memory = memfds.make_memory("warmfork-spec", spec)
     return launch.ask(get_client().ensure_door(), messages.GiveUp(), 5, (memory,))

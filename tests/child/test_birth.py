@@ -11,7 +11,7 @@ import pytest
 import warmfork
 from tests import targets
 from warmfork._child import birth
-from warmfork._machine import fds
+from warmfork._machine import sockets
 
 BREAKS = """
 from warmfork._child import birth
@@ -64,9 +64,9 @@ def test_a_state_that_can_not_be_had_is_named(monkeypatch: pytest.MonkeyPatch):
 
 def test_a_feed_is_waited_for_also_where_sockets_do_not_block():
     """As after socket.setdefaulttimeout(), or where a fork of the client has set O_NONBLOCK."""
-    ours, theirs = fds.make_pair()
+    ours, theirs = sockets.make_pair()
     ours.setblocking(False)
-    sender = threading.Timer(0.05, fds.send, (theirs, b"late"))
+    sender = threading.Timer(0.05, sockets.send, (theirs, b"late"))
     sender.start()
     try:
         assert birth.receive_whole(ours).data == b"late"

@@ -100,7 +100,7 @@ def test_preload_lists_add_up_in_order_and_without_doubles(python, words, before
 def test_each_option_sets_its_variable(python):
     given = {
         "--name": "web", "--orphans": "keep", "--audit": "off", "--spares": "3", "--on-preload-error": "warn",
-        "--start-timeout": "7.5", "--huge-pages": "malloc",
+        "--start-timeout": "7.5", "--huge-pages": "on",
     }  # fmt: skip
     code = "import os, json; print(json.dumps({k: v for k, v in os.environ.items() if k.startswith('WARMFORK_')}))"
     done = run([*by_module(python), *(word for pair in given.items() for word in pair), "--keep-default", "-c", code])

@@ -124,20 +124,25 @@ def _wait_until_gone(pid: int, deadline: float) -> None:
         os.close(fd)
 
 
+def _is_maker_dead(name: str) -> bool:
+    """Does this semaphore's name say who made it, a process of our pid namespace that is dead? Others' are none of ours,
+    though nobody has them mapped."""
+    parts = name.removeprefix("sem.mp-").split(".")
+    if not name.startswith("sem.mp-") or len(parts) != 3:
+        return False
+    namespace, pid, _ = parts
+    return namespace == f"{os.stat('/proc/self/ns/pid').st_ino:x}" and not os.path.exists(f"/proc/{int(pid, 16)}")
+
+
 def _list_left_shm(before: set[str], own_shm: bool) -> list[str]:
-    """Give what is new in /dev/shm. In one that others use too, remove the semaphores among it: we were the last."""
+    """Give what is new in /dev/shm. In one that others use too, only what a process that is
+    dead has provably made counts, and is removed."""
     new = set(os.listdir(_SHM)) - before
     if own_shm or not new:
         return sorted(new)
-    for maps in Path("/proc").glob("[0-9]*/maps"):
-        try:
-            text = maps.read_text(errors="replace")
-        except (FileNotFoundError, ProcessLookupError, PermissionError):
-            continue  # It ended, or it is another user's.
-        new -= {name for name in new if f"{_SHM}/{name}" in text}
+    new = {name for name in new if _is_maker_dead(name)}
     for name in new:
-        if name.startswith("sem."):
-            (_SHM / name).unlink(missing_ok=True)
+        (_SHM / name).unlink(missing_ok=True)
     return sorted(new)
 
 

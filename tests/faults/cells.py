@@ -28,6 +28,10 @@ KILL, TERM, STOP_KILL, GROUP_INT, OWN_EXIT, SEGFAULT = (
 
 SPARE_WHEN = ("parked", "handed over")
 
+YOUNG, TWICE = "young tracker", "SIGKILL, and its successor too"
+YOUNG_WHEN = ("begin", "unborn", "unread")
+"""Its first line; before it forks the first template; when it has, and has not read the ledger yet."""
+
 STDLIB_WHEN = (SOONEST, *IN_TEMPLATE, BIRTH[0], PAYLOAD, RUNNING, EXIT, SHUTDOWN)
 """What the stdlib's forkserver has too: its births have no steps but those that everybody's have."""
 
@@ -67,6 +71,7 @@ def list_cells(engine: str) -> list[Cell]:
         if moment not in (SOONEST, *IN_TEMPLATE, SHUTDOWN):
             cells += [Cell(GRANDCHILD, moment, how) for how in (*signals, OWN_EXIT, SEGFAULT)]
     if engine == "warmfork":
+        cells += [Cell(YOUNG, moment, how) for moment in YOUNG_WHEN for how in (KILL, STOP_KILL, TWICE)]
         cells += [Cell(SPARE, moment, how) for moment in SPARE_WHEN for how in signals]
     return cells
 

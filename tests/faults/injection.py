@@ -87,18 +87,24 @@ def install() -> None:
     import fcntl
     import select
 
+    from warmfork._client import spawn
     from warmfork._machine import fds, memory, sockets
-    from warmfork._template import rehearsal
+    from warmfork._template import forking, rehearsal
+    from warmfork._tracker import templates
 
     rehearsal.ROUNDS = 2  # thirty times the same calls are not worth thirty times the time
 
     for call in ("open", "dup", "pidfd_open", "memfd_create", "pipe2", "fork", "posix_spawn"):
         setattr(os, call, injection.wrap(call, getattr(os, call)))
+    # These were taken out of their modules when they were loaded.
+    forking.fork = injection.wrap("fork", forking.fork)  # type: ignore[assignment]
+    templates.posix_spawn = injection.wrap("posix_spawn", templates.posix_spawn)  # type: ignore[assignment]
+    spawn.posix_spawn = injection.wrap("posix_spawn", spawn.posix_spawn)
     select.epoll = injection.wrap("epoll", select.epoll)  # type: ignore[assignment, misc]
-    memory.map_shared = injection.wrap("map_shared", memory.map_shared)
+    memory.map_shared_by = injection.wrap("map_shared", memory.map_shared_by)
     sockets.socketpair = injection.wrap("socketpair", sockets.socketpair)
-    fds.send = sockets.send = injection.wrap("send", sockets.send)
-    plain, receive = fcntl.fcntl, fds.receive
+    sockets.send = injection.wrap("send", sockets.send)
+    plain, receive = fcntl.fcntl, sockets.receive
 
     def fcntl_(fd: Any, command: int, argument: Any = 0) -> Any:
         if command == fcntl.F_DUPFD_CLOEXEC and injection.is_due("F_DUPFD", 2):
@@ -112,4 +118,4 @@ def install() -> None:
             got.fds, got.cut = [], True
         return got
 
-    fcntl.fcntl, fds.receive = fcntl_, receive_  # type: ignore[assignment]
+    fcntl.fcntl, sockets.receive = fcntl_, receive_  # type: ignore[assignment]

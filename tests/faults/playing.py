@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -42,6 +44,10 @@ class Play:
     def set_stage(self) -> None:
         """Bring everybody to where the fault is to find them."""
         cell, stage = self.cell, self.stage
+        if cell.who == cells.YOUNG:
+            self.note_stop(cell.when)
+            self.victims = [self.stopped_pid]
+            return
         self.helpers = stage.expect("ready")["helpers"]
         for pid in self.helpers.values():
             stage.watch(pid)
@@ -118,6 +124,8 @@ class Play:
         for pid in self.victims:
             if cell.how in (cells.OWN_EXIT, cells.SEGFAULT):
                 self.have_it_end(pid)
+            elif cell.how == cells.TWICE:
+                self.kill_with_successor(pid)
             elif cell.how == cells.STOP_KILL:
                 stage.send(pid, signal.SIGSTOP)
                 stage.wait("it stopped", lambda pid=pid: (leftovers.read_stat(pid) or "T")[0] == "T", PATIENCE)
@@ -133,6 +141,18 @@ class Play:
                 stage.release(self.stopped)  # blocked until it has its own signal mask: then it takes it
             for pid in self.victims:
                 stage.wait_dead(pid, f"the {cell.who}")
+        if cell.who == cells.YOUNG:
+            stage.expect("ready")
+
+    def kill_with_successor(self, pid: int) -> None:
+        """Kill a tracker, and the next one at its first line."""
+        stage = self.stage
+        stage.events.clear()
+        stage.arm("begin")
+        stage.send(pid, signal.SIGKILL)
+        successor = stage.expect("stopped", at="begin")["pid"]
+        stage.send(successor, signal.SIGKILL)
+        stage.wait_dead(successor, "the successor")
 
     def is_deadly(self) -> bool:
         """Does whoever is struck die? Helpers and spares take no SIGTERM."""
@@ -180,8 +200,21 @@ class Play:
             self.judge_tree()
         else:
             self.judge_program()
-        for line in self.stage.find_leftovers():
+        left = self.stage.find_leftovers()
+        if (cell := self.cell).who == cells.TRACKER_FIRST and cell.when == cells.SOONEST:
+            left = self.sweep_by_next_program(left)
+        for line in left:
             self.fault(line)
+
+    def sweep_by_next_program(self, left: list[str]) -> list[str]:
+        """The program died before it saw that its tracker was dead: nobody is left to remove names. Its semaphores are
+        there until the next program ends, its segments stay: both, and nothing else. Gives what else is left."""
+        segments = {f"left: /dev/shm/{name}" for name in self.stage.find("ready")["names"]}
+        if not segments < set(left):
+            self.fault("names are gone that nobody could have removed: the promise is better than the page says")
+        code = "import warmfork\nwith warmfork.Template() as template: template.start(int).result(20)"
+        subprocess.run([sys.executable, "-c", code], check=True, cwd=self.stage.folder, timeout=PATIENCE)
+        return sorted(set(self.stage.find_leftovers()) - segments)
 
     def judge_tree(self) -> None:
         """The program is dead, and what it owned is gone; what it does not own runs on until it is done."""
@@ -268,6 +301,8 @@ class Play:
     def judge_next_start(self) -> None:
         """Another start works, and nothing is open in the program that was not before."""
         stage = self.stage
+        if self.cell.who == cells.SPARE and self.cell.how == cells.TERM and not self.stopped:
+            self.judge_signalled_spare()
         stage.tell_program("next")
         ended = stage.expect("ended", name="next")
         if ended["code"]:
@@ -278,6 +313,20 @@ class Play:
             if grown > 0:
                 self.fault(f"{grown} fds more are open in the program")
         stage.wait("no zombie below the program", lambda: not list_zombies(stage.program.pid), PROMPT)
+
+    def judge_signalled_spare(self) -> None:
+        """What was sent to a spare by its pid is taken by the child that it becomes, which is told so."""
+        stage, [spare] = self.stage, self.victims
+        for _ in range(4):
+            stage.tell_program("next")
+            ended = stage.expect("ended", name="next")
+            stage.events.clear()
+            wanted = CODES[cells.TERM] if ended["child"] == spare else 0
+            if ended["code"] != wanted:
+                self.fault(f"a start that was to end with {wanted} ended with {ended['code']}")
+            if ended["child"] == spare:
+                return
+        self.fault("nobody has taken the spare that was sent a signal")
 
     def note(self, check: object) -> None:
         """Make a check, and note what it finds without giving up the others."""
@@ -310,7 +359,8 @@ def list_spares(template: int) -> list[int]:
 def play(cell: Cell, engine: str = "warmfork", without: Sequence[str] = ()) -> list[str]:
     """Play one cell, without some of warmfork's techniques. Gives what is wrong; nothing is left of it in any case."""
     spares = "2" if cell.who == cells.SPARE else "0"
-    with Stage("program", engine, spares, WARMFORK_WITHOUT=",".join(without)) as stage:
+    armed = cell.when if cell.who == cells.YOUNG else ""
+    with Stage("program", engine, spares, armed=armed, WARMFORK_WITHOUT=",".join(without)) as stage:
         acted = Play(cell, stage)
         try:
             acted.set_stage()

@@ -38,7 +38,7 @@ class Fault(Exception):
 class Stage:
     """One cell's program and what is known of it. To be used in a `with` block."""
 
-    def __init__(self, program: str, *arguments: str, **variables: str) -> None:
+    def __init__(self, program: str, *arguments: str, armed: str = "", **variables: str) -> None:
         self.faults: list[str] = []
         self.events: list[dict[str, Any]] = []
         self.watched: dict[int, int] = {}  # pid: pidfd
@@ -54,6 +54,8 @@ class Stage:
         self.names = leftovers.list_shared_memory()
         self.poller = select.poll()
         self.poller.register(self.open_fifo("events"), select.POLLIN)
+        if armed:
+            self.arm(armed)
         path = os.pathsep.join((str(INSIDE), str(ROOT)))
         environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "WARMFORK_"))},
@@ -235,8 +237,7 @@ class Stage:
     def close(self) -> None:
         """End what is left, and remove the folder."""
         self.end_all(leftovers.wait_for_ends(self.processes, 0.0))
-        for name in self.list_names():
-            Path("/dev/shm", name).unlink(missing_ok=True)
+        leftovers.remove_names(leftovers.list_shared_memory() - self.names)
         for fd in (*self.watched.values(), *self.fifos.values()):
             os.close(fd)
         self.program.stdin.close()

@@ -76,6 +76,8 @@ def install() -> None:
     command = " ".join(sys.orig_argv)
     if "/_tracker/start.py" in command or "/_template/start.py" in command:
         install_in_template()
+        if "/_tracker/start.py" in command:
+            install_in_tracker()
     elif "multiprocessing.forkserver import main" in command:
         install_in_forkserver()
 
@@ -83,7 +85,7 @@ def install() -> None:
 def install_in_template() -> None:
     """Stop before each step of a birth, before the fork and after it."""
     from warmfork._child import birth
-    from warmfork._template import server
+    from warmfork._template import forking
 
     def stop_before(name: str, step: Callable[[Any], Any]) -> Callable[[Any], Any]:
         def stopping(given: Any) -> Any:
@@ -96,16 +98,33 @@ def install_in_template() -> None:
         return stopping
 
     birth.STEPS = tuple((name, stop_before(name, step)) for name, step in birth.STEPS)
-    fork = server.fork_child
+    fork = forking.fork_child
 
-    def fork_child(kept: tuple[int, ...]) -> Any:
+    def fork_child(kept: tuple[int, ...], apart: bool = False) -> Any:
         stop("fork")
-        forked = fork(kept)
+        forked = fork(kept, apart)
         if forked[0]:
             stop("forked")
         return forked
 
-    server.fork_child = fork_child
+    forking.fork_child = fork_child
+
+
+def install_in_tracker() -> None:
+    """Stop in the first moments of a tracker's life."""
+    from warmfork._machine import pids
+    from warmfork._tracker import main
+
+    def stop_before(name: str, function: Callable[[], Any]) -> Callable[[], Any]:
+        def stopping() -> Any:
+            stop(name)
+            return function()
+
+        return stopping
+
+    main.raise_limits = stop_before("begin", main.raise_limits)
+    main.is_bare = stop_before("unborn", main.is_bare)
+    pids.become_subreaper = stop_before("unread", pids.become_subreaper)
 
 
 def install_in_forkserver() -> None:

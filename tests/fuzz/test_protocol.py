@@ -23,7 +23,7 @@ from tests.running import get_tracker
 from tests.support import wait_until
 from warmfork._client import launch
 from warmfork._client.client import get_client
-from warmfork._machine import fds
+from warmfork._machine import fds, memfds, sockets
 from warmfork._words import messages, wire
 from warmfork._words.feed import HEADER, MAGIC
 from warmfork._words.spec import Spec
@@ -44,12 +44,12 @@ def count_fds(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
-def throw(socket: fds.socket, data: bytes, openers: list[Callable[[], int]]) -> None:
+def throw(socket: sockets.socket, data: bytes, openers: list[Callable[[], int]]) -> None:
     """Send this, with these files, whatever comes of it."""
     passed = [opener() for opener in openers]
     try:
         with suppress(*REFUSALS):
-            fds.send(socket, data, passed)
+            sockets.send(socket, data, passed)
     finally:
         fds.close_all(passed)
 
@@ -57,18 +57,18 @@ def throw(socket: fds.socket, data: bytes, openers: list[Callable[[], int]]) -> 
 class Madness(stateful.RuleBasedStateMachine):
     """What it may do, in any order."""
 
-    channels: stateful.Bundle[fds.socket] = stateful.Bundle("channels")
-    feeds: stateful.Bundle[fds.socket] = stateful.Bundle("feeds")
+    channels: stateful.Bundle[sockets.socket] = stateful.Bundle("channels")
+    feeds: stateful.Bundle[sockets.socket] = stateful.Bundle("feeds")
 
     def __init__(self) -> None:
         super().__init__()
         self.template = template.pid
         self.tracker = get_tracker()
-        self.opened: list[fds.socket] = []
+        self.opened: list[sockets.socket] = []
         wait_until(lambda: not leftovers.list_children(self.template), SOON)
         self.fds = {pid: count_fds(pid) for pid in (self.template, self.tracker)}
 
-    def open_channel(self, spec: Spec, failed: bool = False) -> fds.socket:
+    def open_channel(self, spec: Spec, failed: bool = False) -> sockets.socket:
         channel = launch.say_hello(get_client().door, spec, failed)
         self.opened.append(channel)
         return channel
@@ -91,12 +91,12 @@ class Madness(stateful.RuleBasedStateMachine):
     @stateful.rule(opener=st.sampled_from(OPENERS))
     def say_hello_with_a_channel_that_is_none(self, opener: Callable[[], int]) -> None:
         spec = wire.encode(template._get_spec(), largest=1 << 30)
-        openers = [opener, lambda: os.pidfd_open(os.getpid()), lambda: fds.make_memory("spec", spec), open_null]
+        openers = [opener, lambda: os.pidfd_open(os.getpid()), lambda: memfds.make_memory("spec", spec), open_null]
         throw(get_client().door, wire.encode(messages.Hello(os.getpid(), 0, 0)), openers)
 
     @stateful.rule(opener=st.sampled_from(OPENERS))
     def say_hello_with_a_spec_that_is_none(self, opener: Callable[[], int]) -> None:
-        ours, theirs = fds.make_pair()
+        ours, theirs = sockets.make_pair()
         self.opened.append(ours)
         openers = [theirs.detach, lambda: os.pidfd_open(os.getpid()), opener, open_null]
         throw(get_client().door, wire.encode(messages.Hello(os.getpid(), 0, 0)), openers)
@@ -104,55 +104,57 @@ class Madness(stateful.RuleBasedStateMachine):
             assert fds.wait_readable(ours.fileno(), SOON), "it is told, or its channel ends"
 
     @stateful.rule(target=channels, failed=st.booleans())
-    def say_hello(self, failed: bool) -> fds.socket:
+    def say_hello(self, failed: bool) -> sockets.socket:
         return self.open_channel(template._get_spec(), failed)
 
     @stateful.rule(target=channels, text=st.text(max_size=10), number=st.integers(-3, 3))
-    def say_hello_with_a_spec_of_nothing_that_exists(self, text: str, number: int) -> fds.socket:
+    def say_hello_with_a_spec_of_nothing_that_exists(self, text: str, number: int) -> sockets.socket:
         spec = template._get_spec()
         changed = {"executable": "/nonexistent", "name": text, "preload": (text,), "spares": number}
         return self.open_channel(type(spec)(**{**dict(zip(spec.FIELDS, spec, strict=True)), **changed}))
 
     @stateful.rule(channel=channels, data=WORDS, openers=FILES)
-    def throw_at_a_channel(self, channel: fds.socket, data: bytes, openers: list[Callable[[], int]]) -> None:
+    def throw_at_a_channel(self, channel: sockets.socket, data: bytes, openers: list[Callable[[], int]]) -> None:
         throw(channel, data, openers) if channel.fileno() >= 0 else None
 
     @stateful.rule(channel=channels, request=st.integers(-1, 3), name=st.text(max_size=200), many=st.integers(1, 8))
-    def ask_for_children_and_wait_for_no_answer(self, channel: fds.socket, request: int, name: str, many: int) -> None:
+    def ask_for_children_and_wait_for_no_answer(
+        self, channel: sockets.socket, request: int, name: str, many: int
+    ) -> None:
         for _ in range(many if channel.fileno() >= 0 else 0):
             throw(channel, wire.encode(messages.Spawn(request, 1, name)), [])
 
     @stateful.rule(target=feeds, channel=channels)
-    def take_a_child(self, channel: fds.socket) -> object:
+    def take_a_child(self, channel: sockets.socket) -> object:
         if channel.fileno() < 0:
             return stateful.multiple()
         throw(channel, wire.encode(messages.Spawn(7, 1, "taken")), [])
         while fds.wait_readable(channel.fileno(), 1.0):
             try:
-                got = fds.receive(channel)
+                got = sockets.receive(channel)
             except ConnectionError:
                 continue
             if not got.data:
                 break
             if isinstance(wire.decode(got.data), messages.Spawned) and len(got.fds) == 2:
                 os.close(got.fds[0])
-                feed = fds.adopt_socket(got.fds[1])
+                feed = sockets.adopt_socket(got.fds[1])
                 self.opened.append(feed)
                 return feed
             fds.close_all(got.fds)
         return stateful.multiple()
 
     @stateful.rule(feed=feeds, data=WORDS, openers=FILES)
-    def throw_at_a_child(self, feed: fds.socket, data: bytes, openers: list[Callable[[], int]]) -> None:
+    def throw_at_a_child(self, feed: sockets.socket, data: bytes, openers: list[Callable[[], int]]) -> None:
         throw(feed, data, openers) if feed.fileno() >= 0 else None
 
     @stateful.rule(feed=feeds, sizes=st.tuples(*[st.integers(0, 2**32 - 1)] * 4), at=st.integers(0, 60))
-    def feed_a_child_with_sizes_that_are_wrong(self, feed: fds.socket, sizes: tuple[int, ...], at: int) -> None:
+    def feed_a_child_with_sizes_that_are_wrong(self, feed: sockets.socket, sizes: tuple[int, ...], at: int) -> None:
         if feed.fileno() >= 0:
             throw(feed, spoil(HEADER.pack(MAGIC, *sizes) + bytes(40), at + 4, 7), [])
 
     @stateful.rule(socket=channels | feeds)
-    def let_go(self, socket: fds.socket) -> None:
+    def let_go(self, socket: sockets.socket) -> None:
         socket.close()
 
     @stateful.rule()

@@ -12,14 +12,14 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support import run_forked
-from warmfork._machine import fds, sockets, syscalls
+from warmfork._machine import fds, memfds, sockets, syscalls
 
-Pair = tuple[fds.socket, fds.socket]
+Pair = tuple[sockets.socket, sockets.socket]
 
 
 @pytest.fixture
 def pair() -> Iterator[Pair]:
-    one, other = fds.make_pair()
+    one, other = sockets.make_pair()
     yield one, other
     one.close()
     other.close()
@@ -35,8 +35,8 @@ def null() -> Iterator[int]:
 def test_messages_keep_their_bounds(pair):
     one, other = pair
     for data in (b"first", b"second", b"x" * 60_000):
-        fds.send(one, data)
-    assert [fds.receive(other).data for _ in range(3)] == [b"first", b"second", b"x" * 60_000]
+        sockets.send(one, data)
+    assert [sockets.receive(other).data for _ in range(3)] == [b"first", b"second", b"x" * 60_000]
 
 
 def test_both_ends_are_closed_on_exec(pair):
@@ -46,30 +46,30 @@ def test_both_ends_are_closed_on_exec(pair):
 
 def test_where_nothing_was_said_nobody_waits(pair):
     with pytest.raises(BlockingIOError):
-        fds.receive(pair[1])
+        sockets.receive(pair[1])
 
 
 def test_the_end_of_a_socket_reads_as_no_data(pair):
     one, other = pair
-    fds.send(one, b"last")
+    sockets.send(one, b"last")
     one.close()
-    assert [fds.receive(other).data for _ in range(2)] == [b"last", b""]
+    assert [sockets.receive(other).data for _ in range(2)] == [b"last", b""]
 
 
 def test_sending_to_nobody_is_an_error_and_no_signal(pair):
     pair[1].close()
     with pytest.raises(BrokenPipeError):
-        fds.send(pair[0], b"x")
+        sockets.send(pair[0], b"x")
 
 
 @pytest.mark.parametrize("count", [1, 8, 253])
 def test_fds_arrive_in_order_open_on_the_same_files_and_not_inheritable(pair, count):
     one, other = pair
-    memories = [fds.make_memory(f"warmfork-test-{index}", b"%d" % index) for index in range(count)]
-    fds.send(one, b"look", memories)
-    got = fds.receive(other, fds.ANCILLARY)
+    memories = [memfds.make_memory(f"warmfork-test-{index}", b"%d" % index) for index in range(count)]
+    sockets.send(one, b"look", memories)
+    got = sockets.receive(other, sockets.ANCILLARY)
     assert (got.data, got.cut, len(got.fds)) == (b"look", False, count)
-    assert [fds.read_all(fd) for fd in got.fds] == [b"%d" % index for index in range(count)]
+    assert [memfds.read_all(fd) for fd in got.fds] == [b"%d" % index for index in range(count)]
     assert not any(os.get_inheritable(fd) for fd in got.fds)
     fds.close_all(memories)
     fds.close_all(got.fds)
@@ -78,16 +78,16 @@ def test_fds_arrive_in_order_open_on_the_same_files_and_not_inheritable(pair, co
 def test_the_kernel_takes_253_fds_in_one_message_and_no_more(pair, null):
     """Row 39: multiprocessing.reduction believes 256."""
     with pytest.raises(OSError):
-        fds.send(pair[0], b"look", [null] * (fds.MOST_FDS + 1))
+        sockets.send(pair[0], b"look", [null] * (sockets.MOST_FDS + 1))
     with pytest.raises(BlockingIOError):
-        fds.receive(pair[1])
+        sockets.receive(pair[1])
 
 
 def test_fds_for_which_the_reader_has_no_room_are_told_of_and_those_that_came_are_ours(pair, null):
     """MSG_CTRUNC: what did arrive is in the list, so that it is closed (the check after each test looks)."""
     one, other = pair
-    fds.send(one, b"look", [null] * 253)
-    got = fds.receive(other)
+    sockets.send(one, b"look", [null] * 253)
+    got = sockets.receive(other)
     assert got.cut
     assert got.data == b"look"
     assert 0 < len(got.fds) < 253
@@ -99,49 +99,49 @@ def test_a_process_that_is_out_of_fds_learns_that_some_did_not_arrive(null):
     """M10: the message comes, with fewer fds."""
 
     def receive_with_room_for_two() -> tuple[bytes, bool, int]:
-        one, other = fds.make_pair()
+        one, other = sockets.make_pair()
         highest = max(fds.list_fds())
         free = sum(not fds.is_open(number) for number in range(highest))
         resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1 + max(0, 2 - free), 4096))
         fillers = [os.open(os.devnull, os.O_RDWR) for _ in range(max(0, free - 2))]
-        fds.send(one, b"look", [null] * 5)
-        got = fds.receive(other)
+        sockets.send(one, b"look", [null] * 5)
+        got = sockets.receive(other)
         return got.data, got.cut, len(got.fds) + 0 * len(fillers)
 
     assert run_forked(receive_with_room_for_two) == (b"look", True, 2)
 
 
 def test_data_for_which_the_reader_has_no_room_is_told_of(pair):
-    fds.send(pair[0], b"x" * 100)
-    got = fds.receive(pair[1], size=10)
+    sockets.send(pair[0], b"x" * 100)
+    got = sockets.receive(pair[1], size=10)
     assert (got.data, got.cut) == (b"x" * 10, True)
 
 
 @pytest.mark.parametrize("passes", [False, True])
 def test_the_kernel_vouches_for_the_pid_of_the_sender(pair, null, passes):
     one, other = pair
-    fds.ask_for_credentials(other)
+    sockets.ask_for_credentials(other)
 
     def send() -> int:
-        fds.send(one, b"me", [null] if passes else [])
+        sockets.send(one, b"me", [null] if passes else [])
         return os.getpid()
 
     pid = run_forked(send)
-    got = fds.receive(other)
+    got = sockets.receive(other)
     assert (got.pid, len(got.fds)) == (pid, int(passes))
     fds.close_all(got.fds)
 
 
 def test_without_credentials_there_is_no_pid(pair):
-    fds.send(pair[0], b"me")
-    assert fds.receive(pair[1]).pid == 0
+    sockets.send(pair[0], b"me")
+    assert sockets.receive(pair[1]).pid == 0
 
 
-def fill(socket: fds.socket) -> int:
+def fill(socket: sockets.socket) -> int:
     """Send until there is no room."""
     for count in range(10_000):
         try:
-            fds.send(socket, b"x" * 1000)
+            sockets.send(socket, b"x" * 1000)
         except BlockingIOError:
             return count
     raise AssertionError("there is always room")
@@ -152,7 +152,7 @@ def test_a_receiver_that_reads_nothing_costs_the_sender_its_time_limit_and_no_mo
     assert fill(pair[0]) > 10
     began = time.monotonic()
     with pytest.raises(TimeoutError, match=r"has read nothing for 0.2 s"):
-        fds.send_within(pair[0], b"x", timeout=0.2)
+        sockets.send_within(pair[0], b"x", timeout=0.2)
     assert 0.2 <= time.monotonic() - began < 5
 
 
@@ -163,14 +163,14 @@ def test_a_sender_goes_on_when_the_receiver_has_read(pair):
 
     def read() -> None:
         told.wait(10)
-        while fds.wait_readable(other.fileno(), 10) and len(got := fds.receive(other).data) > 1:
+        while fds.wait_readable(other.fileno(), 10) and len(got := sockets.receive(other).data) > 1:
             sizes.append(len(got))
 
     sizes: list[int] = []
     reader = threading.Thread(target=read)
     reader.start()
     told.set()
-    fds.send_within(one, b"!", timeout=10)
+    sockets.send_within(one, b"!", timeout=10)
     reader.join()
     assert sizes == [1000] * count
 
@@ -179,18 +179,18 @@ def test_a_sender_waits_again_when_somebody_else_took_the_room(pair, monkeypatch
     one, other = pair
     fill(one)
     refusals = iter([True, True, False])
-    real = fds.send
+    real = sockets.send
 
-    def send(to: fds.socket, data: bytes, passed: object = ()) -> None:
+    def send(to: sockets.socket, data: bytes, passed: object = ()) -> None:
         if next(refusals):
             raise BlockingIOError
         real(to, data, passed)
 
     while fds.wait_readable(other.fileno(), 0):
-        fds.receive(other)
+        sockets.receive(other)
     monkeypatch.setattr(sockets, "send", send)
-    fds.send_within(one, b"!", timeout=10)
-    assert fds.receive(other).data == b"!"
+    sockets.send_within(one, b"!", timeout=10)
+    assert sockets.receive(other).data == b"!"
 
 
 def test_waiting_ends_with_something_to_read_the_end_of_the_socket_or_the_time_limit(pair):
@@ -198,10 +198,10 @@ def test_waiting_ends_with_something_to_read_the_end_of_the_socket_or_the_time_l
     assert not fds.wait_readable(other.fileno(), 0)
     assert not fds.wait_readable(other.fileno(), -1.0)
     assert not fds.wait_any_readable((one.fileno(), other.fileno()), 0.01)
-    fds.send(one, b"x")
+    sockets.send(one, b"x")
     assert fds.wait_readable(other.fileno(), None)
     assert fds.wait_any_readable((one.fileno(), other.fileno()), None)
-    fds.receive(other)
+    sockets.receive(other)
     one.close()
     assert fds.wait_readable(other.fileno(), None)
 
@@ -209,13 +209,13 @@ def test_waiting_ends_with_something_to_read_the_end_of_the_socket_or_the_time_l
 @pytest.mark.parametrize("size", [0, 1, 3_000_000])
 def test_memory_gives_back_what_was_written_whatever_its_position(size):
     content = os.urandom(size)
-    fd = fds.make_memory("warmfork-test", content)
+    fd = memfds.make_memory("warmfork-test", content)
     assert not os.get_inheritable(fd)
     assert os.lseek(fd, 0, os.SEEK_CUR) == 0
     os.lseek(fd, size // 2, os.SEEK_SET)
-    assert fds.read_all(fd) == content
-    assert fds.read_all(fd, size // 3) == content[: size // 3]
-    assert fds.read_all(fd, size + 10) == content, "a memory that is shorter than was said"
+    assert memfds.read_all(fd) == content
+    assert memfds.read_all(fd, size // 3) == content[: size // 3]
+    assert memfds.read_all(fd, size + 10) == content, "a memory that is shorter than was said"
     os.close(fd)
 
 
@@ -248,7 +248,7 @@ def test_the_fds_that_are_listed_are_those_that_are_open(null):
 
 
 def test_an_fd_is_known_again_as_long_as_its_number_means_the_same_file(null):
-    fd = fds.make_memory("warmfork-test")
+    fd = memfds.make_memory("warmfork-test")
     identity = fds.identify(fd)
     copy = os.dup(fd)
     assert fds.is_still(fd, identity) and fds.is_still(copy, identity)
@@ -261,12 +261,12 @@ def test_an_fd_is_known_again_as_long_as_its_number_means_the_same_file(null):
 
 def test_a_socket_that_was_passed_on_is_a_socket_again(pair):
     one, other = pair
-    adopted = fds.adopt_socket(os.dup(one.fileno()))
-    fds.send(adopted, b"x")
+    adopted = sockets.adopt_socket(os.dup(one.fileno()))
+    sockets.send(adopted, b"x")
     adopted.close()
-    assert fds.receive(other).data == b"x"
+    assert sockets.receive(other).data == b"x"
     with pytest.raises(OSError):
-        fds.adopt_socket(1_000_000)
+        sockets.adopt_socket(1_000_000)
 
 
 @pytest.mark.parametrize("number", [errno.ENOMEM, errno.ENOBUFS, errno.ETOOMANYREFS])
@@ -274,7 +274,7 @@ def test_a_send_waits_until_the_kernel_has_what_it_takes_again(
     pair: Pair, monkeypatch: pytest.MonkeyPatch, number: int
 ):
     """M10: fds on their way are counted per user, and others of that user may have sent them."""
-    send, left = fds.send, [3]
+    send, left = sockets.send, [3]
 
     def send_or_fail(*given: object) -> None:
         if left[0]:
@@ -283,11 +283,11 @@ def test_a_send_waits_until_the_kernel_has_what_it_takes_again(
         send(*given)
 
     monkeypatch.setattr(sockets, "send", send_or_fail)
-    fds.send_within(pair[0], b"x")
-    assert fds.receive(pair[1]).data == b"x"
+    sockets.send_within(pair[0], b"x")
+    assert sockets.receive(pair[1]).data == b"x"
     left[0] = 1_000_000
     with pytest.raises(OSError) as caught:
-        fds.send_within(pair[0], b"x", timeout=0.02)
+        sockets.send_within(pair[0], b"x", timeout=0.02)
     assert caught.value.errno == number
 
 
@@ -303,8 +303,8 @@ def test_what_somebody_sent_and_is_no_socket_of_ours_is_refused_and_closed(kind:
         os.close(writer)
     else:
         fd = os.open("/", os.O_PATH) if kind == "folder" else os.open(os.devnull, os.O_RDWR)
-    with pytest.raises(fds.NoSocket) as caught:
-        fds.adopt_socket(fd)
+    with pytest.raises(sockets.NoSocket) as caught:
+        sockets.adopt_socket(fd)
     assert caught.value.errno
     assert not fds.is_open(fd)
 
@@ -314,8 +314,8 @@ def test_a_default_time_out_of_the_program_is_none_of_our_sockets(timeout):
     """socket.setdefaulttimeout() also makes a socket non-blocking, for all that share it."""
     _socket.setdefaulttimeout(timeout)
     try:
-        one, other = fds.make_pair()
-        third = fds.adopt_socket(os.dup(other.fileno()))
+        one, other = sockets.make_pair()
+        third = sockets.adopt_socket(os.dup(other.fileno()))
     finally:
         _socket.setdefaulttimeout(None)
     for end in (one, other, third):
@@ -326,9 +326,9 @@ def test_a_default_time_out_of_the_program_is_none_of_our_sockets(timeout):
 def test_a_receiver_that_waits_does_so_although_somebody_made_the_socket_non_blocking(pair):
     one, other = pair
     os.set_blocking(other.fileno(), False)
-    sender = threading.Timer(0.05, fds.send, (one, b"late"))
+    sender = threading.Timer(0.05, sockets.send, (one, b"late"))
     sender.start()
-    assert fds.receive(other, flags=fds.RECEIVE_BLOCKING).data == b"late"
+    assert sockets.receive(other, flags=sockets.RECEIVE_BLOCKING).data == b"late"
     sender.join()
 
 

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from tests.support import run_forked
-from warmfork._machine import fds, memory
+from warmfork._machine import memfds, memory
 
 MIB = 1024
 
@@ -26,11 +26,11 @@ def test_resident_memory_grows_with_what_is_written():
 
 def test_a_shared_mapping_is_seen_by_both_and_outlives_its_fd_and_its_writer():
     """M5: the board survives its template."""
-    fd = fds.make_memory("warmfork-test", bytes(4096))
-    ours = memory.map_shared(fd, 4096)
+    fd = memfds.make_memory("warmfork-test", bytes(4096))
+    ours, _ = memory.map_shared_by(fd, 4096)
 
     def write() -> None:
-        theirs = memory.map_shared(fd, 4096)
+        theirs, _ = memory.map_shared_by(fd, 4096)
         theirs[100:104] = b"told"
         os.kill(os.getpid(), 9)
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support import fork
-from warmfork._machine import fds, proc
+from warmfork._machine import fds, memfds, proc
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def other() -> Iterator[subprocess.Popen[bytes]]:
 
 @pytest.fixture
 def memory() -> Iterator[int]:
-    fd = fds.make_memory("warmfork-test", b"before" + bytes(mmap.PAGESIZE - 6))
+    fd = memfds.make_memory("warmfork-test", b"before" + bytes(mmap.PAGESIZE - 6), sealable=True)
     yield fd
     os.close(fd)
 
@@ -31,7 +31,8 @@ def test_the_files_of_another_process_are_listed(other):
     assert proc.list_files(other.pid)[0] == "/dev/null"
 
 
-def test_a_file_of_another_process_is_mapped_as_it_changes(memory):
+def test_a_file_of_another_process_that_can_not_shrink_is_mapped_as_it_changes(memory):
+    memfds.seal_size(memory)
     identity, mapped = proc.map_file(os.getpid(), memory, mmap.PAGESIZE)
     with mapped:
         assert identity == fds.identify(memory)
@@ -40,6 +41,14 @@ def test_a_file_of_another_process_is_mapped_as_it_changes(memory):
         assert mapped[:6] == b"after!"
         with pytest.raises(TypeError):
             mapped[0] = 1
+
+
+def test_of_a_file_that_can_shrink_there_is_a_copy_that_stays_as_it_is(memory):
+    identity, copy = proc.map_file(os.getpid(), memory, mmap.PAGESIZE)
+    with copy:
+        assert identity == fds.identify(memory)
+        os.ftruncate(memory, 0)
+        assert copy[:7] == b"before\0"
 
 
 def test_a_file_that_is_too_short_is_not_mapped(memory):

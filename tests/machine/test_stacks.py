@@ -11,13 +11,13 @@ import signal
 import pytest
 
 from tests.support import fork, run_forked
-from warmfork._machine import fds, stacks
+from warmfork._machine import memfds, stacks
 
 
 @pytest.fixture
 def back():
     """A file for stacks."""
-    fd = fds.make_memory("stacks")
+    fd = memfds.make_memory("stacks")
     yield fd
     os.close(fd)
 
@@ -110,11 +110,11 @@ def test_the_largest_stack_there_is_fits_in_its_room():
 
 def test_faulthandler_that_somebody_has_switched_on_stays_theirs(back):
     def look():
-        mine = fds.make_memory("mine")
+        mine = memfds.make_memory("mine")
         faulthandler.enable(mine)
         enabled = stacks.enable(back)
         pid = crash_forked(signal.SIGSEGV)
-        return enabled, stacks.read(back, pid), fds.read_all(mine)
+        return enabled, stacks.read(back, pid), memfds.read_all(mine)
 
     enabled, stack, mine = run_forked(look)
     assert (enabled, stack) == (False, "") and b"Segmentation fault" in mine
@@ -123,9 +123,9 @@ def test_faulthandler_that_somebody_has_switched_on_stays_theirs(back):
 def test_who_switches_it_on_later_has_it_write_where_they_want(back):
     def look():
         assert enable(back)
-        mine = fds.make_memory("mine")
+        mine = memfds.make_memory("mine")
         pid = crash_forked(signal.SIGSEGV, lambda: faulthandler.enable(mine))
-        return stacks.read(back, pid), fds.read_all(mine)
+        return stacks.read(back, pid), memfds.read_all(mine)
 
     stack, mine = run_forked(look)
     assert stack == "" and b"Segmentation fault" in mine

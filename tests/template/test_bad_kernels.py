@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 
 import pytest
 
@@ -49,6 +50,14 @@ def refuse_ctypes() -> None:
         raise ImportError("No module named '_ctypes'")
 
     calls.find = find
+
+
+def test_a_child_without_ctypes_has_no_fd_of_its_template_either():
+    def count_fds(preload: list[str]) -> int:
+        with warmfork.Template(preload, spares=0) as template:
+            return len(template.start(os.listdir, ("/proc/self/fd",)).result(20))
+
+    assert count_fds([f"{__name__}:refuse_ctypes"]) == count_fds([__name__])
 
 
 def be_strict() -> None:

@@ -9,7 +9,7 @@ from time import monotonic
 
 import pytest
 
-from warmfork._machine import fds
+from warmfork._machine import sockets
 from warmfork._template.clients import MOST_UNSENT, ClientRecord
 from warmfork._template.spares import SparePolicy
 from warmfork._words import messages, wire
@@ -18,11 +18,11 @@ from warmfork._words import messages, wire
 @pytest.mark.parametrize("number", [errno.ENOMEM, errno.ENOBUFS, errno.ETOOMANYREFS, errno.EAGAIN])
 def test_a_death_that_cannot_be_told_now_is_told_later(monkeypatch: pytest.MonkeyPatch, number: int):
     """It used to be dropped, where the kernel had no memory for it, and whoever waited for that child waited on."""
-    ours, theirs = fds.make_pair()
+    ours, theirs = sockets.make_pair()
     with epoll() as poller:
         client = ClientRecord(ours, os.getpid(), -1, SparePolicy(0), poller)
         poller.register(ours.fileno(), EPOLLIN)
-        send, left = fds.send, [2]
+        send, left = sockets.send, [2]
 
         def send_or_fail(*given: object) -> None:
             if left[0]:
@@ -30,12 +30,12 @@ def test_a_death_that_cannot_be_told_now_is_told_later(monkeypatch: pytest.Monke
                 raise OSError(number, os.strerror(number))
             send(*given)
 
-        monkeypatch.setattr(fds, "send", send_or_fail)
+        monkeypatch.setattr(sockets, "send", send_or_fail)
         first, second = messages.SpawnFailed(1, 0, "first"), messages.SpawnFailed(2, 0, "second")
         client.tell(first)
         client.tell(second)
         with pytest.raises(BlockingIOError):
-            fds.receive(theirs)
+            sockets.receive(theirs)
         if number == errno.EAGAIN:
             assert poller.poll(5), "the loop is woken to try again"
         else:
@@ -44,18 +44,18 @@ def test_a_death_that_cannot_be_told_now_is_told_later(monkeypatch: pytest.Monke
             assert monotonic() < client.retry_at < monotonic() + 0.1
         assert client.flush(), "it is still there"
         assert client.flush()
-        assert [wire.decode(fds.receive(theirs).data) for _ in range(2)] == [first, second], "in this order"
+        assert [wire.decode(sockets.receive(theirs).data) for _ in range(2)] == [first, second], "in this order"
         client.drop()
     theirs.close()
 
 
 def test_a_client_that_reads_no_answers_is_not_read_from_until_it_does():
     """Each answer holds two fds of the template, and others want children too."""
-    ours, theirs = fds.make_pair()
+    ours, theirs = sockets.make_pair()
     with epoll() as poller:
         client = ClientRecord(ours, os.getpid(), -1, SparePolicy(0), poller)
         poller.register(ours.fileno(), EPOLLIN)
-        fds.send(theirs, b"a request")
+        sockets.send(theirs, b"a request")
         number = 0
         while len(client.outbox) < MOST_UNSENT:
             assert poller.poll(0), "requests are heard so far"
@@ -64,7 +64,7 @@ def test_a_client_that_reads_no_answers_is_not_read_from_until_it_does():
         assert not poller.poll(0)
         told = []
         while len(told) < number:
-            told.append(wire.decode(fds.receive(theirs).data).request)
+            told.append(wire.decode(sockets.receive(theirs).data).request)
             assert client.flush()
         assert told == list(range(number))
         assert poller.poll(0) == [(ours.fileno(), EPOLLIN)]

@@ -162,8 +162,8 @@ def test_a_program_that_reaps_every_child_it_has_can_go_on_starting(tmp_path: Pa
                 child = template.start(targets.raise_error, (SystemExit(number),))
                 reap()
                 assert child.wait(20) == warmfork.Exited(number)
+                tracker = int(open(f"/proc/{template.pid}/stat").read().rpartition(")")[2].split()[1])
                 os.kill(template.pid, 9)
-            tracker = int(open(f"/proc/{template.pid}/stat").read().rpartition(")")[2].split()[1])
             os.kill(tracker, 9)
             while True:
                 reap()

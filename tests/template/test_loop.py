@@ -16,7 +16,7 @@ from tests.running import ROOT
 from tests.support import run_forked, run_program, wait_until
 from tests.template.test_server import list_children, say_hello
 from tests.template.test_spares import have_a_spare
-from warmfork._machine import fds, memory
+from warmfork._machine import fds, memfds, memory, sockets
 from warmfork._template import main
 from warmfork._tracker import files, templates
 from warmfork._words import messages, wire
@@ -38,8 +38,8 @@ def fail_for_some() -> None:
 
 def test_an_error_in_a_handler_costs_the_client_that_caused_it_and_is_reported(caplog: pytest.LogCaptureFixture):
     with warmfork.Template(preload=[f"{__name__}:fail_for_some"], spares=0) as template:
-        pid = template.pid
         running = template.start(targets.wait)
+        pid = template.pid
         channel = say_hello(template)
         channel.send(wire.encode(messages.Spawn(1, 1, "bug")))
         assert fds.wait_readable(channel.fileno(), 10)
@@ -70,8 +70,8 @@ def fail_to_reap() -> None:
 def test_a_death_that_can_not_be_told_costs_no_other():
     """Two at the same time, and the one that is reaped first can't be told."""
     with warmfork.Template(preload=[f"{__name__}:fail_to_reap"], spares=0) as template:
-        pid = template.pid
         second, first = (template.start(targets.wait) for _ in range(2))
+        pid = template.pid
         pidfds = [os.pidfd_open(child.pid) for child in (first, second)]
         os.kill(pid, signal.SIGSTOP)
         for pidfd, number in zip(pidfds, (signal.SIGTERM, signal.SIGKILL), strict=True):
@@ -111,17 +111,17 @@ def test_a_client_that_wants_no_spare_is_given_none_again_before_its_next_start(
         have_a_spare(template)
         other = say_hello(template)
         assert fds.wait_readable(other.fileno(), 10)
-        got = fds.receive(other)
+        got = sockets.receive(other)
         assert isinstance(wire.decode(got.data), messages.Spawned)
         fds.close_all(got.fds)
         spare = wire.decode(got.data).pid
         assert fds.wait_readable(other.fileno(), 10)
-        left = wire.decode(fds.receive(other).data)
+        left = wire.decode(sockets.receive(other).data)
         assert isinstance(left, messages.Exited) and (left.pid, left.status) == (spare, 0)
         assert not fds.wait_readable(other.fileno(), 0.3)
         other.send(wire.encode(messages.Spawn(5, 1, "asked for")))
         assert fds.wait_readable(other.fileno(), 10)
-        with fds.receive(other) as got:
+        with sockets.receive(other) as got:
             assert wire.decode(got.data).request == 5
         other.close()
 
@@ -147,12 +147,13 @@ def launch_alone(*preload: str) -> tuple[templates.TemplateRecord, int]:
     too."""
     with warmfork.Template(preload=list(preload), spares=0, name="alone") as template:
         spec = template._get_spec()
-    ledger, door = os.memfd_create("ledger"), fds.make_pair()
+    ledger, door = os.memfd_create("ledger"), sockets.make_pair()
     assert memory.lock(ledger), "so that we are its tracker"
     record = templates.exec_template((), spec, 1, 0, [], ledger)
-    spec_fd = fds.make_memory("spec", wire.encode(spec, largest=1 << 30))
-    passed = spec_fd, record.board, record.log, door[0].fileno(), record.stacks, door[1].fileno(), ledger, 2
-    templates.launch(record, passed)
+    spec_fd = memfds.make_memory("spec", wire.encode(spec, largest=1 << 30))
+    templates.launch(
+        record, (spec_fd, record.board.fileno(), record.log.fileno(), door[0].fileno(), record.stacks.fileno())
+    )
     os.close(spec_fd)
     for end in door:
         end.close()
@@ -175,20 +176,22 @@ def test_a_template_that_never_had_a_client_ends():
         os.kill(record.pid, signal.SIGKILL)
         assert os.waitpid(record.pid, 0)[1] == 0
         record.control.close()
-        fds.close_all((record.board, record.log, record.stacks, ledger))
+        for owner in (record.board, record.log, record.stacks):
+            owner.close()
+        os.close(ledger)
 
 
 def test_a_template_that_refuses_survives_that_its_first_client_is_gone():
     """It died of a BrokenPipeError, and the others had no answer."""
 
     def refuse() -> list[messages.Message]:
-        gone, theirs = fds.make_pair()
+        gone, theirs = sockets.make_pair()
         gone.close()
         main.answer_client(theirs.detach(), messages.Unsafe(("a finding",)))
         main.answer_client(os.open(os.devnull, os.O_RDONLY), messages.Unsafe(("a finding",)))
-        ours, theirs = fds.make_pair()
+        ours, theirs = sockets.make_pair()
         main.answer_client(theirs.detach(), messages.Unsafe(("a finding",)))
-        return wire.decode(fds.receive(ours).data).findings
+        return wire.decode(sockets.receive(ours).data).findings
 
     assert run_forked(refuse) == ("a finding",)
 

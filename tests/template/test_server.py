@@ -19,7 +19,7 @@ from tests.running import ROOT, get_tracker
 from tests.support import run_program, wait_until
 from warmfork._client import launch
 from warmfork._client.client import get_client
-from warmfork._machine import fds
+from warmfork._machine import fds, memfds, sockets
 from warmfork._words import messages, wire
 
 ENV = {"PYTHONPATH": ROOT}
@@ -128,11 +128,11 @@ def test_a_client_that_is_out_of_fds_gets_an_error_and_the_others_notice_nothing
     assert "out of fds" in done.stdout or "Too many open files" in done.stdout
 
 
-def say_hello(template: warmfork.Template) -> fds.socket:
+def say_hello(template: warmfork.Template) -> sockets.socket:
     """Another channel to this template, as a second client would have it: its Welcome is read."""
     channel = launch.say_hello(get_client().ensure_door(), template._get_spec(), False)
     assert fds.wait_readable(channel.fileno(), 10)
-    got = fds.receive(channel)
+    got = sockets.receive(channel)
     fds.close_all(got.fds)
     assert isinstance(wire.decode(got.data), messages.Welcome)
     return channel
@@ -188,7 +188,7 @@ def test_nonsense_at_the_door_costs_its_sender_the_message_and_nobody_else_anyth
     with warmfork.Template(spares=0) as template:
         template.wait_ready()
         door = get_client().ensure_door()
-        ours, theirs = fds.make_pair()
+        ours, theirs = sockets.make_pair()
         for data, passed in (
             (b"\xff garbage", ()),
             (wire.encode(messages.Hello(os.getpid(), 0, 3)), ()),
@@ -198,7 +198,7 @@ def test_nonsense_at_the_door_costs_its_sender_the_message_and_nobody_else_anyth
             (wire.encode(messages.GiveUp()), (0, theirs.fileno())),
             (wire.encode(messages.Register("semaphore", "/never-was"))[:5], ()),
         ):
-            fds.send(door, data, passed)
+            sockets.send(door, data, passed)
         ours.close()
         theirs.close()
         with warmfork.Template(name="after-it", spares=0) as other:
@@ -210,15 +210,15 @@ def test_a_hello_with_somebody_else_s_pidfd_is_refused():
     """M1: the kernel vouches for the sender, not the message."""
     with warmfork.Template(spares=0) as template:
         child = template.start(targets.wait)
-        spec = fds.make_memory("spec", wire.encode(template._get_spec(), largest=1 << 30))
-        ours, theirs = fds.make_pair()
+        spec = memfds.make_memory("spec", wire.encode(template._get_spec(), largest=1 << 30))
+        ours, theirs = sockets.make_pair()
         door = get_client().ensure_door()
         message = wire.encode(messages.Hello(child.pid, 0, 0))
-        fds.send(door, message, (theirs.fileno(), child.fileno(), spec, door.fileno()))
+        sockets.send(door, message, (theirs.fileno(), child.fileno(), spec, door.fileno()))
         theirs.close()
         os.close(spec)
         assert fds.wait_readable(ours.fileno(), 10)
-        answer = wire.decode(fds.receive(ours).data)
+        answer = wire.decode(sockets.receive(ours).data)
         ours.close()
         assert isinstance(answer, messages.Refused) and "pidfd" in answer.why
         child.kill()

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import select
+import shutil
 import signal
 import subprocess
+import sys
+import textwrap
 import threading
 
 import psutil
@@ -216,6 +219,35 @@ def test_a_spare_is_never_in_the_group_of_its_template_not_even_for_a_moment(tmp
     os.close(writer)
     assert at_first == pid, "the template was in a group of its own at the fork"
     assert then == me
+
+
+def test_where_the_group_of_the_program_is_in_another_pid_namespace_no_process_leaves_it(tmp_path):
+    """As in a sandbox without a session of its own. Nobody can join it there: who has left it does not come back."""
+    probe = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
+    if shutil.which("unshare") is None or subprocess.run([*probe, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no pid namespace can be made here")
+    code = """
+        import logging, os, warmfork
+        from warmfork._child import ending
+        logging.basicConfig(level=logging.INFO, format="%(message)s")
+
+        def change_group():
+            os.setpgid(0, 0)
+            ending.WORTH_KIB = 0
+            return ending.may_outlive()
+
+        if __name__ == "__main__":
+            assert os.getpgrp() == 0
+            with warmfork.Template(spares=2) as template:
+                for _ in range(3):
+                    assert template.start(os.getpgrp).result(20) == 0
+                assert os.getpgid(template.pid) == 0
+                assert template.start(change_group).result(20) is False
+    """
+    (tmp_path / "program.py").write_text(textwrap.dedent(code))
+    done = subprocess.run([*probe, sys.executable, tmp_path / "program.py"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("without spares: the process group") == 1, done.stderr
 
 
 def test_a_signal_of_anybody_right_after_a_start_from_a_spare_is_taken():

@@ -11,7 +11,7 @@ import pytest
 import warmfork
 from tests.running import get_tracker
 from warmfork._client.client import Client, get_client
-from warmfork._machine import fds
+from warmfork._machine import fds, memfds, sockets
 from warmfork._words import messages, wire
 
 
@@ -30,20 +30,20 @@ def client() -> Iterator[Client]:
 
 @pytest.fixture
 def spec() -> Iterator[int]:
-    fd = fds.make_memory("warmfork-spec", wire.encode(warmfork.Template()._get_spec(), 1 << 30))
+    fd = memfds.make_memory("warmfork-spec", wire.encode(warmfork.Template()._get_spec(), 1 << 30))
     yield fd
     os.close(fd)
 
 
 def say_hello(client: Client, spec: int, pidfd: int, stdio: int = 0, streams: tuple[int, ...] = ()) -> bytes:
     """Say it, and give what comes back."""
-    channel, theirs = fds.make_pair()
+    channel, theirs = sockets.make_pair()
     try:
         message = wire.encode(messages.Hello(os.getpid(), 0, stdio))
-        fds.send(client.door, message, [theirs.fileno(), pidfd, spec, client.door.fileno(), *streams])
+        sockets.send(client.door, message, [theirs.fileno(), pidfd, spec, client.door.fileno(), *streams])
         theirs.close()
         assert fds.wait_readable(channel.fileno(), 10)
-        return fds.receive(channel).data
+        return sockets.receive(channel).data
     finally:
         channel.close()
 
@@ -61,7 +61,7 @@ def test_a_hello_whose_fds_did_not_all_arrive_is_dropped(client, spec, me, stdio
 
 
 def test_a_pidfd_on_somebody_else_is_refused(client, spec):
-    other = os.pidfd_open(os.getppid())
+    other = os.pidfd_open(get_tracker())
     answer = wire.decode(say_hello(client, spec, other))
     os.close(other)
     assert answer == messages.Refused("the pidfd in the hello is not on its sender", 0)
@@ -74,7 +74,7 @@ def test_a_spec_that_cannot_be_read_or_is_none_is_refused(client, me, tmp_path: 
         "write only": os.open(tmp_path / "file", os.O_WRONLY),
         "text": os.open(tmp_path / "file", os.O_RDONLY),
         "a folder": os.open(tmp_path, os.O_RDONLY),
-        "a message": fds.make_memory("warmfork-test", wire.encode(messages.Ask(1, 1))),
+        "a message": memfds.make_memory("warmfork-test", wire.encode(messages.Ask(1, 1))),
     }
     for spec in (*others.values(), read, write):
         answer = wire.decode(say_hello(client, spec, me))
@@ -89,10 +89,10 @@ def test_a_template_that_dies_right_after_its_fork_has_a_board_that_can_be_read(
     from warmfork._words import board
 
     monkeypatch.setattr(main.os, "fork", lambda: 1)  # never a process: what was made before the fork is looked at
-    ours, theirs = fds.make_pair()
+    ours, theirs = sockets.make_pair()
     hello = wire.encode(messages.Hello(1, 0, 0))
     monkeypatch.setattr(main, "LEDGER", theirs.fileno())
-    started = main.fork_template(theirs, fds.Received(hello, [-1] * 4, 1, False, os.getuid(), os.getgid()))
+    started = main.fork_template(theirs, sockets.Received(hello, [-1] * 4, 1, False, os.getuid(), os.getgid()))
     assert os.fstat(started.board.fileno()).st_size == board.SIZE
     started.control.close()
     ours.close()

@@ -15,7 +15,7 @@ from tests.running import ROOT, get_tracker, run_meanwhile
 from tests.signs import make_sign
 from tests.support import run_program, wait_until
 from warmfork._client.client import get_client
-from warmfork._machine import fds
+from warmfork._machine import sockets
 from warmfork._machine.loop import Loop
 from warmfork._tracker.orphans import Orphans
 from warmfork._words import messages, wire
@@ -125,11 +125,11 @@ FAILS = """
     import os, sys, warmfork
     from warmfork._client import client as client_
     from warmfork._client import launch, spawn
-    from warmfork._machine import fds, state
+    from warmfork._machine import fds, memfds, sockets
     from tests import targets
 
-    STEPS = [(fds, "make_memory"), (fds, "make_pair"), (spawn, "make_high"), (spawn, "posix_spawn"), (os, "pidfd_open"),
-             (fds, "write_all"), (fds, "ask_for_credentials"), (os, "open")]
+    STEPS = [(memfds, "make_memory"), (sockets, "make_pair"), (spawn, "make_high"), (spawn, "posix_spawn"),
+             (os, "pidfd_open"), (memfds, "write_all"), (sockets, "ask_for_credentials"), (os, "open")]
 
     def fail_once(owner, name, errno, act):
         original = getattr(owner, name)
@@ -193,7 +193,7 @@ def test_a_tracker_that_is_killed_in_its_first_moment_has_a_successor_that_knows
     code = f"""
         import os, warmfork
         from warmfork._client.client import get_client
-        from warmfork._machine import fds
+        from warmfork._machine import fds, sockets
 
         os.mknod("tracked")
         client = get_client()
@@ -282,9 +282,9 @@ def test_a_pid_that_was_used_again_is_not_answered_with_the_fate_of_the_one_that
     for since, status in ((100, 0), (300, 256)):
         orphans.keep_fate(2**22 + 7, since, status, usage, [])
     for moment, known, status in ((50, 0, 0), (150, 1, 0), (299, 1, 0), (400, 1, 256)):
-        ours, theirs = fds.make_pair()
+        ours, theirs = sockets.make_pair()
         orphans.serve_ask(messages.Ask(2**22 + 7, moment), theirs)
-        answer = wire.decode(fds.receive(ours).data)
+        answer = wire.decode(sockets.receive(ours).data)
         assert isinstance(answer, messages.Fate)
         assert (answer.known, answer.status) == (known, status)
         ours.close()

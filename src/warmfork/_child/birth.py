@@ -11,7 +11,7 @@ import sys
 from time import monotonic_ns
 
 from warmfork._child import ending, reseeding, stdio
-from warmfork._machine import fds, role, state, titles
+from warmfork._machine import fds, memfds, role, sockets, state, titles
 from warmfork._words import feed, messages, wire
 from warmfork._words.board import encode_name
 
@@ -32,7 +32,7 @@ class Birth:
         "slot", "socket", "spec", "state", "step", "watch",
     )  # fmt: skip
 
-    def __init__(self, socket: fds.socket, board: Board, slot: int, base: tuple[Any, ...], spec: Spec) -> None:
+    def __init__(self, socket: sockets.socket, board: Board, slot: int, base: tuple[Any, ...], spec: Spec) -> None:
         self.socket = socket
         self.identity = fds.identify(socket.fileno())
         self.board = board
@@ -58,7 +58,7 @@ class Birth:
         if not fds.is_still(self.socket.fileno(), self.identity):
             return
         try:
-            fds.send_within(self.socket, wire.encode(message), passed)
+            sockets.send_within(self.socket, wire.encode(message), passed)
         except OSError:
             return  # the client is gone, or no longer interested: whoever it was for can't be reached
 
@@ -85,7 +85,7 @@ def receive_feed(birth: Birth) -> None:
     content = memoryview(got.data)[start:]
     if flags & feed.SPILLED:
         memory = passed.pop(0)
-        content = memoryview(fds.read_all(memory, state_size + payload_size))
+        content = memoryview(memfds.read_all(memory, state_size + payload_size))
         os.close(memory)
     elif flags & feed.FOLLOWS:
         content = memoryview(receive_pieces(birth.socket, state_size + payload_size))
@@ -110,14 +110,14 @@ def take_policy(birth: Birth) -> None:
     os.close(birth.watch)
 
 
-def receive_whole(socket: fds.socket) -> fds.Received:
+def receive_whole(socket: sockets.socket) -> sockets.Received:
     """Wait for a message of the feed. Raises OSError where fds of it did not arrive: nobody sends them again, and waiting
     would be for ever."""
     # Not by a call that blocks: what the program does to sockets (a default time-out) may have reached this one.
     while True:
         fds.wait_readable(socket.fileno(), None)
         try:
-            got = fds.receive(socket, fds.ANCILLARY)
+            got = sockets.receive(socket, sockets.ANCILLARY)
         except BlockingIOError:
             continue  # a fork of the client's, which has the other end, is none of our business; nor is a spurious wake
         if got.cut:
@@ -126,7 +126,7 @@ def receive_whole(socket: fds.socket) -> fds.Received:
         return got
 
 
-def receive_pieces(socket: fds.socket, size: int) -> bytes:
+def receive_pieces(socket: sockets.socket, size: int) -> bytes:
     """Receive so many bytes, in as many messages as they come in."""
     parts = []
     while size > 0:
@@ -149,7 +149,7 @@ def wait_as_spare(birth: Birth) -> None:
     os.close(birth.leave)
     if number not in ready:
         # Whoever takes us from here on is told so by its send; whoever was quicker is served all the same.
-        birth.socket.shutdown(fds.SHUT_RD)
+        birth.socket.shutdown(sockets.SHUT_RD)
 
 
 def take_fds(birth: Birth) -> None:

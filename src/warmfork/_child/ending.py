@@ -115,7 +115,9 @@ def may_outlive() -> bool:
             return False
         os.chdir("/")
         if os.getpgrp() != _group:
-            os.setpgid(0, _group)
+            os.setpgid(
+                0, _group or -1
+            )  # 0, a group in another pid namespace, would be one of our own: refused as -1 is
     except OSError:  # no /proc (any longer); or another session than the template's
         return False
     return True

@@ -10,7 +10,7 @@ import os
 from _struct import pack
 from mmap import PAGESIZE
 
-from warmfork._machine import calls, fds, memory, state
+from warmfork._machine import calls, fds, memfds, memory, sockets, state
 from warmfork._words import buffers as buffers_
 from warmfork._words import messages, wire
 
@@ -49,7 +49,7 @@ def fill(birth: Birth) -> None:
 def wait_filled(birth: Birth) -> int:
     """Wait for the client's word. Gives the bytes that follow over the feed. Without a client nobody wants us."""
     wait(birth)
-    got = fds.receive(birth.socket)
+    got = sockets.receive(birth.socket)
     if not got.data:
         os._exit(0)
     message = wire.decode(got.data)
@@ -63,7 +63,7 @@ def receive(birth: Birth, view: memoryview) -> None:
     at = 0
     while at < len(view):
         wait(birth)
-        got = birth.socket.recv_into(view[at : at + buffers_.MESSAGE], 0, fds.RECEIVE)
+        got = birth.socket.recv_into(view[at : at + buffers_.MESSAGE], 0, sockets.RECEIVE)
         if not got:
             os._exit(0)
         at += got
@@ -85,14 +85,14 @@ def spill(pickled: Pickled) -> int:
     """
     sizes = tuple(map(len, pickled.buffers))
     places, end = buffers_.lay_out(sizes, PAGESIZE)
-    memory = fds.make_memory("warmfork-result")
+    memory = memfds.make_memory("warmfork-result")
     try:
         with state.LiftedFileLimit():
-            fds.write_all(memory, b"".join([pack("<q", size) for size in sizes]))
+            memfds.write_all(memory, b"".join([pack("<q", size) for size in sizes]))
             for buffer, at in zip(pickled.buffers, places, strict=True):
-                fds.write_all(memory, buffer, at)
+                memfds.write_all(memory, buffer, at)
             for part in pickled.parts:
-                fds.write_all(memory, part, end)
+                memfds.write_all(memory, part, end)
                 end += len(part)
             os.ftruncate(memory, end)
     except OSError as error:

@@ -12,7 +12,7 @@ from select import POLLIN, poll
 from time import monotonic
 
 from warmfork._client.fd_list import Owned
-from warmfork._machine import fds, rights, state
+from warmfork._machine import fds, rights, sockets, state
 from warmfork._words import messages, protocol, wire
 from warmfork._words.children import Answer, Children
 from warmfork._words.errors import Refused
@@ -38,7 +38,7 @@ WAITER_RECHECK = 1.0
 class Channel:
     """An open conversation with a template."""
 
-    def __init__(self, socket: fds.socket, allowed: tuple[Any, ...] = ()) -> None:
+    def __init__(self, socket: sockets.socket, allowed: tuple[Any, ...] = ()) -> None:
         self.socket = socket
         self.allowed = allowed  # what this process might do when it said hello
         self.identity = fds.identify(socket.fileno())
@@ -77,7 +77,7 @@ class Channel:
 
     def request(self, number: int, kill: bool, name: str) -> None:
         """Ask for a child. Raises OSError where the template is gone."""
-        fds.send_within(self.socket, wire.encode(messages.Spawn(number, int(kill), wire.fit(name, LONGEST_NAME))))
+        sockets.send_within(self.socket, wire.encode(messages.Spawn(number, int(kill), wire.fit(name, LONGEST_NAME))))
 
     def take_spare(self) -> Answer | None:
         """Give a child that was forked ahead for this process, if one is at hand."""
@@ -105,7 +105,9 @@ class Channel:
     def tell_spare_taken(self, pid: int, kill: bool, name: str) -> None:
         """Tell the template that a spare is a child now. Where the template is gone, nobody needs to know."""
         try:
-            fds.send_within(self.socket, wire.encode(messages.SpareTaken(pid, int(kill), wire.fit(name, LONGEST_NAME))))
+            sockets.send_within(
+                self.socket, wire.encode(messages.SpareTaken(pid, int(kill), wire.fit(name, LONGEST_NAME)))
+            )
         except OSError:
             return
 
@@ -217,7 +219,7 @@ class Channel:
         while not self.dead:
             try:
                 if not self.unread:  # else a signal handler that raised came in between
-                    fds.receive_into(self.unread, self.socket)
+                    sockets.receive_into(self.unread, self.socket)
             except BlockingIOError:
                 return
             except ConnectionResetError:
@@ -232,7 +234,7 @@ class Channel:
         item = self.unread[0] if self.unread else None
         if item is None:
             return  # a signal handler has read on
-        got = fds.unpack_received(item)
+        got = sockets.unpack_received(item)
         if not got.data:
             self.end()
             return

@@ -11,7 +11,7 @@ from time import monotonic
 from warmfork._client import launch, waiting, welcome
 from warmfork._client.channel import Channel
 from warmfork._client.spawn import get_flags
-from warmfork._machine import fds, pids, rights, role, state
+from warmfork._machine import fds, pids, rights, role, sockets, state
 from warmfork._words import messages
 from warmfork._words.errors import StartError
 from warmfork._words.spec import Spec, identify
@@ -35,7 +35,7 @@ as it waits for anybody, or starts anything."""
 class Client:
     """This process as a client."""
 
-    def __init__(self, door: fds.socket | None, identity: tuple[int, int] | None = None) -> None:
+    def __init__(self, door: sockets.socket | None, identity: tuple[int, int] | None = None) -> None:
         self.pid = os.getpid()
         self.lock = RLock()  # never held while we wait for somebody
         self.tree: launch.Tree | None = None
@@ -50,10 +50,10 @@ class Client:
 
     # -- the tree
 
-    def ensure_door(self, spec: Spec | None = None) -> fds.socket:
+    def ensure_door(self, spec: Spec | None = None) -> sockets.socket:
         """Give the door, starting a tracker where there is none. Raises StartError."""
         if role.kind == role.TEMPLATE and self.door is None:
-            self.door = fds.adopt_socket(os.dup(role.get_door()))
+            self.door = sockets.adopt_socket(os.dup(role.get_door()))
             self.door_identity = fds.identify(self.door.fileno())
         with self.lock:
             if not self.is_door_ours() and self.door is not None:
@@ -157,10 +157,10 @@ class Client:
         if door is None or not self.is_door_ours() or (tree is not None and not tree.has_tracker()):
             door = self.ensure_door()
         try:
-            fds.send_within(door, data, passed)
+            sockets.send_within(door, data, passed)
         except (BrokenPipeError, ConnectionError):
             self.drop_door()
-            fds.send_within(self.ensure_door(), data, passed)
+            sockets.send_within(self.ensure_door(), data, passed)
 
     def register(self, kind: str, name: str) -> None:
         """Have a name removed with the tree. Raises OSError where the folder that it is in is not there, StartError."""
@@ -358,7 +358,7 @@ def get_client() -> Client:
     global _client
     if _client is None:
         door = role.get_door() if role.kind == role.CHILD else -1
-        _client = Client(fds.adopt_socket(door) if door >= 0 else None)
+        _client = Client(sockets.adopt_socket(door) if door >= 0 else None)
         if door >= 0:
             _client.ids = role.ids  # where we are somebody else by now, it is not our door
         waiting.client = _client

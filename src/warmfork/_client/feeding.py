@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from _thread import RLock
 
-from warmfork._machine import fds, pids, state
+from warmfork._machine import fds, memfds, pids, sockets, state
 from warmfork._machine import streams as streams_
 from warmfork._words import feed as feed_
 from warmfork._words.feed import HAS_CWD, HAS_DOOR, INLINE
@@ -92,7 +92,7 @@ def take_state(born: state.Baseline, order: StartRequest) -> dict[str, Any]:
 
 
 def feed(
-    socket: fds.socket | None,
+    socket: sockets.socket | None,
     born: state.Baseline,
     order: StartRequest,
     said: dict[str, Any],
@@ -122,21 +122,23 @@ def feed(
             os.close(opened)
 
 
-def send(socket: fds.socket, said: dict[str, Any], layout: int, passed: list[int], data: bytes | memoryview) -> None:
+def send(
+    socket: sockets.socket, said: dict[str, Any], layout: int, passed: list[int], data: bytes | memoryview
+) -> None:
     """Send the feed, in as many messages as its fds need: one for each 253 (row 39)."""
     said["fds"] = layout
     follows = state.is_file_limited()
     message, spilled = feed_.join(said, data, len(passed), follows)
-    memory = fds.make_memory("warmfork-feed", spilled) if spilled and not follows else -1
+    memory = memfds.make_memory("warmfork-feed", spilled) if spilled and not follows else -1
     try:
         if memory >= 0:
             passed = [memory, *passed]
-        fds.send_within(socket, message, passed[: fds.MOST_FDS])
-        for start in range(fds.MOST_FDS, len(passed), fds.MOST_FDS):
-            fds.send_within(socket, feed_.MORE, passed[start : start + fds.MOST_FDS])
+        sockets.send_within(socket, message, passed[: sockets.MOST_FDS])
+        for start in range(sockets.MOST_FDS, len(passed), sockets.MOST_FDS):
+            sockets.send_within(socket, feed_.MORE, passed[start : start + sockets.MOST_FDS])
         if follows:
             for start in range(0, len(spilled), feed_.PIECE):
-                fds.send_within(socket, spilled[start : start + feed_.PIECE])
+                sockets.send_within(socket, spilled[start : start + feed_.PIECE])
     finally:
         if memory >= 0:
             os.close(memory)

@@ -11,7 +11,7 @@ from _struct import iter_unpack
 from time import monotonic
 
 from warmfork._client.feeding import measure
-from warmfork._machine import calls, fds, transfer
+from warmfork._machine import calls, fds, sockets, transfer
 from warmfork._words import buffers as buffers_
 from warmfork._words import messages, wire
 from warmfork._words.errors import StartError
@@ -52,7 +52,7 @@ def fill(child: Link, buffers: list[Buffer]) -> None:
             refuse(error)
         if is_refused:
             follows = sum(map(measure, buffers))
-        fds.send_within(child.feed, wire.encode(messages.Filled(follows)), timeout=BUFFERS_TIMEOUT)
+        sockets.send_within(child.feed, wire.encode(messages.Filled(follows)), timeout=BUFFERS_TIMEOUT)
         if follows:
             send(child.feed, buffers)
     except GONE:
@@ -103,9 +103,9 @@ def refuse(error: OSError) -> None:
         )
 
 
-def send(feed: fds.socket, buffers: list[Buffer]) -> None:
+def send(feed: sockets.socket, buffers: list[Buffer]) -> None:
     """Send the buffers over the feed. Messages end where a buffer ends, and are as large as may be otherwise."""
     for buffer in buffers:
         whole = memoryview(buffer[0] if len(buffer) == 1 else b"".join(buffer))
         for at in range(0, len(whole), buffers_.MESSAGE):
-            fds.send_within(feed, whole[at : at + buffers_.MESSAGE], timeout=BUFFERS_TIMEOUT)
+            sockets.send_within(feed, whole[at : at + buffers_.MESSAGE], timeout=BUFFERS_TIMEOUT)

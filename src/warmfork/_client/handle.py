@@ -7,7 +7,7 @@ from time import clock_gettime_ns, monotonic
 
 from warmfork._client import launch, waiting
 from warmfork._client.link import Link
-from warmfork._machine import fds, pids
+from warmfork._machine import fds, pids, sockets
 from warmfork._words import messages
 from warmfork._words.errors import ChildError, RemoteTraceback
 from warmfork._words.outcome import Exited, Lost, Signaled, Usage, read_status
@@ -68,8 +68,8 @@ class Child:
         link = self._link
         link.pidfd.number, passed[:] = passed[0], passed[1:]
         feed, passed[:] = passed[0], ()
-        link.feed = fds.socket(*fds.KIND, feed)
-        fds.make_patient(link.feed)
+        link.feed = sockets.socket(*sockets.KIND, feed)
+        sockets.make_patient(link.feed)
 
     @classmethod
     def _from_answer(cls, channel: Channel, answer: Answer, order: StartRequest) -> Child:

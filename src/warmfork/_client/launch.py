@@ -7,7 +7,7 @@ import sys
 from time import monotonic
 
 from warmfork._client import spawn
-from warmfork._machine import fds, pids, platform, state
+from warmfork._machine import fds, memfds, pids, platform, sockets, state
 from warmfork._machine import streams as streams_
 from warmfork._words import ledger as ledger_
 from warmfork._words import messages, protocol, wire
@@ -33,7 +33,7 @@ class Tree:
     def __init__(self, interpreter: spawn.Interpreter) -> None:
         self.made_of = interpreter.made_of
         self.watch(interpreter.pid)
-        self.door = fds.adopt_socket(state.move_high(interpreter.door.detach()))
+        self.door = sockets.adopt_socket(state.move_high(interpreter.door.detach()))
         self.receiver = fds.Fd(state.move_high(interpreter.receiver.detach()))
         self.ledger = fds.Fd(state.move_high(interpreter.ledger.release()))
         self.identities = fds.identify(self.receiver.fileno()), fds.identify(self.ledger.fileno())
@@ -114,7 +114,7 @@ class Tree:
     def hand_over(self, template: messages.Inherit, pidfd: int, board: int) -> None:
         """Tell a successor of a template that it has not started. Where it is dead already, the next one is told."""
         try:
-            fds.send_within(self.door, wire.encode(template), (pidfd, board))
+            sockets.send_within(self.door, wire.encode(template), (pidfd, board))
         except OSError:
             return
 
@@ -186,19 +186,19 @@ def begin_ledger(ledger: int, prefix: str) -> None:
     OSError."""
     me = os.getpid()
     root = messages.Root(me, pids.read_since(me), wire.fit(get_program_name(), 1000), prefix)
-    fds.write_all(ledger, ledger_.write_record(root), ledger_.START)
+    memfds.write_all(ledger, ledger_.write_record(root), ledger_.START)
 
 
-def say_hello(door: fds.socket, spec: Spec, failed: bool) -> fds.socket:
+def say_hello(door: sockets.socket, spec: Spec, failed: bool) -> sockets.socket:
     """Ask the tracker for a channel to the template of this spec. Raises OSError where the tracker is gone."""
     streams = streams_.list_open()
     message = messages.Hello(os.getpid(), int(failed), sum(streams))
     with fds.Fd(pids.open_pidfd(os.getpid())) as me, make_spec(spec) as wanted:
-        channel, theirs = fds.make_pair()
+        channel, theirs = sockets.make_pair()
         try:
             passed = [theirs.fileno(), me.fileno(), wanted.fileno(), door.fileno(), *streams]
-            fds.send_within(door, wire.encode(message), passed)
-            return fds.adopt_socket(state.move_high(channel.detach()))
+            sockets.send_within(door, wire.encode(message), passed)
+            return sockets.adopt_socket(state.move_high(channel.detach()))
         finally:
             channel.close()
             theirs.close()
@@ -209,7 +209,7 @@ def make_spec(spec: Spec) -> fds.Fd:
     data = wire.encode(spec, largest=1 << 30)
     try:
         with state.LiftedFileLimit():
-            return fds.Fd(fds.make_memory("warmfork-spec", data))
+            return fds.Fd(memfds.make_memory("warmfork-spec", data))
     except OSError as error:
         what = f"no room for {len(data):,} bytes that a template has to know (environment, paths): {error.strerror}"
         limit = ": raise the limit of the size of files (ulimit -f)" if state.is_file_limited() else ""
@@ -224,14 +224,14 @@ def open_folder(kind: str, name: str) -> list[fds.Fd]:
     return [fds.Fd(os.open(os.path.dirname(name), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))]
 
 
-def ask_fate(door: fds.socket, pid: int, moment: int, timeout: float) -> messages.Fate | None:
+def ask_fate(door: sockets.socket, pid: int, moment: int, timeout: float) -> messages.Fate | None:
     """Ask the tracker what became of the orphan of this pid that lived at this moment (ns since boot), waiting until it is
     dead. None: it does not know, or is gone."""
     answer = ask(door, messages.Ask(pid, moment), timeout)
     return answer if isinstance(answer, messages.Fate) and answer.known else None
 
 
-def give_up(door: fds.socket, spec: Spec, timeout: float) -> str:
+def give_up(door: sockets.socket, spec: Spec, timeout: float) -> str:
     """Wait no longer for a template that hangs in its preload, which is its end where nobody else does, and give the item
     that it hangs in ("": nobody knows)."""
     with make_spec(spec) as wanted:
@@ -240,21 +240,21 @@ def give_up(door: fds.socket, spec: Spec, timeout: float) -> str:
 
 
 def ask(
-    door: fds.socket, question: messages.Message, timeout: float, passed: tuple[int, ...] = ()
+    door: sockets.socket, question: messages.Message, timeout: float, passed: tuple[int, ...] = ()
 ) -> messages.Message | None:
     """Send a question through the door with a socket for the answer, after other fds, and wait for that."""
     try:
-        ours, theirs = fds.make_pair()
+        ours, theirs = sockets.make_pair()
     except OSError:
         return None
     try:
         try:
-            fds.send_within(door, wire.encode(question), (*passed, theirs.fileno()))
+            sockets.send_within(door, wire.encode(question), (*passed, theirs.fileno()))
         finally:
             theirs.close()
         if not fds.wait_readable(ours.fileno(), timeout):
             return None
-        with fds.receive(ours) as got:
+        with sockets.receive(ours) as got:
             return take_answer(got)
     except OSError:
         return None
@@ -262,7 +262,7 @@ def ask(
         ours.close()
 
 
-def take_answer(got: fds.Received) -> messages.Message | None:
+def take_answer(got: sockets.Received) -> messages.Message | None:
     """Give the answer that came, or None where it is none."""
     try:
         answer = wire.decode(got.data)

@@ -6,7 +6,7 @@ import os
 from _thread import RLock
 
 from warmfork._client import results
-from warmfork._machine import fds
+from warmfork._machine import fds, sockets
 from warmfork._words import messages, protocol, wire
 
 TYPE_CHECKING = False
@@ -22,7 +22,7 @@ class Link:
 
     def __init__(self, pid: int, replies: bool) -> None:
         self.pid = pid
-        self.feed: fds.socket | None = None
+        self.feed: sockets.socket | None = None
         self.keep: object = None
         self.births: set[Link] | None = None
         self.fed_us = 0  # when the child was handed its call (monotonic)
@@ -63,7 +63,7 @@ class Link:
             while self.feed is not None and self.state != "ended":
                 try:
                     if not self._unread:  # else a signal handler that raised came in between
-                        fds.receive_into(self._unread, self.feed)
+                        sockets.receive_into(self._unread, self.feed)
                 except BlockingIOError:
                     return
                 except ConnectionResetError:
@@ -77,7 +77,7 @@ class Link:
         item = self._unread[0] if self._unread else None
         if item is None:
             return  # a signal handler has read on
-        got = fds.unpack_received(item)
+        got = sockets.unpack_received(item)
         said: list[messages.Message] = []
         try:
             message = wire.decode(got.data)

@@ -6,7 +6,7 @@ import os
 from _struct import iter_unpack
 from mmap import PAGESIZE
 
-from warmfork._machine import fds, memory
+from warmfork._machine import memfds, memory
 from warmfork._words import buffers as buffers_
 
 
@@ -17,7 +17,7 @@ def map_result(fd: int, size: int, count: int) -> tuple[bytes | memoryview, list
     """
     if not count:
         return memoryview(memory.map_copy(fd, size, 0)), []
-    table = fds.read_all(fd, 8 * count)
+    table = memfds.read_all(fd, 8 * count)
     sizes = tuple(one for (one,) in iter_unpack("<q", table))
     places, end = buffers_.lay_out(sizes, PAGESIZE)
     buffers = [memoryview(memory.map_copy(fd, one, at)) for at, one in zip(places, sizes, strict=True)]

@@ -11,7 +11,7 @@ import sys
 from _thread import allocate_lock
 from posix import posix_spawn  # the function itself: debuggers put theirs into os, and themselves into our helpers
 
-from warmfork._machine import fds, pids, role, signals
+from warmfork._machine import fds, memfds, pids, role, signals, sockets
 from warmfork._machine import streams as streams_
 
 START = __file__.replace("_client/spawn.py", "_tracker/start.py")
@@ -24,11 +24,11 @@ class Interpreter:
     def __init__(self, executable: str, flags: tuple[str, ...], environment: dict[bytes, bytes]) -> None:
         self.made_of = executable, flags, environment
         self.owner = os.getpid()
-        self.ledger = fds.Fd(fds.make_memory("warmfork-ledger"))
-        self.door, self.receiver = fds.make_pair()
+        self.ledger = fds.Fd(memfds.make_memory("warmfork-ledger"))
+        self.door, self.receiver = sockets.make_pair()
         try:
             os.fchmod(self.ledger.fileno(), 0o600)  # a memfd is 0777: whoever sees the link in /proc could write it
-            fds.ask_for_credentials(self.receiver)
+            sockets.ask_for_credentials(self.receiver)
             self.pid = spawn(executable, flags, environment, self.receiver.fileno(), self.ledger.fileno())
         except BaseException:
             self.close()
@@ -94,16 +94,19 @@ def make_high(fd: int) -> fds.Fd:
 def diagnose(executable: str, flags: tuple[str, ...], environment: dict[bytes, bytes]) -> tuple[int, str]:
     """Start an interpreter as tracker to see how it ends: with a door that has nobody behind it, and nothing in its ledger,
     a sound one leaves at once. Gives its status, as of waitpid(), and the end of what it wrote. Raises OSError."""
-    sender, receiver = fds.make_pair()
+    sender, receiver = sockets.make_pair()
     try:
-        with fds.Fd(fds.make_memory("warmfork-ledger")) as ledger, fds.Fd(fds.make_memory("warmfork-errors")) as errors:
+        with (
+            fds.Fd(memfds.make_memory("warmfork-ledger")) as ledger,
+            fds.Fd(memfds.make_memory("warmfork-errors")) as errors,
+        ):
             sender.close()
             pid = spawn(executable, flags, environment, receiver.fileno(), ledger.fileno(), errors.fileno())
             with fds.Fd(pids.open_pidfd(pid)) as pidfd:
                 if not fds.wait_readable(pidfd.fileno(), DIAGNOSIS):
                     os.kill(pid, 9)
             _, status = os.waitpid(pid, 0)
-            return status, fds.read_all(errors.fileno())[-2000:].decode("utf-8", "replace").strip()
+            return status, memfds.read_all(errors.fileno())[-2000:].decode("utf-8", "replace").strip()
     finally:
         receiver.close()
 

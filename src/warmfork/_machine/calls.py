@@ -66,13 +66,6 @@ def get_address(buffer: object) -> int:
     return address
 
 
-def read_memory(address: int, size: int) -> bytes:
-    """Give what is in this process's memory at an address."""
-    data = bytes(size)  # ours alone: the interpreter shares only empty ones and single bytes
-    prepare("memcpy", data, make_pointer(address), size)()
-    return data
-
-
 WORD = maxsize.bit_length() // 8 + 1
 PY_BUFFER = 128
 """Bytes for a Py_buffer, which takes 80 (Include/pybuffer.h, stable since 3.11); it begins with the address."""

@@ -5,71 +5,7 @@ from __future__ import annotations
 import os
 from select import POLLIN, POLLNVAL, poll
 
-from warmfork._machine import syscalls
-from warmfork._machine.memfds import make_memfd, make_memory, make_nameless, read_all, write_all
-from warmfork._machine.sockets import (
-    ANCILLARY,
-    BUFFER,
-    CREDENTIALS,
-    EPROTOTYPE,
-    FEW,
-    KIND,
-    MOST_FDS,
-    NEVER_BLOCK,
-    PASSING,
-    RECEIVE,
-    RECEIVE_BLOCKING,
-    SCM_CREDENTIALS,
-    SHUT_RD,
-    NoSocket,
-    Received,
-    adopt_socket,
-    ask_for_credentials,
-    is_at_end,
-    make_pair,
-    make_patient,
-    receive,
-    receive_into,
-    send,
-    send_within,
-    socket,
-    unpack_received,
-)
-
-# What sockets and memfds have is here too, for those who still look for it here.
-__all__ = [
-    "ANCILLARY",
-    "BUFFER",
-    "CREDENTIALS",
-    "EPROTOTYPE",
-    "FEW",
-    "KIND",
-    "MOST_FDS",
-    "NEVER_BLOCK",
-    "PASSING",
-    "RECEIVE",
-    "RECEIVE_BLOCKING",
-    "SCM_CREDENTIALS",
-    "SHUT_RD",
-    "NoSocket",
-    "Received",
-    "adopt_socket",
-    "ask_for_credentials",
-    "is_at_end",
-    "make_memfd",
-    "make_memory",
-    "make_nameless",
-    "make_pair",
-    "make_patient",
-    "read_all",
-    "receive",
-    "receive_into",
-    "send",
-    "send_within",
-    "socket",
-    "unpack_received",
-    "write_all",
-]
+from warmfork._machine import memfds, syscalls
 
 GPU_DEVICES = ("/dev/nvidia", "/dev/kfd", "/dev/dri/")
 """Where an open GPU shows in /proc/PID/fd."""
@@ -227,7 +163,7 @@ def open_null() -> int:
     except OSError as error:
         if error.errno not in NO_DEVICE:
             raise
-    return make_memory("warmfork-null")
+    return memfds.make_memory("warmfork-null")
 
 
 NO_DEVICE = (2, 6, 13, 19, 20)

@@ -18,11 +18,6 @@ def get_resident_kib() -> int:
         os.close(fd)
 
 
-def map_shared(fd: int, size: int) -> mmap:
-    """Map a file for reading and writing, shared."""
-    return mmap(fd, size, MAP_SHARED, PROT_READ | PROT_WRITE)
-
-
 def map_readable(fd: int, size: int) -> mmap:
     """Map a file for reading, shared. Raises OSError or ValueError where it can't be read or is shorter than that."""
     return mmap(fd, size, MAP_SHARED, PROT_READ)

@@ -139,7 +139,7 @@ def open_older(pid: int, moment: int) -> int:
     reaped. Whoever has its pid now was started later."""
     try:
         pidfd = open_pidfd(pid)
-    except OSError:
+    except (OSError, OverflowError):  # none, or no number that a process could have
         return -1
     if 0 < read_since(pid) <= moment:
         return pidfd
@@ -151,7 +151,7 @@ def open_same(pid: int, since: int) -> int:
     """Open a pidfd on the process of this pid that was started then, or give -1: it is dead, and reaped."""
     try:
         pidfd = open_pidfd(pid)
-    except OSError:
+    except (OSError, OverflowError):  # none, or no number that a process could have
         return -1
     if read_since(pid) == since:
         return pidfd

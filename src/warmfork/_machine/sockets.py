@@ -26,11 +26,11 @@ from posix import close
 from select import POLLIN, POLLOUT, poll
 from time import monotonic
 
+from warmfork._machine.fds import Fd, close_all
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
-
-    from warmfork._machine.fds import Fd
 
 MOST_FDS = 253
 """The kernel's limit for one message (SCM_MAX_FD, include/net/scm.h). Python's reduction.MAXFDS_TO_SEND says 256."""
@@ -70,15 +70,12 @@ class Received:
 
     def take(self, index: int = 0) -> Fd:
         """Take an fd over."""
-        from warmfork._machine.fds import Fd
-
         return Fd(self.fds.pop(index))
 
     def close(self) -> None:
         """Close what nobody has taken."""
         fds, self.fds = self.fds, []
-        for fd in fds:
-            close(fd)
+        close_all(fds)
 
 
 def make_pair() -> tuple[socket, socket]:

@@ -170,8 +170,19 @@ def is_elsewhere(born: Baseline) -> bool:
     return (here.st_dev, here.st_ino) != born.cwd
 
 
+_new: dict[bytes, bytes] = {}
+"""Variables that the preload has added."""
+
+
+def keep_new(environment: dict[bytes, bytes]) -> None:
+    """In a template after its preload: remember which variables are there that `environment` has not."""
+    _new.update((name, value) for name, value in get_environment().items() if name not in environment)
+
+
 def set_environment(environment: dict[bytes, bytes]) -> None:
-    """Replace the environment: never merge, a removed secret must not survive (row 1)."""
+    """Replace the environment: never merge, a removed secret must not survive (row 1). What the preload added stays where
+    `environment` has no word of its own: module and variable belong together."""
+    environment = {**_new, **environment}
     old = dict(get_environment())
     for name in old.keys() - environment.keys():
         os.unsetenv(name)  # where os.environ is what a script has put in its place, that does not do it
@@ -200,23 +211,11 @@ def follow_environment(old: dict[bytes, bytes], new: dict[bytes, bytes]) -> None
             tempfile.tempdir = None  # asked for anew
 
 
-_new: dict[bytes, bytes] = {}
-"""Variables that the preload has added."""
-
-
-def keep_new(environment: dict[bytes, bytes]) -> dict[bytes, bytes]:
-    """In a template after its preload: remember which variables are there that `environment` has not. Gives it with
-    these."""
-    _new.update((name, value) for name, value in get_environment().items() if name not in environment)
-    return {**_new, **environment}
-
-
 def apply(state: dict[str, Any], base: tuple[Any, ...]) -> None:
-    """Give this process that state; `base` is what take_small() gave in the template. The signal mask and the ignored
+    """Give this process that state; `base` is what take_always_said() gave in the template. The signal mask and the ignored
     signals are left to the step that unblocks. Raises OSError, with what could not be applied as its filename."""
     if "environment" in state:
-        # What the preload added stays where the client has no word of its own: module and variable belong together.
-        set_environment({**_new, **state["environment"]})
+        set_environment(state["environment"])
     if "argv" in state:
         sys.argv = state["argv"]
     if "sys_path" in state:
@@ -253,8 +252,9 @@ GROUP = NAMES.index("group")
 
 
 def set_group(wanted: int, base: int) -> None:
-    """Join the client's process group. In another session the kernel forbids it: then the template's."""
-    for group in (wanted, base):
+    """Join the client's process group. In another session the kernel forbids it: then the template's. One of 0 is in
+    another pid namespace, where nobody can join it, and this call would make a group of our own."""
+    for group in filter(None, (wanted, base)):
         try:
             os.setpgid(0, group)
         except PermissionError:

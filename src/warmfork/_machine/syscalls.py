@@ -76,13 +76,13 @@ def seal_size(fd: int) -> None:
 
 
 def close_range(first: int, last: int) -> bool:
-    """Call close_range(2), Linux 5.9. False: the kernel, or a filter, has refused.
+    """Call close_range(2), Linux 5.9. False: the kernel, or a filter, has refused, or this Python has no _ctypes.
 
     Always by number: os.closerange() does not tell whether it has this call behind it, or closes 2**30 numbers one by one,
     which takes minutes."""
     try:
         calls.call("syscall", CLOSE_RANGE, first, last, 0)
-    except OSError:
+    except (OSError, ImportError):
         return False
     return True
 

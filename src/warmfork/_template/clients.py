@@ -6,7 +6,7 @@ from _collections import deque  # without the collections module, which costs a 
 from select import EPOLLIN, EPOLLOUT
 from time import monotonic
 
-from warmfork._machine import fds, pids
+from warmfork._machine import fds, pids, sockets
 from warmfork._words import messages, wire
 
 TYPE_CHECKING = False
@@ -27,8 +27,8 @@ class ClientRecord:
 
     __slots__ = ("channel", "children", "events", "outbox", "pid", "pidfd", "poller", "retry_at", "stack", "traffic")
 
-    def __init__(self, channel: fds.socket, pid: int, pidfd: int, traffic: SparePolicy, poller: epoll) -> None:
-        self.channel: fds.socket | None = channel
+    def __init__(self, channel: sockets.socket, pid: int, pidfd: int, traffic: SparePolicy, poller: epoll) -> None:
+        self.channel: sockets.socket | None = channel
         self.pid = pid
         self.pidfd = pidfd
         self.stack = pids.read_start_stack(pid)
@@ -50,10 +50,10 @@ class ClientRecord:
             self.choose_events()
             return
         try:
-            fds.send(self.channel, data, passed)
+            sockets.send(self.channel, data, passed)
         except OSError as error:
             spawned = isinstance(message, messages.Spawned)
-            if isinstance(error, BlockingIOError) or (error.errno in fds.PASSING and not spawned):
+            if isinstance(error, BlockingIOError) or (error.errno in sockets.PASSING and not spawned):
                 # A death that is not told would be waited for for ever.
                 self.outbox.append((data, passed))
                 self.note_failure(error)
@@ -86,10 +86,10 @@ class ClientRecord:
         while self.outbox and self.channel is not None:
             data, passed = self.outbox[0]
             try:
-                fds.send(self.channel, data, passed)
+                sockets.send(self.channel, data, passed)
             except OSError as error:
                 self.note_failure(error)
-                return isinstance(error, BlockingIOError) or error.errno in fds.PASSING
+                return isinstance(error, BlockingIOError) or error.errno in sockets.PASSING
             self.outbox.popleft()
             fds.close_all(passed)
         self.choose_events()

@@ -7,7 +7,7 @@ import os
 import sys
 from os import fork as fork  # as it is before any preload: gevent's would take SIGCHLD from us
 
-from warmfork._machine import fds, signals, stacks
+from warmfork._machine import fds, signals, sockets, stacks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def watch_handlers() -> None:
     os.register_at_fork = register_and_note
 
 
-def fork_child(kept: tuple[int, ...], apart: bool = False) -> tuple[int, fds.socket, fds.socket]:
+def fork_child(kept: tuple[int, ...], apart: bool = False) -> tuple[int, sockets.socket, sockets.socket]:
     """Fork a child that keeps these fds and its end of a new feed. `apart`: it is born in a process group of its own, so
     that what is sent to ours never reaches it.
 
@@ -67,7 +67,7 @@ def fork_child(kept: tuple[int, ...], apart: bool = False) -> tuple[int, fds.soc
     step = "socketpair"
     group = os.getpgrp()
     try:
-        ours, theirs = fds.make_pair()
+        ours, theirs = sockets.make_pair()
         step = "fork"
         _keep = tuple(sorted((*kept, ours.fileno())))
         if apart:

@@ -10,7 +10,7 @@ from time import monotonic_ns
 
 from warmfork._child import ending, stdio
 from warmfork._child.birth import become
-from warmfork._machine import fds, memory, pids, signals, stacks, state, titles
+from warmfork._machine import fds, memfds, memory, pids, signals, sockets, stacks, state, titles
 from warmfork._template import forking, seal, server, spares
 from warmfork._template.state import TemplateState
 from warmfork._words import board as board_
@@ -34,7 +34,7 @@ class Given:
 
 
 def main(
-    control: fds.socket,
+    control: sockets.socket,
     launched: tuple[int, ...] | None = None,
     client: tuple[int, int, int] | None = None,
 ) -> NoReturn:
@@ -125,9 +125,9 @@ def map_board(given: Given) -> tuple[board_.Board, int]:
     return board_.Board(mapping), number
 
 
-def receive_launch(control: fds.socket) -> tuple[int, ...]:
+def receive_launch(control: sockets.socket) -> tuple[int, ...]:
     """Receive what the tracker gives: see Given."""
-    got = fds.receive(control, flags=fds.RECEIVE_BLOCKING)
+    got = sockets.receive(control, flags=sockets.RECEIVE_BLOCKING)
     message = wire.decode(got.data)
     if not isinstance(message, messages.Launch) or len(got.fds) != 5:
         raise RuntimeError(f"a template starts with a Launch and 5 fds, not {message!r} and {len(got.fds)}")
@@ -138,7 +138,7 @@ def read_spec(fd: int) -> Spec:
     """Read the spec from its memfd."""
     from warmfork._words.spec import Spec
 
-    spec = wire.decode(fds.read_all(fd))
+    spec = wire.decode(memfds.read_all(fd))
     if not isinstance(spec, Spec):
         raise RuntimeError(f"no spec but {spec!r}")
     return spec
@@ -147,7 +147,7 @@ def read_spec(fd: int) -> Spec:
 def prepare(
     spec: Spec,
     board: board_.Board,
-    control: fds.socket,
+    control: sockets.socket,
     given: Given,
     client: tuple[int, int, int] | None,
     number: int,
@@ -182,26 +182,26 @@ def prepare(
     made = server.Server(known, given, control, given.stacks, tuple(wire.fit(note, 2000) for note in notes.notes))
     made.idle.blocks = blocks
     if client is not None:
-        made.adopt(fds.adopt_socket(client[0]), client[1], client[2])
+        made.adopt(sockets.adopt_socket(client[0]), client[1], client[2])
     say(control, messages.Sealed(given.generation))
     return made
 
 
-def say(to: fds.socket, message: messages.Message) -> None:
+def say(to: sockets.socket, message: messages.Message) -> None:
     """Tell tracker or client. Where it is dead, or is behind by hundreds of messages, it goes without."""
     try:
-        fds.send(to, wire.encode(message))
+        sockets.send(to, wire.encode(message))
     except OSError:
         return
 
 
-def refuse(control: fds.socket, client: tuple[int, int, int] | None, answer: messages.Message) -> NoReturn:
+def refuse(control: sockets.socket, client: tuple[int, int, int] | None, answer: messages.Message) -> NoReturn:
     """Give this answer to every client that waits, and end."""
     say(control, answer)  # first to the tracker: a client that asks again is to get another template
     if client is not None:
         answer_client(client[0], answer)
     while fds.wait_readable(control.fileno(), 0):
-        with fds.receive(control) as got:
+        with sockets.receive(control) as got:
             if not got.data:
                 break
             if len(got.fds) == 2:
@@ -212,8 +212,8 @@ def refuse(control: fds.socket, client: tuple[int, int, int] | None, answer: mes
 def answer_client(fd: int, answer: messages.Message) -> None:
     """Give a client its answer, if it still listens."""
     try:
-        channel = fds.adopt_socket(fd)
-    except fds.NoSocket:
+        channel = sockets.adopt_socket(fd)
+    except sockets.NoSocket:
         return
     say(channel, answer)
     channel.close()

@@ -14,7 +14,7 @@ from marshal import dumps
 from warmfork._child import birth as birth_
 from warmfork._child import large
 from warmfork._child.birth import Birth
-from warmfork._machine import fds, pids, role
+from warmfork._machine import fds, pids, role, sockets
 from warmfork._words import feed
 
 TYPE_CHECKING = False
@@ -95,14 +95,14 @@ class FedBirth:
             "fds": feed.HAS_DOOR | feed.HAS_OUT | feed.HAS_ERR,
         }
         state = dumps(said)
-        ours, self.theirs = fds.make_pair()
+        ours, self.theirs = sockets.make_pair()
         self.birth = Birth(ours, board, slot, base, spec)
         self.me = -1
         try:
             self.me = pids.open_pidfd(os.getpid())
             passed = (self.me, self.me, 1, 2)
             header = feed.HEADER.pack(feed.MAGIC, len(state), len(payload), len(passed), 0)
-            fds.send(self.theirs, b"".join((header, state, payload)), passed)
+            sockets.send(self.theirs, b"".join((header, state, payload)), passed)
         except BaseException:
             self.__exit__()
             raise

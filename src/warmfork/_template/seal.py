@@ -120,7 +120,8 @@ def undo(spec: Spec, folder: int, notes: preload.Notes) -> None:
     """Undo what the preload changed of what clients believe their template to have: each start says its state only
     where it differs from that. Variables that are new stay: they belong to a module that stays, too."""
     wanted = state.split_environment(spec.environment)
-    state.set_environment(state.keep_new(wanted))
+    state.keep_new(wanted)
+    state.set_environment(wanted)
     for timer in (_signal.ITIMER_REAL, _signal.ITIMER_VIRTUAL, _signal.ITIMER_PROF):
         if _signal.setitimer(timer, 0)[0]:
             notes.notes.append("a timer that the preload set (signal.setitimer) was stopped: no child would have it")

@@ -11,7 +11,7 @@ from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT
 from time import monotonic, monotonic_ns
 
 from warmfork._child.birth import Birth
-from warmfork._machine import fds, titles
+from warmfork._machine import sockets, titles
 from warmfork._machine.loop import Loop
 from warmfork._template.children import Children
 from warmfork._template.clients import ClientRecord
@@ -35,7 +35,7 @@ class Server:
     """Serves clients until none is left."""
 
     def __init__(
-        self, state: TemplateState, given: Given, control: fds.socket, stacks: int, notes: tuple[str, ...]
+        self, state: TemplateState, given: Given, control: sockets.socket, stacks: int, notes: tuple[str, ...]
     ) -> None:
         self.state = state
         self.given = given
@@ -111,11 +111,11 @@ class Server:
     def read_control(self, _events: int) -> None:
         """Adopt a client that the tracker sends."""
         try:
-            got = fds.receive(self.control)
+            got = sockets.receive(self.control)
         except BlockingIOError:
             return
         except OSError:
-            got = fds.Received(b"", [], 0, False)
+            got = sockets.Received(b"", [], 0, False)
         with got:
             if not got.data:
                 if not got.fds:
@@ -131,11 +131,11 @@ class Server:
                 return
             channel, pidfd = got.take().release(), got.take().release()
             try:
-                self.adopt(fds.adopt_socket(channel), message.pid, pidfd)
-            except fds.NoSocket:
+                self.adopt(sockets.adopt_socket(channel), message.pid, pidfd)
+            except sockets.NoSocket:
                 os.close(pidfd)
 
-    def adopt(self, channel: fds.socket, pid: int, pidfd: int) -> None:
+    def adopt(self, channel: sockets.socket, pid: int, pidfd: int) -> None:
         """Take a client on and welcome it. Where that takes a file too many, it is told so."""
         client = ClientRecord(channel, pid, pidfd, SparePolicy(self.state.policy), self.loop.poller)
         try:
@@ -153,10 +153,10 @@ class Server:
         self.state.clients.add(client)
         self.loop.guard(lambda: client.tell(self.make_welcome(), (me, board)), lambda: self.detach(client))
 
-    def turn_away(self, channel: fds.socket, pidfd: int, error: OSError) -> None:
+    def turn_away(self, channel: sockets.socket, pidfd: int, error: OSError) -> None:
         """Tell a client why it can't be served. Where not even that can be sent, the end of its channel says it."""
         try:
-            fds.send(channel, wire.encode(messages.Refused(f"it can't take another client: {error.strerror}", 0)))
+            sockets.send(channel, wire.encode(messages.Refused(f"it can't take another client: {error.strerror}", 0)))
         except OSError:
             return
         finally:
@@ -189,7 +189,7 @@ class Server:
         if not events & (EPOLLIN | EPOLLHUP | EPOLLERR) or not client.events & EPOLLIN:
             return
         try:
-            got = fds.receive(client.channel)
+            got = sockets.receive(client.channel)
         except BlockingIOError:
             return
         except OSError:

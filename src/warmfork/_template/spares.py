@@ -74,6 +74,9 @@ def choose_policy(wanted: int, notes: list[str]) -> int:
     if is_commit_strict():
         notes.append("without spares: vm.overcommit_memory=2 charges each for the whole address space")
         return NONE
+    if os.getpgrp() == 0:
+        notes.append("without spares: the process group that they would have to join is in another pid namespace")
+        return NONE
     if forking.handlers:
         modules = ", ".join(sorted(set(forking.handlers)))
         notes.append(
@@ -89,7 +92,7 @@ def count_processors() -> int:
 
 
 def is_commit_strict() -> bool:
-    """Does each fork charge the whole address space (vm.overcommit_memory=2)? No spares then (M25)."""
+    """Does each fork charge the whole address space (vm.overcommit_memory=2)?"""
     try:
         fd = os.open("/proc/sys/vm/overcommit_memory", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from warmfork._machine import fds
+from warmfork._machine import sockets
 from warmfork._words import messages, wire
 
 
@@ -10,11 +10,11 @@ def answer_channel(channel: int, message: messages.Message) -> None:
     """Answer on a client's channel in the template's place, if it is one; it stays its owner's. Takes no fd: that there is
     none may be the answer."""
     try:
-        socket = fds.socket(*fds.KIND, channel)
+        socket = sockets.socket(*sockets.KIND, channel)
     except OSError:
         return
     try:
-        fds.send(socket, wire.encode(message))
+        sockets.send(socket, wire.encode(message))
     except OSError:
         return  # whoever asked is gone
     finally:
@@ -26,10 +26,10 @@ def refuse(channel: int, why: str) -> None:
     answer_channel(channel, messages.Refused(why, 0))
 
 
-def send_answer(answer: fds.socket, message: messages.Message) -> None:
+def send_answer(answer: sockets.socket, message: messages.Message) -> None:
     """Send the one answer, and close."""
     try:
-        fds.send(answer, wire.encode(message))
+        sockets.send(answer, wire.encode(message))
     except OSError:
         return  # whoever asked is gone
     finally:

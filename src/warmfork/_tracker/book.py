@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from warmfork._machine import fds, memory
+from warmfork._machine import memfds, memory
 from warmfork._words import ledger as ledger_
 from warmfork._words import messages, wire
 
@@ -24,7 +24,7 @@ class Book:
         self.ledger = ledger_.Ledger()
         self.reports: list[messages.Reported] = []
         self.full = False
-        data = fds.read_all(fd)
+        data = memfds.read_all(fd)
         self.start = int.from_bytes(data[:8], "little") or ledger_.START
         self.end = self.start
         for end, record in ledger_.read_records(data[self.start :]):
@@ -60,7 +60,7 @@ class Book:
 
     def append(self, data: bytes, at: int) -> int:
         """Write at this place of the file. Gives how much it was. Raises OSError."""
-        fds.write_all(self.fd, data, at)
+        memfds.write_all(self.fd, data, at)
         return len(data)
 
     def compact(self) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from warmfork._machine import fds, memfds, memory
+from warmfork._machine import memfds, memory
 from warmfork._words import board as board_
 
 STACKS_SIZE = board_.MOST_PIDS << 24
@@ -31,7 +31,7 @@ def make_stacks() -> int:
 def make(name: str, size: int) -> int:
     """Make a file that is its owner's alone, and of this size for ever where the kernel can promise that; of any size
     where it is 0. Raises OSError."""
-    fd = fds.make_memory(name, size=size, sealable=True)
+    fd = memfds.make_memory(name, size=size, sealable=True)
     os.fchmod(fd, 0o600)  # a memfd has 0777, and other users could open it through /proc
     if size:
         memory.seal(fd, memory.SEAL_SHRINK | memory.SEAL_GROW)

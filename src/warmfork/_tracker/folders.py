@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 from stat import S_ISDIR
 
-from warmfork._machine import fds
+from warmfork._machine import fds, sockets
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class Folders:
         self.known: dict[tuple[int, int], fds.Fd] = {}
         self.prune_at = PRUNE_FROM
 
-    def keep(self, kind: str, name: str, got: fds.Received) -> tuple[int, int]:
+    def keep(self, kind: str, name: str, got: sockets.Received) -> tuple[int, int]:
         """Take the folder of a name from the end of what came along, and give what identifies it. Nothing comes along for
         names of other kinds. Raises ValueError where it is no folder, or the name none that can be in one."""
         if kind not in KINDS:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from time import monotonic, monotonic_ns
 
-from warmfork._machine import fds, pids, rights
+from warmfork._machine import fds, pids, rights, sockets
 from warmfork._tracker.answers import answer_channel, refuse, send_answer
 from warmfork._tracker.templates import TemplateRecord, exec_template, launch, read_spec
 from warmfork._words import board as board_
@@ -52,7 +52,7 @@ class Generations:
         self.templates: dict[tuple[object, ...], TemplateRecord] = {}
         self.by_pid: dict[int, TemplateRecord] = {}
         self.deaths: dict[tuple[object, ...], list[float]] = {}
-        self.deferred: list[tuple[float, messages.Hello, fds.Received]] = []
+        self.deferred: list[tuple[float, messages.Hello, sockets.Received]] = []
 
     def any_alive(self) -> bool:
         """Does a template live?"""
@@ -68,7 +68,7 @@ class Generations:
 
     # -- hellos
 
-    def serve_hello(self, hello: messages.Hello, got: fds.Received, late: bool = False) -> None:
+    def serve_hello(self, hello: messages.Hello, got: sockets.Received, late: bool = False) -> None:
         """Find or start the template that is asked for, and hand it the channel. `late`: it was deferred for as long as a
         template takes to die."""
         passed = got.fds
@@ -83,7 +83,7 @@ class Generations:
             if passed:
                 refuse(passed[0], f"the tracker could not: {error}")
 
-    def serve_whole_hello(self, hello: messages.Hello, got: fds.Received, late: bool) -> None:
+    def serve_whole_hello(self, hello: messages.Hello, got: sockets.Received, late: bool) -> None:
         """Serve one of which all has arrived. Raises OSError where the tracker is out of files, or of memory."""
         channel, pidfd, spec_fd = got.fds[:3]
         if pids.read_pid(pidfd) != got.pid:
@@ -101,12 +101,12 @@ class Generations:
         if difference:
             answer_channel(channel, messages.Refused(wire.fit(difference, 4000), 1))
         elif template is not None and template.alive and not late and self.is_dying(template):
-            self.deferred.append((monotonic() + DYING, hello, fds.Received(got.data, got.fds, got.pid, False)))
+            self.deferred.append((monotonic() + DYING, hello, sockets.Received(got.data, got.fds, got.pid, False)))
             got.fds = []
         else:
             self.hand_over(key, spec, hello, got)
 
-    def hand_over(self, key: tuple[object, ...], spec: Spec, hello: messages.Hello, got: fds.Received) -> None:
+    def hand_over(self, key: tuple[object, ...], spec: Spec, hello: messages.Hello, got: sockets.Received) -> None:
         """Hand a channel to the template of this spec. Where there is none that takes it, its client is told."""
         channel, pidfd = got.fds[:2]
         why = ""
@@ -116,7 +116,7 @@ class Generations:
                 return
             try:
                 if template.control is not None:
-                    fds.send(template.control, wire.encode(messages.Adopt(got.pid)), (channel, pidfd))
+                    sockets.send(template.control, wire.encode(messages.Adopt(got.pid)), (channel, pidfd))
             except OSError as error:
                 why = str(error)
                 self.read_control(template)
@@ -153,7 +153,7 @@ class Generations:
         return rights.compare(rights.read(asker), rights.read(template.pid) if template is not None else tree, tree)
 
     def find_template(
-        self, key: tuple[object, ...], spec: Spec, hello: messages.Hello, got: fds.Received
+        self, key: tuple[object, ...], spec: Spec, hello: messages.Hello, got: sockets.Received
     ) -> TemplateRecord | None:
         """Give the template of this spec, started if need be, or None where the client was told why there is none."""
         channel, _, spec_fd, door, *streams = got.fds
@@ -199,7 +199,7 @@ class Generations:
         self.templates[template.key] = template
         self.by_pid[template.pid] = template
 
-    def take_over(self, said: messages.Inherit, got: fds.Received) -> None:
+    def take_over(self, said: messages.Inherit, got: sockets.Received) -> None:
         """Enter a template that the tracker before us has started: its pidfd tells its death, its board whom it leaves."""
         if len(got.fds) != 2 or os.fstat(got.fds[1]).st_size < board_.SIZE:
             return
@@ -224,11 +224,11 @@ class Generations:
         """Read all that the template has said: that it is sealed, or why it never will be; or that it has closed its end."""
         while template.control is not None:
             try:
-                got = fds.receive(template.control)
+                got = sockets.receive(template.control)
             except BlockingIOError:
                 return
             except OSError:
-                got = fds.Received(b"", [], 0, False)
+                got = sockets.Received(b"", [], 0, False)
             with got:
                 if not got.data:
                     self.let_go_of_control(template)
@@ -245,7 +245,7 @@ class Generations:
             template.control.close()
             template.control = None
 
-    def give_up(self, pid: int, spec_fd: int, answer: fds.socket) -> None:
+    def give_up(self, pid: int, spec_fd: int, answer: sockets.socket) -> None:
         """This process waits no longer for a template to preload. Say what that is preloading, and end it where nobody else
         waits for it."""
         try:

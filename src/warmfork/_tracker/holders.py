@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from warmfork._machine import fds, pids
+from warmfork._machine import fds, pids, sockets
 from warmfork._tracker import names
 from warmfork._words import messages, outcome
 
@@ -39,7 +39,7 @@ class Holders:
         self.loop.watch(pidfd.fileno(), lambda _events: self.bury_holder(pid))
         self.pidfds[pid] = pidfd
 
-    def hold(self, message: messages.Track, got: fds.Received, title: str) -> None:
+    def hold(self, message: messages.Track, got: sockets.Received, title: str) -> None:
         """The sender holds this name. Raises ValueError, OSError, and has no name of it then."""
         if not got.fds or pids.read_pid(got.fds[0]) != got.pid:
             raise ValueError("the pidfd is not on its sender")

@@ -6,7 +6,7 @@ import gc
 import os
 import sys
 
-from warmfork._machine import fds, memfds, memory, signals
+from warmfork._machine import fds, memfds, memory, signals, sockets
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def main() -> NoReturn:
     signals.set_mask(signals.HELPERS_BLOCK)
     if not memory.lock(LEDGER):
         os._exit(0)  # two of those who saw the tracker's death were as quick as each other
-    door = fds.adopt_socket(DOOR)
+    door = sockets.adopt_socket(DOOR)
     os.set_inheritable(DOOR, False)
     os.set_inheritable(LEDGER, False)
     first = started = None
@@ -107,12 +107,12 @@ def close_inherited(kept: tuple[int, ...]) -> None:
             os.close(fd)
 
 
-def receive_hello(door: fds.socket) -> fds.Received | None:
+def receive_hello(door: sockets.socket) -> sockets.Received | None:
     """Receive what waits at the door if it is a Hello; anything else stays there, for the loop."""
     try:
         if door.recv(1, PEEK)[:1] != b"\1":
             return None
-        return fds.receive(door)
+        return sockets.receive(door)
     except OSError:
         return None
 
@@ -121,7 +121,7 @@ PEEK = 0x42
 """MSG_PEEK | MSG_DONTWAIT."""
 
 
-def may_fork(first: fds.Received) -> bool:
+def may_fork(first: sockets.Received) -> bool:
     """Is it for a template that may be a fork of this interpreter, and from one of our own user?"""
     data = first.data
     by_fork = len(data) > STDIO and data[0] == HELLO and not data[STDIO] & BY_EXEC
@@ -131,7 +131,7 @@ def may_fork(first: fds.Received) -> bool:
 class Started:
     """The first template, as the tracker got it by forking."""
 
-    def __init__(self, pid: int, control: fds.socket, board: fds.Fd, log: fds.Fd, stacks: fds.Fd) -> None:
+    def __init__(self, pid: int, control: sockets.socket, board: fds.Fd, log: fds.Fd, stacks: fds.Fd) -> None:
         self.pid, self.control, self.board, self.log, self.stacks = pid, control, board, log, stacks
 
 
@@ -140,7 +140,7 @@ def is_bare() -> bool:
     return len(os.listdir("/proc/self/task")) == 1
 
 
-def fork_template(door: fds.socket, hello: fds.Received) -> Started | None:
+def fork_template(door: sockets.socket, hello: sockets.Received) -> Started | None:
     """Fork the template; it has what a Launch and an Adopt would have brought. Returns in the tracker only: None where it
     is not to be a fork, or can't be made; then it is started as later ones are, or it is said why not."""
     if not may_fork(hello):
@@ -149,7 +149,7 @@ def fork_template(door: fds.socket, hello: fds.Received) -> Started | None:
         from warmfork._tracker import files
 
         board, stacks, log = fds.Fd(files.make_board(LEDGER)), fds.Fd(files.make_stacks()), fds.Fd(make_log())
-        control, theirs = fds.make_pair()
+        control, theirs = sockets.make_pair()
     except OSError:
         return None
     try:
@@ -182,6 +182,6 @@ LOG_SIZE = 65_536
 
 def make_log() -> int:
     """Make the memfd that is a template's stdout and stderr after the seal: bounded, for nobody reads it in time."""
-    log = fds.make_memory("warmfork-log", size=LOG_SIZE, sealable=True)
+    log = memfds.make_memory("warmfork-log", size=LOG_SIZE, sealable=True)
     memfds.seal_size(log)
     return log

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from time import monotonic_ns
 
-from warmfork._machine import evidence, fds, pids, proc
+from warmfork._machine import evidence, fds, pids, sockets
 from warmfork._machine.pending_kills import PendingKills
 from warmfork._tracker.answers import send_answer
 from warmfork._words import board as board_
@@ -47,7 +47,7 @@ class Orphans:
         self.loop = loop
         self.living: dict[int, Orphan] = {}
         self.fates: dict[tuple[int, int], messages.Fate] = {}  # by pid, and when it was started
-        self.asked: dict[int, list[fds.socket]] = {}
+        self.asked: dict[int, list[sockets.socket]] = {}
         self.pending_kills = PendingKills(report)
         self.witness = evidence.Witness()
         self.clients: dict[int, fds.Fd] = {}  # pidfds on those whose death is the end of some of them
@@ -65,12 +65,15 @@ class Orphans:
                 self.loop.guard(self.watch_client, client, forked, None)
 
     def take(self, row: board_.Row) -> None:
-        """Take an orphan on. One that is not our child is watched by pidfd."""
-        pidfd = fds.Fd(-1 if is_child(row.pid) else pids.open_older(row.pid, row.forked_ns + NEAR_NS))
-        if pidfd:
+        """Take an orphan on. One that is not our child is watched by pidfd, if it shows that it is a template's: a row
+        alone is no proof, for its numbers are known to everybody."""
+        pidfd = fds.Fd(-1)
+        if not is_child(row.pid):
+            pidfd = fds.Fd(pids.open_older(row.pid, row.forked_ns + NEAR_NS))
+            if not pidfd or not holds_stacks(row.pid):
+                pidfd.close()
+                return  # dead since, or somebody else
             self.loop.watch(pidfd.fileno(), lambda _events: self.forget(row.pid))
-        elif not is_child(row.pid):
-            return  # dead since
         self.living[row.pid] = Orphan(row.pid, row.client, row.kill, pidfd)
 
     def watch_client(self, client: int, forked: int) -> None:
@@ -128,7 +131,7 @@ class Orphans:
         if len(self.fates) > FATES:
             del self.fates[next(iter(self.fates))]
 
-    def serve_ask(self, ask: messages.Ask, answer: fds.socket) -> None:
+    def serve_ask(self, ask: messages.Ask, answer: sockets.socket) -> None:
         """Say what became of a process, now or when it is dead."""
         sinces = [since for pid, since in self.fates if pid == ask.pid and since <= ask.moment]
         if sinces:  # a later process with this pid was started after that moment
@@ -140,7 +143,7 @@ class Orphans:
         else:
             send_answer(answer, messages.Fate(ask.pid, 0, 0, 0, 0, 0, 0, "", ""))
 
-    def drop_ask(self, pid: int, answer: fds.socket) -> None:
+    def drop_ask(self, pid: int, answer: sockets.socket) -> None:
         """Nobody waits for this answer any longer."""
         self.loop.forget(answer.fileno())
         answer.close()

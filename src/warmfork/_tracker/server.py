@@ -10,7 +10,7 @@ import os
 from select import EPOLLHUP
 from time import monotonic
 
-from warmfork._machine import fds, pids, signals, titles
+from warmfork._machine import fds, pids, signals, sockets, titles
 from warmfork._machine.loop import Loop
 from warmfork._tracker import names
 from warmfork._tracker.answers import answer_channel, send_answer
@@ -39,7 +39,7 @@ MOST_TITLES = 1000
 class Tracker:
     """What the tracker of a tree knows."""
 
-    def __init__(self, door: fds.socket, book: Book, root_stack: int) -> None:
+    def __init__(self, door: sockets.socket, book: Book, root_stack: int) -> None:
         root = book.get_root()
         self.root = root
         self.root_stack = root_stack
@@ -127,7 +127,7 @@ class Tracker:
 
     # -- the door
 
-    def serve_first(self, first: fds.Received, started: Started | None) -> None:
+    def serve_first(self, first: sockets.Received, started: Started | None) -> None:
         """Serve the Hello that came before the loop; its template may have been forked already."""
         with first:
             if started is None:
@@ -146,7 +146,7 @@ class Tracker:
         the channel on which that can be said."""
         self.reserve.close()
         try:
-            with fds.receive(self.door) as got:
+            with sockets.receive(self.door) as got:
                 if got.data:
                     self.serve_message(got)
                 elif got.uid < 0 and events & EPOLLHUP:  # else somebody has sent nothing
@@ -170,7 +170,7 @@ class Tracker:
         if not self.root_dead and self.root_stack and pids.read_start_stack(self.root.pid) != self.root_stack:
             self.bury_root(0)  # it has become another program
 
-    def serve_message(self, got: fds.Received) -> None:
+    def serve_message(self, got: sockets.Received) -> None:
         """Do what the message asks. Nonsense, or fds that did not all arrive, cost the sender its message; and nobody is
         served who is another user than we are, or of another group: he would have our rights."""
         try:
@@ -181,10 +181,10 @@ class Tracker:
             elif isinstance(message, messages.Hello) and got.fds:
                 difference = f"user and group ids: {got.uid} and {got.gid}, not {self.ids[0]} and {self.ids[1]}"
                 answer_channel(got.fds[0], messages.Refused(difference, 1))
-        except (ValueError, fds.NoSocket):
+        except (ValueError, sockets.NoSocket):
             return
 
-    def serve_words(self, message: messages.Message, got: fds.Received) -> None:
+    def serve_words(self, message: messages.Message, got: sockets.Received) -> None:
         """Do what a process of ours asks."""
         if isinstance(message, messages.Hello):
             self.generations.serve_hello(message, got)
@@ -215,7 +215,7 @@ class Tracker:
         elif isinstance(message, messages.Sweep) and len(got.fds) == 1:
             self.sweep(adopt(got))
 
-    def sweep(self, answer: fds.socket) -> None:
+    def sweep(self, answer: sockets.socket) -> None:
         """Have all names removed, and say how many were left."""
         left, mixed = self.list_left(), self.book.ledger.mixed
 
@@ -277,6 +277,6 @@ class Tracker:
             self.orphans.keep_fate(pid, since, status, usage, self.generations.list_stacks())
 
 
-def adopt(got: fds.Received) -> fds.socket:
+def adopt(got: sockets.Received) -> sockets.socket:
     """Take the socket over that came along last, for an answer. Raises NoSocket."""
-    return fds.adopt_socket(got.take(-1).release())
+    return sockets.adopt_socket(got.take(-1).release())

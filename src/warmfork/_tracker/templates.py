@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from posix import posix_spawn  # which debuggers leave alone
 
-from warmfork._machine import fds, memfds, memory, pids, signals
+from warmfork._machine import fds, memfds, memory, pids, signals, sockets
 from warmfork._tracker import files
 from warmfork._tracker.main import make_log
 from warmfork._words import board as board_
@@ -31,7 +31,7 @@ class TemplateRecord:
         pid: int,
         board: fds.Fd,
         log: fds.Fd,
-        control: fds.socket | None = None,
+        control: sockets.socket | None = None,
         pidfd: fds.Fd | None = None,
         stacks: fds.Fd | None = None,
     ) -> None:
@@ -101,7 +101,7 @@ class TemplateRecord:
 
     def read_tail(self) -> str:
         """Give what it wrote to its log."""
-        return fds.read_all(self.log.fileno()).rstrip(b"\0").decode("utf-8", "replace") if self.log else ""
+        return memfds.read_all(self.log.fileno()).rstrip(b"\0").decode("utf-8", "replace") if self.log else ""
 
 
 LARGEST_SPEC = 64 << 20
@@ -118,7 +118,7 @@ def read_spec(fd: int) -> Spec:
         fcntl(fd, F_GET_SEALS)  # EINVAL of what is not in memory: a file in some file system may have us wait for ever
     if os.fstat(fd).st_size > LARGEST_SPEC:
         raise ValueError(f"over {LARGEST_SPEC} bytes are no spec")
-    spec = wire.decode(fds.read_all(fd))
+    spec = wire.decode(memfds.read_all(fd))
     if not isinstance(spec, Spec):
         raise ValueError(f"a {type(spec).__name__} is no spec")
     return spec
@@ -131,7 +131,7 @@ def exec_template(
     executable, ValueError where it, or an option, or a variable has a NUL."""
     environment = {name: value for name, _, value in (os.fsencode(line).partition(b"=") for line in spec.environment)}
     board, stacks, log = fds.Fd(files.make_board(ledger)), fds.Fd(files.make_stacks()), fds.Fd(make_log())
-    control, theirs = fds.make_pair()
+    control, theirs = sockets.make_pair()
     try:
         with fds.Fd(fds.open_null()) as null:
             out = streams[0] if stdio & 1 else null.fileno()
@@ -161,4 +161,4 @@ def launch(template: TemplateRecord, passed: tuple[int, ...]) -> None:
     """Send a template its first message. See Launch for the fds. Raises OSError."""
     if template.control is None:
         raise RuntimeError("only our own templates are launched")
-    fds.send(template.control, wire.encode(messages.Launch(template.generation)), passed)
+    sockets.send(template.control, wire.encode(messages.Launch(template.generation)), passed)

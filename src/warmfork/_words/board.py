@@ -154,10 +154,6 @@ class Board:
         """Give how many children were started, also of a board that was never begun."""
         return int.from_bytes(self.memory[48:56], "little")
 
-    def read_template(self) -> int:
-        """Give the template's pid, 0 of a board that was never begun."""
-        return int.from_bytes(self.memory[24:32], "little")
-
     def read_phase(self) -> tuple[int, int]:
         """Give what the template is doing, and since when (ns, monotonic)."""
         *_, phase, _, _, _, since = HEAD.unpack_from(self.memory, 0)

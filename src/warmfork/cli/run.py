@@ -79,7 +79,7 @@ COMMAND = Command(
             "--huge-pages",
             "whether the template's memory is put into huge pages",
             "WHAT",
-            ("auto", "on", "off", "malloc"),
+            ("auto", "on", "off"),
             variable="WARMFORK_HUGE_PAGES",
         ),
     ],
