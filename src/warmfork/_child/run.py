@@ -15,7 +15,7 @@ from _socket import AF_UNIX, SOCK_STREAM
 
 from warmfork._child import birth as birth_
 from warmfork._child import ending, snippet, stdio
-from warmfork._machine import fds, pids, signals
+from warmfork._machine import fds, pids, signals, sockets
 from warmfork._words import snippet as words
 from warmfork._words import values
 from warmfork._words.snippet import DATA, NOTHING, PICKLE, REFUSED, Reply
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 SIGINT = 2
 
 
-def adopt_stream(fd: int) -> fds.socket:
+def adopt_stream(fd: int) -> sockets.socket:
     """Make a socket object of a stream's fd."""
-    made = fds.socket(AF_UNIX, SOCK_STREAM, 0, fd)
-    fds.make_patient(made)  # whatever a preload has set for sockets
+    made = sockets.socket(AF_UNIX, SOCK_STREAM, 0, fd)
+    sockets.make_patient(made)  # whatever a preload has set for sockets
     return made
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from time import monotonic_ns
 
-from warmfork._machine import evidence, fds, pids, sockets
+from warmfork._machine import evidence, fds, pids, proc, sockets
 from warmfork._machine.pending_kills import PendingKills
 from warmfork._tracker.answers import send_answer
 from warmfork._words import board as board_

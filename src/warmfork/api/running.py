@@ -11,7 +11,7 @@ from time import monotonic
 
 from warmfork._client import payload as payload_
 from warmfork._client.feeding import Payload
-from warmfork._machine import fds
+from warmfork._machine import fds, sockets
 from warmfork._words import messages
 from warmfork._words import snippet as words
 from warmfork._words.buffers import run as run_pickler
@@ -164,8 +164,8 @@ class Task:
         except BaseException:
             self.streams.close()
             raise
-        self.link = fds.socket(AF_UNIX, SOCK_STREAM, 0, ours.detach())
-        fds.make_patient(self.link)
+        self.link = sockets.socket(AF_UNIX, SOCK_STREAM, 0, ours.detach())
+        sockets.make_patient(self.link)
         self.theirs = fds.Fd(theirs.detach())
 
     def get_rlimits(self) -> dict[int, tuple[int, int]]:

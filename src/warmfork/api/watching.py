@@ -9,7 +9,7 @@ import os
 from _socket import MSG_DONTWAIT, MSG_NOSIGNAL
 from time import monotonic
 
-from warmfork._machine import fds, pids, tree
+from warmfork._machine import fds, pids, sockets, tree
 from warmfork._words import snippet as words
 from warmfork.api.limits import Limits, Watch
 
@@ -77,7 +77,7 @@ class Watched:
     def __init__(
         self,
         child: Child,
-        link: fds.socket,
+        link: sockets.socket,
         streams: Streams,
         poller: Poller,
         limits: Limits,
