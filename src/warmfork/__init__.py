@@ -22,6 +22,17 @@ if TYPE_CHECKING:
     from warmfork._words.outcome import Outcome as Outcome
     from warmfork._words.outcome import Signaled as Signaled
     from warmfork._words.outcome import Usage as Usage
+    from warmfork.api.completed import Completed as Completed
+    from warmfork.api.completed import Failure as Failure
+    from warmfork.api.completed import ResultError as ResultError
+    from warmfork.api.completed import RunError as RunError
+    from warmfork.api.limits import LimitExceeded as LimitExceeded
+    from warmfork.api.limits import TimeLimitExceeded as TimeLimitExceeded
+    from warmfork.api.session import Session as Session
+    from warmfork.api.session import SessionEnded as SessionEnded
+    from warmfork.api.streams import DEVNULL as DEVNULL
+    from warmfork.api.streams import PIPE as PIPE
+    from warmfork.api.streams import STDOUT as STDOUT
     from warmfork.api.template import Template as Template
     from warmfork.api.track import track as track
     from warmfork.api.track import untrack as untrack
@@ -36,15 +47,26 @@ _PLACES = {
     "AuditError": "warmfork._words.errors",
     "Child": "warmfork._client.handle",
     "ChildError": "warmfork._words.errors",
+    "Completed": "warmfork.api.completed",
+    "DEVNULL": "warmfork.api.streams",
     "Exited": "warmfork._words.outcome",
+    "Failure": "warmfork.api.completed",
+    "LimitExceeded": "warmfork.api.limits",
     "Lost": "warmfork._words.outcome",
     "Outcome": "warmfork._words.outcome",
+    "PIPE": "warmfork.api.streams",
     "PreloadError": "warmfork._words.errors",
     "Refused": "warmfork._words.errors",
+    "ResultError": "warmfork.api.completed",
+    "RunError": "warmfork.api.completed",
+    "STDOUT": "warmfork.api.streams",
+    "Session": "warmfork.api.session",
+    "SessionEnded": "warmfork.api.session",
     "Signaled": "warmfork._words.outcome",
     "StartError": "warmfork._words.errors",
     "Template": "warmfork.api.template",
     "TemplateDied": "warmfork._words.errors",
+    "TimeLimitExceeded": "warmfork.api.limits",
     "UnsupportedPlatform": "warmfork._words.errors",
     "Usage": "warmfork._words.outcome",
     "WarmforkError": "warmfork._words.errors",

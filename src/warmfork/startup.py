@@ -50,6 +50,16 @@ def watch_names() -> list[str]:
     return []
 
 
+def prepare(folder: str = "") -> list[str]:
+    """The loader of templates that will run code: what their children need for that (1 ms) is loaded here, once. `folder`
+    is where to preload; the seal puts back what it was."""
+    from warmfork._child import run as run
+
+    if folder:
+        os.chdir(folder)
+    return watch_names()
+
+
 def patch_names(_module: ModuleType) -> None:
     """The program is about to make something with a name."""
     from warmfork.mp.shared import names as resources

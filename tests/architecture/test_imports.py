@@ -39,6 +39,8 @@ NEEDS = {
     "warmfork._words.messages", "warmfork._words.protocol", "warmfork._words.spec", "warmfork._words.wire",
     # waits for the moment at which something of multiprocessing's gets a name
     "warmfork.mp", "warmfork.mp.shared", "warmfork.mp.shared.watching", "warmfork.startup",
+    # what run() needs in a child, where there is a preload list that takes longer than these (1 ms)
+    "warmfork._child.run", "warmfork._child.snippet", "warmfork._words.snippet", "warmfork._words.values", "atexit",
 }  # fmt: skip
 """What a bare template has loaded when it forks its first child, over what a bare interpreter has."""
 

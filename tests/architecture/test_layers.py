@@ -13,7 +13,7 @@ ROOMS: dict[str, set[str]] = {
     "__main__": {"cli"},
     "environment": set(),
     "report": {"_machine"},
-    "startup": {"mp.client", "mp.shared", "report"},
+    "startup": {"_child", "mp.client", "mp.shared", "report"},
     "_words": set(),
     "_machine": {"_words"},
     "_child": {"_machine", "_words"},

@@ -45,6 +45,8 @@ def run_call(birth: Birth) -> int:
             birth.announce(messages.Raised(0, 0, b"", wire.keep_end(f"sys.exit({str(error.code)!r})")))
     except BaseException as error:
         code = 1
+        if not birth.state["fds"] & feed.HAS_IN and ending.wanted_stdin(error):
+            error.add_note(ending.NO_STDIN)
         report(birth, error)
     ending.run_exit_handlers()
     return code

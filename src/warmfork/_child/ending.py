@@ -174,3 +174,16 @@ def read_code(argument: object) -> int:
         return argument & 0xFF
     sys.stderr.write(f"{argument}\n")
     return 1
+
+
+NO_STDIN = 'hint: this process has no stdin; give it one: input="..." or stdin=... of run(), stdin=PIPE of start()'
+
+
+def wanted_stdin(error: BaseException) -> bool:
+    """Did this end somebody who has read to the end of stdin: input(), or a debugger, which from 3.14 on exits then?"""
+    if type(error).__name__ in ("EOFError", "BdbQuit"):
+        return True
+    traceback = error.__traceback__ if isinstance(error, SystemExit) else None
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    return traceback is not None and traceback.tb_frame.f_globals.get("__name__") == "pdb"

@@ -1,7 +1,7 @@
 """A child's stdin, stdout and stderr: the objects are the template's, which others may hold; the files are its client's.
 
-`sys.stdout` is never made anew: what has taken it (`from sys import stdout`, a default argument, a logging handler)
-would write to an object that nobody flushes. Only what the object knows of its file is put right, where it is wrong.
+No object is ever made anew: what has taken `sys.stdout` (`from sys import stdout`, a default argument, a logging handler)
+would write to one that nobody flushes. Only what the object knows of its file is put right, where it is wrong.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ _made: dict[int, Standard] = {}
 
 
 def prepare() -> None:
-    """In the template, before the preload: note what the interpreter has made of stdout and stderr."""
-    for number in (1, 2):
+    """In the template, before the preload: note what the interpreter has made of stdin, stdout and stderr."""
+    for number in (0, 1, 2):
         _made[number] = Standard(number)
 
 
 def take(layout: int, passed: list[int]) -> None:
     """Put the files that the client sent, taken off the front of the list, in the places of 0, 1 and 2. A stream that the
-    client has not is the null device, and None in sys, as it is there. stdin is the null device already."""
+    client has not is the null device, and None in sys, as it is there; but stdin, which is the null device already."""
     for number, bit in enumerate(feed.STREAM_BITS):
         if layout & bit:
             received = passed.pop(0)
@@ -57,7 +57,8 @@ def take(layout: int, passed: list[int]) -> None:
                 setattr(sys, name, None)
             setattr(sys, f"__{name}__", None)
     for number, standard in _made.items():
-        fit(number, standard)
+        if number or layout & feed.HAS_IN:
+            fit(number, standard)
 
 
 def fit(number: int, standard: Standard) -> None:
@@ -66,7 +67,7 @@ def fit(number: int, standard: Standard) -> None:
     mode = os.fstat(number).st_mode
     kind = S_IFMT(mode)
     stream = standard.stream
-    if kind != standard.kind:
+    if kind != standard.kind or not number:  # a terminal is of the null device's kind, and can't seek
         standard.kind = kind
         renew_file(stream, number)
     # None: there is no such stream. True in stderr, and False in what PYTHONUNBUFFERED makes, whatever the file is.
@@ -80,28 +81,60 @@ def fit(number: int, standard: Standard) -> None:
 def renew_file(stream: Any, number: int) -> None:
     """Have the buffer below a stream ask its file anew whether that can seek, and how large its blocks are: the file
     object remembers it for good, so the buffer, which stays the same one, gets another."""
-    from _io import BufferedWriter, FileIO
+    from _io import BufferedReader, BufferedWriter
 
     try:
         buffer = stream.buffer
-        if type(buffer) is not BufferedWriter or type(buffer.raw) is not FileIO or buffer.raw.closefd:
-            return
-        if buffer.fileno() != number:
+        if type(buffer) is not (BufferedWriter if number else BufferedReader) or not is_over(buffer.raw, number):
             return
         buffer.flush()
     except (AttributeError, OSError, ValueError):
         return  # no such stream; detached, closed, or put over another file by the program
-    name = buffer.raw.name
-    file = FileIO(number, "wb", closefd=False)
-    file.name = name
-    buffer.__init__(file, file._blksize)  # type: ignore[misc, attr-defined]
+    file = open_file(buffer.raw, number)
+    buffer.__init__(file, file._blksize)  # type: ignore[misc]
+
+
+def is_over(file: Any, number: int) -> bool:
+    """Is this the interpreter's own file object of this number? Raises ValueError where it is closed."""
+    from _io import FileIO
+
+    return type(file) is FileIO and not file.closefd and file.fileno() == number
+
+
+def open_file(old: Any, number: int) -> Any:
+    """Make a file object of this number, with the name that the one before it had."""
+    from _io import FileIO
+
+    file = FileIO(number, "wb" if number else "rb", closefd=False)
+    file.name = old.name
+    return file
+
+
+_buffers: list[Any] = []
+"""Buffers that write_through() has taken out from below a stream: somebody may hold them, and write to them."""
+
+
+def write_through() -> None:
+    """Have what is printed written at once, as under `python -u`: what lies in a buffer is lost to who is killed."""
+    for number in (1, 2):
+        stream = _made[number].stream
+        try:
+            buffer = stream.buffer
+            if not is_over(buffer.raw, number):
+                continue
+            stream.flush()
+        except (AttributeError, OSError, ValueError):
+            continue  # as in renew_file(), or it has no buffer to begin with
+        _buffers.append(buffer)
+        file = open_file(buffer.raw, number)
+        stream.__init__(file, stream.encoding, stream.errors, "\n", write_through=True)
 
 
 def flush() -> None:
-    """Flush stdout and stderr: those in sys, and those that the interpreter made. A stream that can't be flushed is the
-    user's business, and has told already."""
+    """Flush stdout and stderr: those in sys, those that the interpreter made, and what was below them. A stream that can't
+    be flushed is the user's business, and has told already."""
     flushed: list[object] = []
-    for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
+    for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__, *_buffers):
         if stream is None or any(stream is other for other in flushed):
             continue
         flushed.append(stream)

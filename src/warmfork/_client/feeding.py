@@ -55,7 +55,7 @@ def measure(buffer: tuple[Any, ...]) -> int:
 class StartRequest:
     """What is to be started: entry, name, policy, and what differs from this process's own state."""
 
-    __slots__ = ("cwd", "entry", "environment", "here", "kill", "name", "replies")
+    __slots__ = ("cwd", "entry", "environment", "here", "kill", "name", "own_path", "replies", "streams")
 
     def __init__(
         self,
@@ -74,6 +74,8 @@ class StartRequest:
         self.environment = environment
         self.cwd = cwd  # an O_PATH fd
         self.here = here  # what "" in sys.path stands for; the working directory where it is ""
+        self.streams = (-1, -1, -1)  # fds for its 0, 1 and 2; -1: /dev/null, and this process's own 1 and 2
+        self.own_path = False  # of another interpreter: sys.path is its template's
 
 
 def take_state(born: state.Baseline, order: StartRequest) -> dict[str, Any]:
@@ -81,6 +83,8 @@ def take_state(born: state.Baseline, order: StartRequest) -> dict[str, Any]:
     said = state.take(born, order.here)
     if order.environment is not None:
         said["environment"] = order.environment
+    if order.own_path:
+        said.pop("sys_path", None)
     said["entry"] = order.entry
     said["name"] = order.name
     said["kill"] = order.kill
@@ -109,9 +113,10 @@ def feed(
             said["split"] = payload.split
         first = [get_own_pidfd(), *((door,) if door >= 0 else ())]
         last = [*((folder,) if folder >= 0 else ()), *payload.fds]
-        streams = streams_.list_open()
+        streams = {number: number for number in streams_.list_open()}
+        streams.update((number, given) for number, given in enumerate(order.streams) if given >= 0)
         layout |= sum(feed_.STREAM_BITS[number] for number in streams)
-        send(socket, said, layout, [*first, *streams, *last], payload.data)
+        send(socket, said, layout, [*first, *(streams[number] for number in sorted(streams)), *last], payload.data)
     finally:
         if opened >= 0:
             os.close(opened)

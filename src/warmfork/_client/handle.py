@@ -16,6 +16,7 @@ from warmfork._words.times import check_seconds
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
+    from typing import IO
 
     from warmfork._client.channel import Channel
     from warmfork._client.feeding import StartRequest
@@ -49,6 +50,9 @@ class Child:
         self.pid = record.pid
         self.name = order.name
         self.usage: Usage | None = None
+        self.stdin: IO[bytes] | None = None  # our ends of the pipes that start() was asked for
+        self.stdout: IO[bytes] | None = None
+        self.stderr: IO[bytes] | None = None
         self._lived_ns = clock_gettime_ns(BOOTTIME)  # when it lived: with the pid, that says which process it is
         self._channel = channel
         self._record = record

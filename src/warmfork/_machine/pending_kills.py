@@ -13,7 +13,7 @@ from warmfork._machine import fds, pids
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 GRACE = 1.0
 """Seconds between SIGTERM and SIGKILL for the children of a client that died: 2 s later nothing is to be left."""
@@ -109,25 +109,32 @@ def send_by_pidfd(pidfd: int, number: int) -> None:
 
 def open_descendants(pid: int) -> list[fds.Fd]:
     """Open a pidfd on each process below this one. What can't be seen, or opened for want of fds, is left out."""
-    found: list[fds.Fd] = []
-    todo, seen = [pid], {pid}
+    return [pidfd for _, pidfd in walk_descendants(pid) if pidfd]
+
+
+def walk_descendants(root: int) -> Iterator[tuple[int, fds.Fd]]:
+    """Give each process below this one as it is found, parents first, with a pidfd that is the caller's to close; with an
+    empty one where this process has no fd left. Who loses its parent meanwhile may be left out: another walk finds it."""
+    todo, seen = [(child, root) for child in list_children(root)], {root}
     while todo:
-        parent = todo.pop()
-        for child in list_children(parent):
-            if child in seen:
-                continue
-            seen.add(child)
-            try:
-                pidfd = fds.Fd(pids.open_pidfd(child))
-            except OSError:
-                continue
-            # Whoever has this pid now is the one that was listed, if it has the parent that it was listed with.
-            if pids.read_stat(child)[1:2] == [b"%d" % parent]:
-                found.append(pidfd)
-                todo.append(child)
-            else:
-                pidfd.close()
-    return found
+        pid, parent = todo.pop()
+        if pid in seen:
+            continue
+        seen.add(pid)
+        try:
+            pidfd = fds.Fd(pids.open_pidfd(pid))
+        except ProcessLookupError:
+            continue
+        except OSError:
+            yield pid, fds.Fd(-1)
+            continue
+        # Whoever has this pid now is the one that was listed, if it has the parent that it was listed with; or the root,
+        # which is given the orphans where it is a subreaper.
+        if pids.read_stat(pid)[1:2] in ([b"%d" % parent], [b"%d" % root]):
+            todo += [(child, pid) for child in list_children(pid)]  # now, for the caller may be about to end it
+            yield pid, pidfd
+        else:
+            pidfd.close()
 
 
 def list_children(pid: int) -> list[int]:

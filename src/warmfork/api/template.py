@@ -16,16 +16,19 @@ from warmfork._words.buffers import Pickled, run
 from warmfork._words.errors import WarmforkError
 from warmfork._words.spec import Spec
 from warmfork.api.arguments import check_arguments, check_call, check_list
+from warmfork.api.birthplace import Birthplace, encode_environment, get_here, open_folder
 from warmfork.api.ending import GRACE, end_children
 from warmfork.api.options import DEFAULT, Default, check_name, check_orphans, check_timeout, flush_streams, read_options
+from warmfork.api.runs import Runs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from types import TracebackType
-    from typing import Any
+    from typing import Any, Literal
 
     from warmfork._client.channel import Channel
+    from warmfork.api.streams import Stream
 
 ENTRY = "warmfork._child.call:run_call"
 LOOKS = 8
@@ -33,7 +36,7 @@ LOOKS = 8
 _serials = count(1)
 
 
-class Template:
+class Template(Runs):
     """A process that has imported what you need, and forks children of itself.
 
     >>> import warmfork
@@ -54,6 +57,10 @@ class Template:
         start_timeout: seconds that preloading may take (120 where nothing is said); None waits for ever.
         orphans: what becomes of children that still run when this process dies, however it does: "kill" (SIGTERM, after a
             second SIGKILL; the default) or "keep".
+        env: the environment that the template is born with, and preloads in (OMP_NUM_THREADS is read at an import);
+            "minimal": PATH and language, since its children can read what it was born with. None: this program's.
+        cwd: the folder in which it preloads.
+        python: the interpreter, another than this program's: it has its own sys.path, where warmfork must be found too.
 
     What is not given is taken from WARMFORK_PRELOAD (comma-separated), WARMFORK_NAME, WARMFORK_ON_PRELOAD_ERROR,
     WARMFORK_AUDIT, WARMFORK_SPARES, WARMFORK_HUGE_PAGES, WARMFORK_START_TIMEOUT ("none": for ever) and
@@ -74,15 +81,20 @@ class Template:
         huge_pages: str | bool | None = None,
         start_timeout: float | Default | None = DEFAULT,
         orphans: str | None = None,
+        env: Mapping[str, str] | Literal["minimal"] | None = None,
+        cwd: str | os.PathLike[str] | None = None,
+        python: str | os.PathLike[str] | None = None,
     ) -> None:
         platform.check()
         self._options = read_options(preload, name, on_preload_error, audit, spares, huge_pages, start_timeout, orphans)
+        self._birthplace = Birthplace(env, cwd, python)
         self.name = self._options.name or get_default_name()
         self.preload = self._options.preload
         self._spec: Spec | None = None
         self._children: set[Child] = set()  # one that was asked how it ended takes itself off
         self._turn = 0
         self._stopped = False
+        self._runs = False
         self._serial = next(_serials)
         self._names = count(1)
 
@@ -124,21 +136,38 @@ class Template:
         kwargs: Mapping[str, Any] | None = None,
         *surplus: object,
         name: str | None = None,
-        env: Mapping[str, str] | None = None,
+        env: Mapping[str, str] | Literal["minimal"] | None = None,
         cwd: str | os.PathLike[str] | None = None,
         orphans: str | None = None,
+        stdin: Stream = None,
+        stdout: Stream = None,
+        stderr: Stream = None,
     ) -> Child:
         """Start a child that calls `fn(*args, **kwargs)`.
 
         The child has this program's state as it is now: environment, working directory, umask, stdout and stderr,
-        limits and the rest. `env` replaces the environment, `cwd` the working directory. Its stdin is /dev/null.
+        limits and the rest. `env` replaces the environment, `cwd` the working directory. `stdin`, `stdout` and `stderr`
+        are as subprocess.Popen takes them, and so are those attributes of the child where it is PIPE; without `stdin` it
+        has /dev/null.
         `orphans` is what becomes of it when this process dies: "kill" or "keep", or None for the template's.
 
         Raises PreloadError, AuditError, StartError; what pickle raises, naming the part that can't be pickled; and
         OSError for a `cwd` that is no folder. In each case nothing is left running.
         """
         call = check_call(fn, args, kwargs, surplus)
-        return self._start_all(fn, [call], [check_name(name)], env, cwd, orphans)[0]
+        name = check_name(name)
+        if stdin is None and stdout is None and stderr is None:
+            return self._start_all(fn, [call], [name], env, cwd, orphans)[0]
+        from warmfork.api.streams import Streams
+
+        streams = Streams(stdin, stdout, stderr)
+        try:
+            child = self._start_all(fn, [call], [name], env, cwd, orphans, streams.theirs)[0]
+            streams.let_go()
+            child.stdin, child.stdout, child.stderr = streams.open_files()
+        finally:
+            streams.close()
+        return child
 
     def start_many(
         self,
@@ -146,7 +175,7 @@ class Template:
         arguments: Iterable[Iterable[Any]],
         *,
         name: str | None = None,
-        env: Mapping[str, str] | None = None,
+        env: Mapping[str, str] | Literal["minimal"] | None = None,
         cwd: str | os.PathLike[str] | None = None,
         orphans: str | None = None,
     ) -> list[Child]:
@@ -168,16 +197,17 @@ class Template:
         fn: Callable[..., object],
         calls: list[tuple[tuple[Any, ...], dict[str, Any]]],
         names: list[str | None],
-        env: Mapping[str, str] | None,
+        env: Mapping[str, str] | Literal["minimal"] | None,
         cwd: str | os.PathLike[str] | None,
         orphans: str | None,
+        streams: Sequence[int] = (-1, -1, -1),
     ) -> list[Child]:
         if self._stopped:
             raise ValueError(f"{self!r} was stopped")
         check_orphans(orphans)
         fds.fill_standard_streams()
-        environment = encode_environment(env) if env is not None else None
-        folder = os.open(cwd, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) if cwd is not None else -1
+        environment = encode_environment(env)
+        folder = open_folder(cwd)
         try:
             here = get_here()
             kill = (orphans or self._options.orphans or "kill") == "kill"
@@ -185,6 +215,8 @@ class Template:
             for (args, kwargs), name in zip(calls, names, strict=True):
                 title = name or check_name(f"{getattr(fn, '__name__', 'call')}-{next(self._names)}") or "call"
                 order = feeding.StartRequest(ENTRY, title, kill, True, environment, folder, here)
+                order.streams = streams[0], streams[1], streams[2]
+                order.own_path = self._birthplace.python is not None
                 wanted.append((order, partial(self._make_payload, (fn, args, kwargs))))
             flush_streams()
             if len(wanted) == 1:
@@ -297,10 +329,10 @@ class Template:
         if self._spec is None:
             startup.watch_names()
             executable, flags = get_interpreter()
-            options = self._options
+            options, place = self._options, self._birthplace
             self._spec = Spec(
                 name=self.name,
-                executable=executable,
+                executable=place.python or executable,
                 flags=flags,
                 preload=self.preload,
                 policies=(options.on_preload_error,) * len(self.preload),
@@ -309,12 +341,14 @@ class Template:
                 huge_pages=options.huge_pages,
                 without=options.without,
                 entry=ENTRY,
-                loader="warmfork.startup:watch_names",
-                loader_arguments=(),
-                sys_path=get_sys_path(),
+                # What run() needs in a child is loaded where it is known to be used, or costs nothing beside the rest.
+                loader="warmfork.startup:"
+                + ("prepare" if self.preload or self._runs or place.folder else "watch_names"),
+                loader_arguments=() if place.folder is None else (place.folder,),
+                sys_path=place.find_path() if place.python is not None else get_sys_path(),
                 argv=tuple(map(str, sys.argv)),
-                own_environment=0,
-                environment=state.join_environment(state.get_environment()),
+                own_environment=int(place.environment is not None),
+                environment=state.join_environment(place.environment or state.get_environment()),
                 epoch=self._serial,
                 wanted=(),
             )
@@ -331,23 +365,6 @@ def get_default_name() -> str:
 def get_sys_path() -> tuple[str, ...]:
     """Give sys.path with '' resolved, as a child in another folder needs it."""
     return tuple(entry or get_here() for entry in sys.path if isinstance(entry, str))  # type: ignore[redundant-expr]
-
-
-def get_here() -> str:
-    """Give the working directory, or "" where somebody has deleted it."""
-    try:
-        return os.getcwd()
-    except FileNotFoundError:
-        return ""
-
-
-def encode_environment(env: Mapping[str, str]) -> dict[bytes, bytes]:
-    """Give an environment as bytes. Raises TypeError and ValueError for what putenv() would refuse in the child."""
-    found = {os.fsencode(name): os.fsencode(value) for name, value in env.items()}
-    for name, value in found.items():
-        if not name or b"=" in name or b"\0" in name + value:
-            raise ValueError(f"env: no variable can be {os.fsdecode(name)!r}={os.fsdecode(value)!r}")
-    return found
 
 
 Template.__module__ = "warmfork"
