@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import warmfork
-from tests.leftovers import Snapshot, drop_strangers, list_descendants, list_shared_memory
+from tests.leftovers import Snapshot, drop_strangers, let_go_of_templates, list_descendants, list_shared_memory
 from tests.support import run_program, wait_until
 
 SLEEPS = [sys.executable, "-c", "import signal; signal.pause()"]
@@ -23,6 +23,7 @@ SLEEPS = [sys.executable, "-c", "import signal; signal.pause()"]
 
 @pytest.fixture
 def before(private_tmpdir: Path) -> Snapshot:
+    let_go_of_templates(set())  # what earlier tests have left to be let go of later is none of ours
     return Snapshot(private_tmpdir)
 
 

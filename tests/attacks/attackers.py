@@ -30,7 +30,7 @@ def open_me() -> int:
 
 
 def open_template() -> int:
-    return os.pidfd_open(os.getppid())
+    return os.pidfd_open(os.getppid() or os.getpid())  # a first process has no parent that it sees
 
 
 def open_pair() -> int:

@@ -99,9 +99,9 @@ def test_the_table_fits_80_columns_and_ugly_names_do_nothing_to_it(tmp_path):
         assert all(letter.isprintable() or letter == "\n" for letter in text)
         lines = list_lines(template.pid, child.pid, COLUMNS="80")
         assert len(lines) == 2 and lines[1].endswith("…")
-        assert "a [red]na" in lines[0] and " é " in lines[1]
+        assert "a [red]na" in lines[0] and " é??w" in lines[1], "what can't be printed is no part of a name"
         wide = list_lines(template.pid)
-        assert "a [red]name[/red] [31m that is much too long for any any" in wide[0]
+        assert "a [red]name[/red]?[31m that is?much too long for any any" in wide[0]
         ascii_only = run_ps(PYTHONIOENCODING="ascii").stdout
         assert ascii_only.isascii() and re.search(rf"`-child +{child.pid} ", ascii_only)
 
@@ -111,7 +111,7 @@ def test_a_pipe_has_all_columns_and_whole_titles():
         head, *_ = run_ps().stdout.splitlines()
         assert {"ROLE", "PID", "PARENT", "STATE", "GEN", "AGE", "CPU", "RSS", "USS", "PSS", "STARTS"} < {*head.split()}
         (line,) = list_lines(template.pid)
-        assert "n" * 300 in line
+        assert "n" * 190 in line, "as much as a name may have"
         (program,) = list_lines(os.getpid())
         assert " ".join(Path("/proc/self/cmdline").read_text().split("\0")[1:4]).strip() in program
         assert f"{Path(sys.executable).parent}/python" not in program
