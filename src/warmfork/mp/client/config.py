@@ -62,7 +62,7 @@ class MissingGuard(StartError):
         )
 
 
-MissingGuard.__module__, MissingGuard.__qualname__ = "warmfork", "StartError"  # what users can catch
+MissingGuard.__module__, MissingGuard.__qualname__ = "builtins", "RuntimeError"  # as multiprocessing names it
 
 
 def find_unguarded(traceback: str) -> str:
