@@ -21,7 +21,6 @@ def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return lambda *_: (seen.append(what), given)[1]
 
     monkeypatch.setattr(rehearsal, "rehearse", note("rehearsal", iter([0])))
-    monkeypatch.setattr(rehearsal, "load_postponed", note("postponed", iter([-1])))
     monkeypatch.setattr(pretouch, "begin", note("pretouch", SimpleNamespace(reader=0, deadline=0.0)))
     monkeypatch.setattr(ending, "prepare_helper", note("helper"))
     for name in ("collect", "freeze", "unfreeze"):
@@ -44,12 +43,12 @@ def warm(idle: Idle) -> None:
 def test_a_bare_template_rehearses_learns_and_freezes(done):
     """And collects nothing: that would run what the user's objects do when they end."""
     warm(make_idle())
-    assert done == ["helper", "postponed", "rehearsal", "pretouch", "freeze"]
+    assert done == ["helper", "rehearsal", "pretouch", "freeze"]
 
 
 def test_a_template_with_a_preload_has_its_helper_since_the_seal(done):
     warm(make_idle(preload=("numpy",)))
-    assert done == ["postponed", "rehearsal", "pretouch", "freeze"]
+    assert done == ["rehearsal", "pretouch", "freeze"]
 
 
 def test_a_template_in_which_user_code_is_called_after_forks_has_no_throw_away_child(done, monkeypatch):
@@ -66,7 +65,7 @@ def test_a_template_without_spares_learns_nothing_for_them(done):
 @pytest.mark.parametrize("name", ["helper", "rehearsal", "pretouch", "freeze"])
 def test_what_is_switched_off_is_not_done_and_all_else_is(name, done):
     warm(make_idle(without=(name,)))
-    everything = ("helper", "postponed", "rehearsal", "pretouch", "freeze")
+    everything = ("helper", "rehearsal", "pretouch", "freeze")
     assert done == [what for what in everything if what != name]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _signal
+import gc
 import os
 from time import clock_gettime_ns, monotonic, monotonic_ns
 
@@ -14,6 +15,7 @@ from warmfork._template.deaths import Deaths
 from warmfork._template.state import get_leave
 from warmfork._words import board as board_
 from warmfork._words import messages
+from warmfork._words import wanted as wanted_
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,6 +53,8 @@ class Children:
             self.refuse(client, wanted, EAGAIN, "board")
             return
         is_spare = wanted is SPARE
+        if state.wanted:
+            self.load_wanted()  # or this child would load it, and after it the next
         now = monotonic_ns()
         name = board_.encode_name(wanted.name)
         board.write_slot(slot, client.pid, wanted.kill, now, clock_gettime_ns(BOOTTIME), name)
@@ -90,6 +94,15 @@ class Children:
     def fork_spare(self, client: ClientRecord) -> None:
         """Fork a child ahead for this client."""
         self.fork(client, SPARE)
+
+    def load_wanted(self, most: int | None = None) -> None:
+        """Load what clients have, all of it or so many modules."""
+        state = self.state
+        loading, state.wanted = state.wanted[:most], state.wanted[len(state.wanted[:most]) :]
+        for module in loading:
+            wanted_.load(module)
+        if "freeze" not in state.spec.without:
+            gc.freeze()
 
     def become_spare(self, born: Birth, client: ClientRecord, leave: int) -> None:
         """In a child that was forked ahead: be ready to wait."""

@@ -257,6 +257,12 @@ class SpareTaken(Message, tag=37):
     name: str
 
 
+class Wanted(Message, tag=44):
+    """I have loaded these modules, which my children will want as well. Loaded are those that wanted.py names."""
+
+    names: tuple[str, ...]
+
+
 class Spawned(Message, tag=33):
     """The child exists; no user code has run. Fds: pidfd, the sending end of its feed. Request 0: a spare."""
 
