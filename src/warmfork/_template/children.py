@@ -10,7 +10,7 @@ from time import clock_gettime_ns, monotonic, monotonic_ns
 from warmfork._child.birth import Birth
 from warmfork._machine import pids, signals, titles
 from warmfork._template import forking, spares
-from warmfork._template.births import Births
+from warmfork._template.births import FEED, Births
 from warmfork._template.deaths import Deaths
 from warmfork._template.state import get_leave
 from warmfork._words import board as board_
@@ -129,12 +129,17 @@ class Children:
     def enter(self, client: ClientRecord, took: messages.SpareTaken) -> None:
         """A spare has become a child of its client."""
         kill = int(bool(took.kill))
-        client.traffic.spares.discard(took.pid)
+        self.note_taken(client, took.pid)
         slot = self.state.children[took.pid][0]
         self.state.children[took.pid] = slot, client, kill
         self.births.note(took.pid, slot)
         self.state.board.write_child(slot, kill, board_.encode_name(took.name))
-        self.note_started(took.pid)
+
+    def note_taken(self, client: ClientRecord, pid: int) -> None:
+        """A spare is a child now."""
+        client.traffic.spares.discard(pid)
+        client.traffic.note_start(self.state.busy, False, self.state.latest in self.state.children)
+        self.note_started(pid)
 
     def reap(self, _events: int) -> None:
         """Reap what is dead, and tell. First the child that was started last, if it is that: asked for any, the kernel looks
@@ -158,6 +163,9 @@ class Children:
             if known is None:
                 continue  # a helper that took over a child's memory, or a process that a preload started
             slot, client, _ = known
+            row = state.board.read_row(slot) if pid in client.traffic.spares else None
+            if row is not None and row.step > FEED:
+                self.note_taken(client, pid)  # it lived for so short a time that its client has not told us yet
             state.board.free_slot(slot)
             client.children.discard(pid)
             client.traffic.note_death(pid, state.busy)

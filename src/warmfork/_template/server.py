@@ -208,7 +208,6 @@ class Server:
             client.traffic.note_start(now, True, self.state.latest in self.state.children)
             self.children.fork(client, messages.Spawn(message.request, int(bool(message.kill)), message.name))
         elif isinstance(message, messages.SpareTaken) and message.pid in client.traffic.spares:
-            client.traffic.note_start(now, False, self.state.latest in self.state.children)
             self.children.enter(client, message)
         elif isinstance(message, messages.Wanted):
             known = self.state.wanted
