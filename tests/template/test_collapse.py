@@ -152,7 +152,6 @@ def test_an_old_kernel_is_logged_and_children_start_all_the_same(heavy, caplog):
     with caplog.at_level(logging.INFO, "warmfork"):
         with warmfork.Template(preload=[heavy, f"{__name__}:refuse_collapse"], spares=1, huge_pages="auto") as template:
 
-
             def is_told() -> bool:
                 assert template.start(sum, ([1, 2],)).result(20) == 3
                 return any("huge pages" in record.message for record in caplog.records)

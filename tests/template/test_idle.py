@@ -10,6 +10,7 @@ import pytest
 from warmfork._child import ending
 from warmfork._template import forking, pretouch, rehearsal, spares
 from warmfork._template.idle import Idle
+from warmfork._template.spares import SparePolicy
 
 
 @pytest.fixture
@@ -79,3 +80,25 @@ def test_what_goes_wrong_in_warming_up_costs_the_template_nothing_and_is_told(do
     monkeypatch.setattr(idle, "tell", told.append)
     warm(idle)
     assert told == ["without warm-up: RuntimeError: of no use"]
+
+
+def test_what_clients_have_comes_first_then_spares_then_warm_up_and_huge_pages_last(done, monkeypatch):
+    """A start from a spare that is cold is faster than one that waits for a fork that is warm."""
+    idle = make_idle()
+    state = idle.state
+    state.children, state.titled, state.busy, state.latest, state.starts = {}, 0, 0.0, 0, 9
+    state.wanted = ["a", "b"]
+    client = SimpleNamespace(channel=True, traffic=SparePolicy(2))
+    state.clients = [client]
+    idle.collapses = True
+    idle.children.deaths = SimpleNamespace(prepare=lambda: None)
+    idle.children.load_wanted = lambda most: (done.append("load"), state.wanted.pop())
+    idle.children.fork_spare = lambda client: (done.append("spare"), client.traffic.spares.add(len(done)))
+    monkeypatch.setattr(idle, "is_memory_scarce", lambda: False)
+    monkeypatch.setattr(idle, "collapse", lambda: done.append("collapse"))
+    for _ in range(12):
+        idle.recording = None  # the throw-away child is dead
+        idle.use()
+    kept = [one for one in dict.fromkeys(done) if one in ("load", "spare", "rehearsal", "collapse")]
+    assert done[:4] == ["load", "load", "spare", "spare"]
+    assert kept == ["load", "spare", "rehearsal", "collapse"]

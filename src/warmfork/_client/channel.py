@@ -13,8 +13,8 @@ from select import POLLIN, poll
 from time import monotonic
 
 from warmfork._client.fd_list import Owned
-from warmfork._machine import fds, rights, role, state
-from warmfork._words import messages, protocol, wanted, wire
+from warmfork._machine import fds, rights, role, state, wanted
+from warmfork._words import messages, protocol, wire
 from warmfork._words.children import Answer, Children
 from warmfork._words.errors import Refused
 

@@ -15,7 +15,6 @@ from warmfork._template.deaths import Deaths
 from warmfork._template.state import get_leave
 from warmfork._words import board as board_
 from warmfork._words import messages
-from warmfork._words import wanted as wanted_
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -97,10 +96,12 @@ class Children:
 
     def load_wanted(self, most: int | None = None) -> None:
         """Load what clients have, all of it or so many modules."""
+        from warmfork._machine import wanted
+
         state = self.state
         loading, state.wanted = state.wanted[:most], state.wanted[len(state.wanted[:most]) :]
         for module in loading:
-            wanted_.load(module)
+            wanted.load(module)
         if "freeze" not in state.spec.without:
             gc.freeze()
 

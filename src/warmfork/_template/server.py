@@ -19,7 +19,7 @@ from warmfork._template.idle import Idle
 from warmfork._template.spares import SparePolicy
 from warmfork._template.state import TemplateState, count_started
 from warmfork._words import board as board_
-from warmfork._words import messages, protocol, wanted, wire
+from warmfork._words import messages, protocol, wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -210,6 +210,8 @@ class Server:
         elif isinstance(message, messages.SpareTaken) and message.pid in client.traffic.spares:
             self.children.enter(client, message)
         elif isinstance(message, messages.Wanted):
+            from warmfork._machine import wanted
+
             known = self.state.wanted
             known += [module for module in wanted.list_missing(message.names) if module not in known]
 

@@ -19,7 +19,6 @@ from multiprocessing import util as util_
 from warmfork._child import birth as birth_
 from warmfork._child import stdio
 from warmfork._machine import role
-from warmfork._words import wanted
 from warmfork.mp.child.main_module import import_main
 from warmfork.mp.shared import carried, installed, patching
 from warmfork.mp.shared import names as resources
@@ -55,8 +54,7 @@ def prepare_template(kind: str, value: str, has_installed: str) -> list[str]:
     # server in the template (row 13).
     current.name = "ForkServerProcess"
     process._parent_process = process._ParentProcess("MainProcess", os.getppid(), -1)  # type: ignore[attr-defined]
-    for module in wanted.list_missing(role.spec.wanted if role.spec is not None else ()):
-        wanted.load(module)
+    import_wanted()
     if not kind:
         return []
     current._inheriting = True  # type: ignore[attr-defined]
@@ -72,6 +70,15 @@ def prepare_template(kind: str, value: str, has_installed: str) -> list[str]:
     finally:
         del current._inheriting  # type: ignore[attr-defined]
     return []
+
+
+def import_wanted() -> None:
+    """Import what the client has of multiprocessing and is likely to refer to in what it sends to its children."""
+    if role.spec is not None and role.spec.wanted:
+        from warmfork._machine import wanted
+
+        for module in wanted.list_missing(role.spec.wanted):
+            wanted.load(module)
 
 
 def describe_failure(error: BaseException) -> str:

@@ -14,8 +14,7 @@ from warmfork._client.channel import Channel
 from warmfork._client.client import get_client
 from warmfork._client.launch import get_program_name
 from warmfork._client.spawn import get_flags
-from warmfork._machine import fds, state
-from warmfork._words import wanted
+from warmfork._machine import fds, state, wanted
 from warmfork._words.errors import AuditError, PreloadError, StartError
 from warmfork._words.spec import Spec, identify
 from warmfork._words.times import DEFAULT, Default

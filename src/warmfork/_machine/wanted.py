@@ -61,13 +61,7 @@ def list_had(nested: bool) -> tuple[str, ...]:
 
 def list_missing(names: Iterable[str]) -> list[str]:
     """List the modules that are to be loaded here for these, in order: what is not named above is none."""
-    return [
-        module
-        for name in names
-        if name in ALL
-        for module in (*ALL[name], name)
-        if module not in sys.modules
-    ]
+    return [module for name in names if name in ALL for module in (*ALL[name], name) if module not in sys.modules]
 
 
 def load(module: str) -> None:
