@@ -93,12 +93,19 @@ def test_what_clients_have_comes_first_then_spares_then_warm_up_and_huge_pages_l
     idle.collapses = True
     idle.children.deaths = SimpleNamespace(prepare=lambda: None)
     idle.children.load_wanted = lambda most: (done.append("load"), state.wanted.pop())
-    idle.children.fork_spare = lambda client: (done.append("spare"), client.traffic.spares.add(len(done)))
+
+    def fork_spare(of: SimpleNamespace) -> None:
+        done.append("spare")
+        of.traffic.spares.add(len(done))
+        state.children[len(done)] = None
+
+    idle.children.fork_spare = fork_spare
     monkeypatch.setattr(idle, "is_memory_scarce", lambda: False)
     monkeypatch.setattr(idle, "collapse", lambda: done.append("collapse"))
-    for _ in range(12):
-        idle.recording = None  # the throw-away child is dead
+    while "collapse" not in done:
+        assert idle.get_due() is not None
         idle.use()
+        idle.recording = None  # the throw-away child is dead
     kept = [one for one in dict.fromkeys(done) if one in ("load", "spare", "rehearsal", "collapse")]
     assert done[:4] == ["load", "load", "spare", "spare"]
     assert kept == ["load", "spare", "rehearsal", "collapse"]

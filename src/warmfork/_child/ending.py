@@ -56,15 +56,26 @@ def prepare_helper() -> None:
         _make_helper = None  # no _ctypes, or a libc without clone: children leave plainly
 
 
-def note_home() -> None:
-    """Note in the template what may be held after a child's death, for the template holds it too. To be done again when
-    it has loaded more, and when more of its memory is in huge pages."""
-    global _home, _group, _files, _huge_kib
+def note_huge() -> None:
+    """Note how much of the template is in huge pages, when that has changed. The kernel takes a millisecond for it, and
+    more where the memory is large."""
+    global _huge_kib
     if _make_helper is None:
         return
     try:
         _, found, rest = read_own("smaps_rollup").partition(b"AnonHugePages:")
-        _huge_kib = int(rest.split()[0]) if found else 0
+    except OSError:
+        return  # no /proc: see note_home()
+    _huge_kib = int(rest.split()[0]) if found else 0
+
+
+def note_home() -> None:
+    """Note in the template what may be held after a child's death, for the template holds it too. To be done again when
+    it has loaded more."""
+    global _home, _group, _files
+    if _make_helper is None:
+        return
+    try:
         _home, _group, _files = look_round(), os.getpgrp(), list_mapped()
     except OSError:
         _home = ()  # no /proc: children leave plainly
