@@ -30,6 +30,11 @@ TITLE_DELAY = 0.01
 write to pages that they share, and wait for each other."""
 
 
+TRAFFIC = 12
+"""Starts after which a throw-away child finds out what a birth touches. Few programs make more, and while it lives it takes
+a processor from those that they have just started."""
+
+
 class Idle:
     """What there is to do, and how far it is."""
 
@@ -38,6 +43,7 @@ class Idle:
         self.loop = loop
         self.children = children
         self.show_title = show_title
+        self.rehearsed = False
         self.warmed = False
         self.rounds: Iterator[int] | None = None
         self.recording: Recording | None = None  # a throw-away child that finds out what a birth touches
@@ -68,7 +74,7 @@ class Idle:
     def is_warming_due(self) -> bool:
         """Once, when nobody wants anything, and a round at a time: a request or a death comes first. Not for the first
         child, which would have to share the processor with it; it may be the only one."""
-        return not self.warmed and self.recording is None and self.state.starts > 1
+        return not self.warmed and self.recording is None and self.state.starts > (TRAFFIC if self.rehearsed else 1)
 
     def may_collapse(self) -> bool:
         """Is there a heap to be put on huge pages, in a template that is used, and no child alive? One that lives keeps
@@ -162,7 +168,14 @@ class Idle:
         if not more:
             self.rounds = None
             self.warmed = True
+            self.end_rehearsal()
+
+    def end_rehearsal(self) -> None:
+        """Births are rehearsed, as far as that goes."""
+        if not self.rehearsed:
+            self.rehearsed = True
             self.state.titled = -1  # rehearsal wrote another: the loop shows ours again before it waits
+            ending.note_home()
             if "freeze" not in self.state.spec.without:
                 gc.freeze()
 
@@ -178,11 +191,12 @@ class Idle:
             yield from rehearsal.rehearse(spec, state.board, state.base)
         # A process that nobody has started must not run what user code has others run after a fork.
         if "pretouch" not in without and state.policy != spares.NONE and not forking.handlers:
+            self.end_rehearsal()
+            yield 0
             from warmfork._template import pretouch
 
             self.recording = pretouch.begin(lambda: rehearsal.live(spec, state.board, state.base))
             self.loop.watch(self.recording.reader, self.hear_recording, drop=self.end_recording)
-        ending.note_home()
 
     def hear_recording(self, _events: int) -> None:
         """The throw-away child has said something, or is dead."""
