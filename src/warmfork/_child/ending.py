@@ -33,13 +33,14 @@ GPU_MODULES = ("torch", "cupy", "jax", "jaxlib", "tensorflow", "numba.cuda", "py
 
 _stack = b""
 _make_helper: Callable[[], int] | None = None
-WORTH_KIB = 64 << 10
-"""Resident memory in small pages from which a helper is made. Looking whether it may be takes 0.25 to 0.4 ms; the kernel
-takes 0.1 ms for the memory of a bare child, 0.6 for 60 MB, 2 for 110, 10 for 210."""
+WORTH_KIB = 32 << 10
+"""Resident memory in small pages from which a helper is made. The kernel takes 0.1 ms for the memory of a bare child, 1.1
+for 60 MB, 10 for 210; looking whether a helper may be made takes 0.15 ms, and 0.7 more where a child has mapped something."""
 
 _home: tuple[object, ...] = ()
 _group = 0
 _huge_kib = 0
+_mapped_kib = 0
 _files: frozenset[bytes] = frozenset()
 
 
@@ -81,6 +82,17 @@ def note_home() -> None:
         _home = ()  # no /proc: children leave plainly
 
 
+def note_mapped() -> None:
+    """In a child, before it runs anything of the user's: note how much is mapped. Where that is the same at its end, it
+    has mapped no file (or one in the place of as much memory, to the byte)."""
+    global _mapped_kib
+    if _make_helper is not None:
+        try:
+            _mapped_kib = memory.get_sizes_kib()[0]
+        except OSError:
+            _mapped_kib = 0  # no /proc: see may_outlive()
+
+
 def forget_helper() -> None:
     """Do without: the system does not let one be made (a filter that refuses clone with these flags)."""
     global _make_helper
@@ -118,11 +130,12 @@ def may_outlive() -> bool:
     """Would a helper hold much, and nothing but memory that is this process's own? With a second thread, which runs on
     until the end, fds could not be closed before it. Working directory and process group are given up here."""
     try:
-        if memory.get_resident_kib() - _huge_kib < WORTH_KIB:
+        mapped, resident = memory.get_sizes_kib()
+        if resident - _huge_kib < WORTH_KIB:
             return False
         if len(os.listdir("/proc/self/task")) > 1 or has_gpu() or look_round() != _home:
             return False
-        if not list_mapped() <= _files:
+        if mapped != _mapped_kib and not list_mapped() <= _files:
             return False
         os.chdir("/")
         if os.getpgrp() != _group:
