@@ -121,3 +121,14 @@ def test_what_clients_have_comes_first_then_spares_then_warm_up_and_huge_pages_l
     kept = [one for one in dict.fromkeys(done) if one in ("load", "spare", "rehearsal", "collapse")]
     assert done[:4] == ["load", "load", "spare", "spare"]
     assert kept == ["load", "spare", "rehearsal", "collapse"]
+
+
+def test_after_a_burst_its_children_are_left_alone_for_longer_than_after_a_single_start():
+    idle = make_idle()
+    traffic = SparePolicy(spares.AUTO)
+    idle.state.busy, idle.state.latest, idle.state.children = 10.0, 7, {7: None}
+    idle.state.clients = [SimpleNamespace(traffic=traffic)]
+    traffic.note_start(10.0, missed=True)
+    single = idle.get_start()
+    traffic.note_start(10.01, missed=True, beside=True)
+    assert 10.0 < single < idle.get_start() < 10.0 + spares.TOGETHER

@@ -97,6 +97,16 @@ def test_the_second_burst_earns_as_many_spares_as_both_have_starts(monkeypatch):
     assert traffic.target == spares.MOST
 
 
+def test_several_starts_at_a_time_are_a_burst_and_very_many_a_stream():
+    traffic = SparePolicy(AUTO)
+    start_burst(traffic, 100.0, 1)
+    assert not traffic.is_in_burst()
+    start_burst(traffic, 101.0, 8)
+    assert traffic.is_in_burst()
+    start_burst(traffic, 102.0, 100)
+    assert not traffic.is_in_burst(), "spares would never be forked in it"
+
+
 def test_a_burst_that_is_long_ago_earns_nothing(monkeypatch):
     monkeypatch.setattr(spares, "count_processors", lambda: 2)
     traffic = SparePolicy(AUTO)

@@ -35,7 +35,7 @@ _stack = b""
 _make_helper: Callable[[], int] | None = None
 WORTH_KIB = 32 << 10
 """Resident memory in small pages from which a helper is made. The kernel takes 0.1 ms for the memory of a bare child, 1.1
-for 60 MB, 10 for 210; looking whether a helper may be made takes 0.15 ms, and 0.7 more where a child has mapped something."""
+for 60 MB, 10 for 210; looking whether a helper may be made takes 0.15 ms, and 0.7 more where it has mapped something."""
 
 _home: tuple[object, ...] = ()
 _group = 0

@@ -69,7 +69,10 @@ class Idle:
         not before the child that was started last is dead, unless it lives for longer than most; and then not at once,
         since a program that waited for it is about to start the next."""
         state = self.state
-        return state.busy + (spares.PATIENCE if state.latest in state.children else spares.REFILL_IDLE)
+        if state.latest not in state.children:
+            return state.busy + spares.REFILL_IDLE
+        burst = any(client.traffic.is_in_burst() for client in state.clients)
+        return state.busy + (spares.BURST_PATIENCE if burst else spares.PATIENCE)
 
     def is_warming_due(self) -> bool:
         """Once, when nobody wants anything, and a round at a time: a request or a death comes first. Not for the first

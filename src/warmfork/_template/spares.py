@@ -28,6 +28,10 @@ hand-over itself the gain is lost; only at the exit, and children that live long
 PATIENCE = 0.006
 """The same, while the child that was handed over still lives: many are dead by then, and their death is told first."""
 
+BURST_PATIENCE = 0.03
+"""The same after a burst: its children have just begun their work, and several forks would take processors from them. The
+next burst comes later than that."""
+
 LIFE = 5.0
 """Seconds after which a spare that was learnt leaves."""
 
@@ -74,6 +78,10 @@ class SparePolicy:
             self.target = min(self.target, len(self.spares))
             if self.policy == AUTO and now - self.last >= LIFE:
                 self.target = 0
+
+    def is_in_burst(self) -> bool:
+        """Were several started at a time? Very many, one beside the other, are a stream, which never pauses."""
+        return 1 < self.burst <= MOST
 
     def lacks(self) -> bool:
         """Is one more spare wanted?"""
