@@ -109,6 +109,7 @@ def ask(deed: Callable[[str], object], folder: str) -> int:
     if pid == 0:
         code = 2
         try:
+            ending.note_mapped()
             kept = deed(folder)
             code = int(ending.may_outlive())
             if code and (os.getcwd() != "/" or os.getpgrp() != ending._group):

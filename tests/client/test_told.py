@@ -15,7 +15,7 @@ import warmfork
 from tests import targets
 from tests.support import run_program, wait_until
 
-PUBLIC = {"stdin", "stdout", "stderr", 
+PUBLIC = {"stdin", "stdout", "stderr",
     "pid", "name", "wait", "result", "outcome", "usage", "is_running", "terminate", "kill", "send_signal", "fileno",
     "close",
 }  # fmt: skip

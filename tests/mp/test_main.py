@@ -202,8 +202,8 @@ def test_a_program_without_a_main_guard_fails_with_a_clear_error_and_starts_no_c
     """
     done = run_program(code, tmp_path, expect=1, timeout=30)
     assert done.stdout == ""
-    said = done.stderr[done.stderr.index("warmfork.StartError: ") :].splitlines()
-    assert said[0].startswith(f"warmfork.StartError: {tmp_path}/program.py, line ") and len(said) == 4
+    said = done.stderr[done.stderr.index("RuntimeError: ") :].splitlines()
+    assert said[0].startswith(f"RuntimeError: {tmp_path}/program.py, line ") and len(said) == 4
     assert said[2].strip() == 'if __name__ == "__main__":'
     assert (tmp_path / "runs").read_text() == "run\n" * 2
 

@@ -18,7 +18,9 @@ import warmfork
 from tests import warm
 from tests.running import ROOT
 from tests.support import doing_without, fork, run_program, wait_until
-from warmfork._template import forking
+from warmfork._client.channel import Channel
+from warmfork._template import forking, spares
+from warmfork._template.idle import TRAFFIC
 from warmfork._template.spares import AUTO, SparePolicy
 
 
@@ -77,6 +79,70 @@ def test_a_second_start_soon_after_the_first_earns_a_spare_and_a_pause_loses_it(
     assert traffic.lacks()
     traffic.note_start(200.0, missed=True)
     assert not traffic.lacks()
+
+
+def start_burst(traffic: SparePolicy, at: float, length: int) -> None:
+    """Start so many at a time: the first while no other child lives."""
+    for number in range(length):
+        traffic.note_start(at + 0.003 * number, missed=True, beside=number > 0)
+
+
+def test_the_second_burst_earns_as_many_spares_as_both_have_starts(monkeypatch):
+    monkeypatch.setattr(spares, "count_processors", lambda: 2)
+    traffic = SparePolicy(AUTO)
+    start_burst(traffic, 100.0, 8)
+    assert traffic.target == 2, "most programs have one pool"
+    start_burst(traffic, 101.0, 6)
+    assert traffic.target == 6
+    start_burst(traffic, 102.0, 40)
+    assert traffic.target == 6
+    start_burst(traffic, 103.0, 40)
+    assert traffic.target == spares.MOST
+
+
+def test_several_starts_at_a_time_are_a_burst_and_very_many_a_stream():
+    traffic = SparePolicy(AUTO)
+    start_burst(traffic, 100.0, 1)
+    assert not traffic.is_in_burst()
+    start_burst(traffic, 101.0, 8)
+    assert traffic.is_in_burst()
+    start_burst(traffic, 102.0, 100)
+    assert not traffic.is_in_burst(), "spares would never be forked in it"
+
+
+def test_a_burst_that_is_long_ago_earns_nothing(monkeypatch):
+    monkeypatch.setattr(spares, "count_processors", lambda: 2)
+    traffic = SparePolicy(AUTO)
+    start_burst(traffic, 100.0, 8)
+    start_burst(traffic, 100.0 + 2 * spares.LIFE, 8)
+    assert traffic.target == 2
+
+
+def test_starts_one_after_the_other_are_no_burst(monkeypatch):
+    """However many there are, and where they are far apart also beside others that live."""
+    monkeypatch.setattr(spares, "count_processors", lambda: 2)
+    traffic = SparePolicy(AUTO)
+    for number in range(100):
+        traffic.note_start(100.0 + 0.003 * number, missed=True)
+    for number in range(100):
+        traffic.note_start(101.0 + 0.2 * number, missed=True, beside=True)
+    assert traffic.target == 2
+
+
+def test_a_spare_that_is_dead_before_its_client_says_that_it_took_it_is_replaced(monkeypatch):
+    """It was taken for one that left since nobody needs it, and no other was forked."""
+    tell = Channel.tell_spare_taken
+
+    def tell_late(channel: Channel, pid: int, kill: bool, name: str) -> None:
+        wait_until(lambda: not psutil.pid_exists(pid), 20.0, "its end")
+        tell(channel, pid, kill, name)
+
+    monkeypatch.setattr(Channel, "tell_spare_taken", tell_late)
+    with warmfork.Template(spares=1) as template:
+        for _ in range(3):
+            spare = have_a_spare(template)
+            assert template.start(os.getpid).result(10) == spare.pid
+            wait_until(lambda: list_spares(template), 20.0, "another spare")
 
 
 def test_a_fixed_number_of_spares_is_kept_and_zero_means_none():
@@ -152,11 +218,11 @@ def test_a_spare_has_most_of_its_page_faults_before_it_is_taken():
     for without in (["pretouch"], []):
         with doing_without(*without), warmfork.Template(preload=["tests.warm:note_faults"], spares=1) as template:
             faults = []
-            for _ in range(12):
+            for _ in range(TRAFFIC + 12):
                 faults.append(template.start(warm.count_faults).result(20))
                 wait_until(lambda: has_heard_of_spares(template))
-            assert min(faults[6:]) >= 0, "these were spares"
-            medians.append(sorted(faults[6:])[3])
+            assert min(faults[-6:]) >= 0, "these were spares"
+            medians.append(sorted(faults[-6:])[3])
     untouched, touched = medians
     assert touched < untouched / 4, medians
 

@@ -251,6 +251,7 @@ def become(birth: Birth) -> int:
     birth.board.memory.close()
     if entry is None:
         raise RuntimeError("the last step of birth gives the entry")
+    ending.note_mapped()
     return entry(birth)
 
 

@@ -33,13 +33,14 @@ GPU_MODULES = ("torch", "cupy", "jax", "jaxlib", "tensorflow", "numba.cuda", "py
 
 _stack = b""
 _make_helper: Callable[[], int] | None = None
-WORTH_KIB = 64 << 10
-"""Resident memory in small pages from which a helper is made. Looking whether it may be takes 0.25 to 0.4 ms; the kernel
-takes 0.1 ms for the memory of a bare child, 0.6 for 60 MB, 2 for 110, 10 for 210."""
+WORTH_KIB = 32 << 10
+"""Resident memory in small pages from which a helper is made. The kernel takes 0.1 ms for the memory of a bare child, 1.1
+for 60 MB, 10 for 210; looking whether a helper may be made takes 0.15 ms, and 0.7 more where it has mapped something."""
 
 _home: tuple[object, ...] = ()
 _group = 0
 _huge_kib = 0
+_mapped_kib = 0
 _files: frozenset[bytes] = frozenset()
 
 
@@ -56,18 +57,40 @@ def prepare_helper() -> None:
         _make_helper = None  # no _ctypes, or a libc without clone: children leave plainly
 
 
-def note_home() -> None:
-    """Note in the template what may be held after a child's death, for the template holds it too. To be done again when
-    it has loaded more, and when more of its memory is in huge pages."""
-    global _home, _group, _files, _huge_kib
+def note_huge() -> None:
+    """Note how much of the template is in huge pages, when that has changed. The kernel takes a millisecond for it, and
+    more where the memory is large."""
+    global _huge_kib
     if _make_helper is None:
         return
     try:
         _, found, rest = read_own("smaps_rollup").partition(b"AnonHugePages:")
-        _huge_kib = int(rest.split()[0]) if found else 0
+    except OSError:
+        return  # no /proc: see note_home()
+    _huge_kib = int(rest.split()[0]) if found else 0
+
+
+def note_home() -> None:
+    """Note in the template what may be held after a child's death, for the template holds it too. To be done again when
+    it has loaded more."""
+    global _home, _group, _files
+    if _make_helper is None:
+        return
+    try:
         _home, _group, _files = look_round(), os.getpgrp(), list_mapped()
     except OSError:
         _home = ()  # no /proc: children leave plainly
+
+
+def note_mapped() -> None:
+    """In a child, before it runs anything of the user's: note how much is mapped. Where that is the same at its end, it
+    has mapped no file (or one in the place of as much memory, to the byte)."""
+    global _mapped_kib
+    if _make_helper is not None:
+        try:
+            _mapped_kib = memory.get_sizes_kib()[0]
+        except OSError:
+            _mapped_kib = 0  # no /proc: see may_outlive()
 
 
 def forget_helper() -> None:
@@ -107,11 +130,12 @@ def may_outlive() -> bool:
     """Would a helper hold much, and nothing but memory that is this process's own? With a second thread, which runs on
     until the end, fds could not be closed before it. Working directory and process group are given up here."""
     try:
-        if memory.get_resident_kib() - _huge_kib < WORTH_KIB:
+        mapped, resident = memory.get_sizes_kib()
+        if resident - _huge_kib < WORTH_KIB:
             return False
         if len(os.listdir("/proc/self/task")) > 1 or has_gpu() or look_round() != _home:
             return False
-        if not list_mapped() <= _files:
+        if mapped != _mapped_kib and not list_mapped() <= _files:
             return False
         os.chdir("/")
         if os.getpgrp() != _group:

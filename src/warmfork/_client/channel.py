@@ -7,12 +7,13 @@ then look again, and one of them leads next. A thread of ours would make the use
 from __future__ import annotations
 
 import os
+import sys
 from _thread import RLock, allocate_lock, get_ident
 from select import POLLIN, poll
 from time import monotonic
 
 from warmfork._client.fd_list import Owned
-from warmfork._machine import fds, rights, sockets, state
+from warmfork._machine import fds, rights, role, sockets, state, wanted
 from warmfork._words import messages, protocol, wire
 from warmfork._words.children import Answer, Children
 from warmfork._words.errors import Refused
@@ -55,6 +56,8 @@ class Channel:
         self.children = Children(Owned)
         self.unread: list[Any] = []  # messages as they came
         self.requests = 0
+        self.modules = 0  # how many were loaded at the last look
+        self.told: frozenset[str] = frozenset()  # what the template has heard that we have loaded
         self.lock = RLock()  # a signal handler may start a process, or ask for an outcome, while we hold it
         self.leader = 0  # the thread that reads
         self.waiters: list[LockType] = []
@@ -110,6 +113,19 @@ class Channel:
             )
         except OSError:
             return
+
+    def tell_wanted(self) -> None:
+        """Tell the template what this process has loaded that its children will want, if that is more than before."""
+        if len(sys.modules) == self.modules:
+            return
+        self.modules = len(sys.modules)
+        new = set(wanted.list_had(role.kind == role.CHILD)) - self.told
+        if new:
+            self.told |= new
+            try:
+                fds.send_within(self.socket, wire.encode(messages.Wanted(tuple(sorted(new)))))
+            except OSError:
+                return  # it is dead, or closed: whoever starts something is told so
 
     def wait_answer(self, request: int, deadline: float | None) -> Answer | None:
         """Wait for the answer to a request. None where the template died, or the deadline passed, without one."""

@@ -56,6 +56,7 @@ def start_wave(client: Client, spec: Spec, starts: list[PendingStart], timeout: 
     for _ in range(TRIES):
         channel = get_own_channel(client, spec, timeout)
         channel.check_rights()
+        channel.tell_wanted()
         requests: list[int] = []
         waiting: list[Child] = []
         try:

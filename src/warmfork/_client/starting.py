@@ -95,8 +95,10 @@ def start(
         channel = get_own_channel(client, spec, timeout)
         channel.check_rights()
         client.tidy()
+        channel.tell_wanted()
         child = start_spare(under_way, channel) or start_fork(under_way, channel)
         if child is not None:
+            channel.tell_wanted()  # what it took to pickle it
             return child
     raise StartError("template", "it died three times under this start")
 

@@ -11,9 +11,15 @@ from warmfork._machine import calls
 
 def get_resident_kib() -> int:
     """Give the resident memory of this process in KiB."""
+    return get_sizes_kib()[1]
+
+
+def get_sizes_kib() -> tuple[int, int]:
+    """Give the mapped and the resident memory of this process in KiB."""
     fd = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        return int(os.read(fd, 128).split()[1]) * PAGESIZE // 1024
+        mapped, resident = os.read(fd, 128).split()[:2]
+        return int(mapped) * PAGESIZE // 1024, int(resident) * PAGESIZE // 1024
     finally:
         os.close(fd)
 

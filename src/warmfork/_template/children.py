@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import _signal
+import gc
 import os
 from time import clock_gettime_ns, monotonic, monotonic_ns
 
 from warmfork._child.birth import Birth
 from warmfork._machine import pids, signals, titles
 from warmfork._template import forking, spares
-from warmfork._template.births import Births
+from warmfork._template.births import FEED, Births
 from warmfork._template.deaths import Deaths
 from warmfork._template.state import get_leave
 from warmfork._words import board as board_
@@ -51,6 +52,8 @@ class Children:
             self.refuse(client, wanted, EAGAIN, "board")
             return
         is_spare = wanted is SPARE
+        if state.wanted:
+            self.load_wanted()  # or this child would load it, and after it the next
         now = monotonic_ns()
         name = board_.encode_name(wanted.name)
         board.write_slot(slot, client.pid, wanted.kill, now, clock_gettime_ns(BOOTTIME), name)
@@ -91,6 +94,17 @@ class Children:
         """Fork a child ahead for this client."""
         self.fork(client, SPARE)
 
+    def load_wanted(self, most: int | None = None) -> None:
+        """Load what clients have, all of it or so many modules."""
+        from warmfork._machine import wanted
+
+        state = self.state
+        loading, state.wanted = state.wanted[:most], state.wanted[len(state.wanted[:most]) :]
+        for module in loading:
+            wanted.load(module)
+        if "freeze" not in state.spec.without:
+            gc.freeze()
+
     def become_spare(self, born: Birth, client: ClientRecord, leave: int) -> None:
         """In a child that was forked ahead: be ready to wait."""
         born.client, born.leave, born.watch = client.pid, leave, client.pidfd
@@ -116,12 +130,17 @@ class Children:
     def enter(self, client: ClientRecord, took: messages.SpareTaken) -> None:
         """A spare has become a child of its client."""
         kill = int(bool(took.kill))
-        client.traffic.spares.discard(took.pid)
+        self.note_taken(client, took.pid)
         slot = self.state.children[took.pid][0]
         self.state.children[took.pid] = slot, client, kill
         self.births.note(took.pid, slot)
         self.state.board.write_child(slot, kill, board_.encode_name(took.name))
-        self.note_started(took.pid)
+
+    def note_taken(self, client: ClientRecord, pid: int) -> None:
+        """A spare is a child now."""
+        client.traffic.spares.discard(pid)
+        client.traffic.note_start(self.state.busy, False, self.state.latest in self.state.children)
+        self.note_started(pid)
 
     def reap(self, _events: int) -> None:
         """Reap what is dead, and tell. First the child that was started last, if it is that: asked for any, the kernel looks
@@ -145,6 +164,9 @@ class Children:
             if known is None:
                 continue  # a helper that took over a child's memory, or a process that a preload started
             slot, client, _ = known
+            row = state.board.read_row(slot) if pid in client.traffic.spares else None
+            if row is not None and row.step > FEED:
+                self.note_taken(client, pid)  # it lived for so short a time that its client has not told us yet
             state.board.free_slot(slot)
             client.children.discard(pid)
             client.traffic.note_death(pid, state.busy)

@@ -3,7 +3,7 @@
 Fork and exit of a process take 23 us for each MB in pages of 4 KiB (500 MB: 28 ms) and next to nothing in pages of 2 MiB
 (2 ms). MADV_COLLAPSE (Linux 6.1) copies a block into one, 0.5 to 2 ms each. Sharing stays: where a child writes, one
 page of 4 KiB is copied. A child that lives while its template's block is collapsed keeps the old pages, so it is done
-where none lives: a little at the seal, the rest when the template is idle.
+where none lives, when the template is idle; a block is looked at just before.
 
 No MADV_HUGEPAGE before it: that would split the mappings that are not collapsed whole.
 """
@@ -12,14 +12,8 @@ from __future__ import annotations
 
 import os
 from mmap import PAGESIZE
-from time import perf_counter
 
 from warmfork._machine import calls
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from warmfork._template.preload import Notes
-    from warmfork._words.spec import Spec
 
 COLLAPSE = 25
 """MADV_COLLAPSE of asm-generic/mman-common.h."""
@@ -32,9 +26,6 @@ LARGEST_SIZE = 32 << 20
 DENSE = 0.5
 """Share of a block's pages that must be there: collapsing fills the others with zeros."""
 
-SHARE = 0.1
-"""Of the time that the preload took, the part that may be spent at the seal."""
-
 TRIALS = 3
 """Blocks that must have failed, and none succeeded, until it is said that huge pages can't be had."""
 
@@ -43,7 +34,7 @@ NOT_PRESENT = bytes(range(128))
 
 
 class Blocks:
-    """What is still to be collapsed."""
+    """What is still to be collapsed: whole blocks of the heaps."""
 
     def __init__(self, addresses: list[int], size: int) -> None:
         self.addresses = addresses
@@ -56,10 +47,12 @@ class Blocks:
         return bool(self.addresses or self.again)
 
     def collapse_one(self) -> None:
-        """Collapse one block. One that can't be (no free huge page, memory that is pinned or gone) is tried once more
-        after the others, and then stays as it is."""
+        """Collapse one block that is worth it. One that can't be (no free huge page, memory that is pinned or gone) is
+        tried once more after the others, and then stays as it is. Raises OSError where /proc does not tell."""
         first = bool(self.addresses)
         address = (self.addresses or self.again).pop()
+        if not is_dense(address, self.size):
+            return
         if calls.prepare("madvise", calls.make_pointer(address), calls.make_pointer(self.size), COLLAPSE)() == 0:
             self.collapsed += 1
             return
@@ -67,42 +60,38 @@ class Blocks:
         if first:
             self.again.append(address)
 
-
-def begin(spec: Spec, notes: Notes) -> Blocks | None:
-    """Collapse at the seal what may be done there, and give what is left for idle times, if any is."""
-    try:
-        blocks = find_blocks()
-        until = perf_counter() + (perf_counter() - notes.began) * SHARE
-        while blocks and (spec.huge_pages == "on" or perf_counter() < until):
-            blocks.collapse_one()
-    except (OSError, ImportError, AttributeError, ValueError) as error:
-        # no _ctypes, no transparent huge pages in this kernel, no pagemap
-        notes.notes.append(f"without huge pages: {error}")
-        return None
-    if blocks.failed >= TRIALS and not blocks.collapsed:
-        notes.notes.append("without huge pages: madvise(MADV_COLLAPSE) fails (Linux 6.1 has it; a limit may forbid it)")
-        return None
-    return blocks or None
+    def is_in_vain(self) -> bool:
+        """Have some failed, and none succeeded?"""
+        return self.failed >= TRIALS and not self.collapsed
 
 
 def find_blocks() -> Blocks:
-    """Find the blocks worth it: whole in one private, anonymous mapping, and with most of their pages there. The first
-    to be collapsed are the first in memory, since those that have served for longest are touched most."""
+    """Find the blocks: each in one private, anonymous mapping. The first to be collapsed are the first in memory, since
+    those that have served for longest are touched most. Raises what FAILURES names."""
     with open(SIZE, "rb") as file:
         size = int(file.read())
     if size > LARGEST_SIZE:
         raise ValueError(f"a huge page has {size >> 20} MiB here")
     found: list[int] = []
+    for start, end in list_heaps():
+        found += range((start + size - 1) // size * size, end // size * size - size + 1, size)
+    return Blocks(found[::-1], size)
+
+
+FAILURES = (OSError, ImportError, AttributeError, ValueError)
+"""What is raised where there are none: no _ctypes, no transparent huge pages in this kernel, no pagemap."""
+
+REFUSED = "madvise(MADV_COLLAPSE) fails (Linux 6.1 has it; a limit may forbid it)"
+
+
+def is_dense(address: int, size: int) -> bool:
+    """Are most pages of this block there? Raises OSError."""
     pagemap = os.open("/proc/self/pagemap", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        for start, end in list_heaps():
-            for address in range((start + size - 1) // size * size, end // size * size, size):
-                entries = os.pread(pagemap, size // PAGESIZE * 8, address // PAGESIZE * 8)
-                if len(entries[7::8].translate(None, NOT_PRESENT)) * PAGESIZE >= size * DENSE:
-                    found.append(address)
+        entries = os.pread(pagemap, size // PAGESIZE * 8, address // PAGESIZE * 8)
     finally:
         os.close(pagemap)
-    return Blocks(found[::-1], size)
+    return len(entries[7::8].translate(None, NOT_PRESENT)) * PAGESIZE >= size * DENSE
 
 
 def list_heaps() -> list[tuple[int, int]]:

@@ -30,6 +30,11 @@ TITLE_DELAY = 0.01
 write to pages that they share, and wait for each other."""
 
 
+TRAFFIC = 12
+"""Starts after which a throw-away child finds out what a birth touches. Few programs make more, and while it lives it takes
+a processor from those that they have just started."""
+
+
 class Idle:
     """What there is to do, and how far it is."""
 
@@ -38,10 +43,12 @@ class Idle:
         self.loop = loop
         self.children = children
         self.show_title = show_title
+        self.rehearsed = False
         self.warmed = False
         self.rounds: Iterator[int] | None = None
         self.recording: Recording | None = None  # a throw-away child that finds out what a birth touches
-        self.blocks: Blocks | None = None  # of the heaps, still to be collapsed to huge pages
+        self.collapses = False  # are there blocks of the heaps, still to be collapsed to huge pages?
+        self.blocks: Blocks | None = None  # found when there was time for it
         self.limits: list[tuple[str, str]] | None = None  # cgroups whose memory is limited
         self.trigger = -1
 
@@ -49,7 +56,7 @@ class Idle:
         """Give the time, by monotonic(), from which there is something to do, or None."""
         state = self.state
         due = []
-        if self.is_warming_due() or self.may_collapse() or self.find_lacking() is not None:
+        if state.wanted or self.is_warming_due() or self.may_collapse() or self.find_lacking() is not None:
             due.append(self.get_start())
         if state.titled != len(state.children):
             due.append(state.busy + TITLE_DELAY)
@@ -62,17 +69,20 @@ class Idle:
         not before the child that was started last is dead, unless it lives for longer than most; and then not at once,
         since a program that waited for it is about to start the next."""
         state = self.state
-        return state.busy + (spares.PATIENCE if state.latest in state.children else spares.REFILL_IDLE)
+        if state.latest not in state.children:
+            return state.busy + spares.REFILL_IDLE
+        burst = any(client.traffic.is_in_burst() for client in state.clients)
+        return state.busy + (spares.BURST_PATIENCE if burst else spares.PATIENCE)
 
     def is_warming_due(self) -> bool:
         """Once, when nobody wants anything, and a round at a time: a request or a death comes first. Not for the first
         child, which would have to share the processor with it; it may be the only one."""
-        return not self.warmed and self.recording is None and self.state.starts > 1
+        return not self.warmed and self.recording is None and self.state.starts > (TRAFFIC if self.rehearsed else 1)
 
     def may_collapse(self) -> bool:
         """Is there a heap to be put on huge pages, in a template that is used, and no child alive? One that lives keeps
         the pages that are replaced, and no longer shares them."""
-        return bool(self.blocks) and self.state.starts > 1 and count_started(self.state) == 0
+        return self.collapses and self.state.starts > 1 and count_started(self.state) == 0
 
     def find_lacking(self) -> ClientRecord | None:
         """Give a client that is to have one more spare."""
@@ -82,31 +92,55 @@ class Idle:
         return None
 
     def use(self) -> None:
-        """Warm up, collapse a block, fork a spare, or show how many children there are."""
+        """Show how many children there are, load what clients have, fork a spare, warm up, or collapse a block: a little of
+        one, the most useful first."""
         state = self.state
         if self.recording is not None and monotonic() >= self.recording.deadline:
             self.recording.give_up()
         if state.titled != len(state.children) and monotonic() >= state.busy + TITLE_DELAY:
             self.show_title()
             self.children.deaths.prepare()
-        if self.is_warming_due():
-            self.warm()
-            return
         if monotonic() < self.get_start():
             return
-        if self.blocks and self.may_collapse():
-            self.blocks.collapse_one()
-            if not self.blocks:
-                ending.note_home()  # what is in huge pages by now
-            return  # before any spare, which would keep the old pages too
         client = self.find_lacking()
-        if client is None:
-            return
+        if state.wanted:
+            self.children.load_wanted(1)
+        elif client is not None:
+            self.fork_spare(client)
+        elif self.is_warming_due():
+            self.warm()
+        elif self.may_collapse():
+            self.collapse()
+
+    def fork_spare(self, client: ClientRecord) -> None:
+        """Fork a child ahead for this client, or have all spares leave where memory is short."""
         if self.is_memory_scarce():
-            let_spares_go(state)
+            let_spares_go(self.state)
             client.traffic.target = 0
             return
         self.children.fork_spare(client)
+
+    def collapse(self) -> None:
+        """Find the blocks of the heaps, or collapse one."""
+        from warmfork._template import collapse
+
+        try:
+            if self.blocks is None:
+                self.blocks = collapse.find_blocks()
+            else:
+                self.blocks.collapse_one()
+        except collapse.FAILURES as error:
+            self.end_collapsing(str(error))
+            return
+        if not self.blocks:
+            self.end_collapsing(collapse.REFUSED if self.blocks.is_in_vain() else "")
+
+    def end_collapsing(self, trouble: str) -> None:
+        """All that could be collapsed is."""
+        self.collapses, self.blocks = False, None
+        if trouble:
+            self.tell(f"without huge pages: {trouble}")
+        ending.note_huge()
 
     def is_memory_scarce(self) -> bool:
         """Is memory short? From the first time on, the kernel tells of that too, where it can."""
@@ -137,7 +171,14 @@ class Idle:
         if not more:
             self.rounds = None
             self.warmed = True
+            self.end_rehearsal()
+
+    def end_rehearsal(self) -> None:
+        """Births are rehearsed, as far as that goes."""
+        if not self.rehearsed:
+            self.rehearsed = True
             self.state.titled = -1  # rehearsal wrote another: the loop shows ours again before it waits
+            ending.note_home()
             if "freeze" not in self.state.spec.without:
                 gc.freeze()
 
@@ -153,11 +194,12 @@ class Idle:
             yield from rehearsal.rehearse(spec, state.board, state.base)
         # A process that nobody has started must not run what user code has others run after a fork.
         if "pretouch" not in without and state.policy != spares.NONE and not forking.handlers:
+            self.end_rehearsal()
+            yield 0
             from warmfork._template import pretouch
 
             self.recording = pretouch.begin(lambda: rehearsal.live(spec, state.board, state.base))
             self.loop.watch(self.recording.reader, self.hear_recording, drop=self.end_recording)
-        ending.note_home()
 
     def hear_recording(self, _events: int) -> None:
         """The throw-away child has said something, or is dead."""

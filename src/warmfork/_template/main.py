@@ -168,7 +168,9 @@ def prepare(
             notes = preload.load_all(spec, board)
         kept = tuple(fd for fd in fds.list_fds() if fd not in own)
         seal.seal(spec, notes, folder, given.log)
-        blocks = seal.collapse(spec, notes)
+        collapses = seal.is_collapse_worth(spec)
+        if spec.huge_pages == "on":
+            notes.notes += seal.collapse_all()
     except preload.Failure as failure:
         module, cause = wire.fit(failure.module, 1000), wire.fit(failure.cause, 4000)
         refuse(control, client, messages.PreloadFailed(module, cause, wire.keep_end(failure.traceback)))
@@ -180,7 +182,7 @@ def prepare(
     policy = spares.choose_policy(spec.spares, notes.notes)
     known = TemplateState(spec, board, given.generation, (*kept, number), policy)
     made = server.Server(known, given, control, given.stacks, tuple(wire.fit(note, 2000) for note in notes.notes))
-    made.idle.blocks = blocks
+    made.idle.collapses = collapses and spec.huge_pages != "on"
     if client is not None:
         made.adopt(sockets.adopt_socket(client[0]), client[1], client[2])
     say(control, messages.Sealed(given.generation))

@@ -142,18 +142,14 @@ def list_left(notes: Notes) -> list[tuple[str, str]]:
 
 
 def stop_threads_that_fork_stops() -> None:
-    """Fork once and throw the child away: at-fork handlers of native libraries (OpenBLAS) stop their threads."""
+    """Fork once, and throw the child away: at-fork handlers of native libraries (OpenBLAS) stop their threads before the
+    fork. Nobody waits for the child: the template's loop reaps it."""
     import warnings
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        pid = forking.fork()
-    if pid == 0:
-        os._exit(0)
-    try:
-        os.waitpid(pid, 0)
-    except ChildProcessError:  # the preload has SIGCHLD ignored: the kernel has reaped it
-        pid = 0
+        if forking.fork() == 0:
+            os._exit(0)
 
 
 ENDING = 0.02
@@ -166,7 +162,7 @@ def find_staying(notes: Notes) -> list[tuple[str, str]]:
         stop_threads_that_fork_stops()
     until = perf_counter() + ENDING
     while list_left(notes) and perf_counter() < until:
-        sleep(ENDING / 10)
+        sleep(ENDING / 100)
     return list_left(notes)
 
 

@@ -15,7 +15,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from warmfork._template.collapse import Blocks
     from warmfork._words.spec import Spec
 
 
@@ -50,13 +49,22 @@ WORTH_KIB = 40 << 10
 """Resident memory from which "auto" looks for heaps at all: a bare template has no block, and takes 10 to 14 MiB."""
 
 
-def collapse(spec: Spec, notes: preload.Notes) -> Blocks | None:
-    """Have the heaps on huge pages, where that pays. Gives what is left for idle times."""
-    if spec.huge_pages == "off" or (spec.huge_pages == "auto" and memory.get_resident_kib() < WORTH_KIB):
-        return None
-    from warmfork._template.collapse import begin
+def is_collapse_worth(spec: Spec) -> bool:
+    """Are the heaps to be on huge pages?"""
+    return spec.huge_pages == "on" or (spec.huge_pages == "auto" and memory.get_resident_kib() >= WORTH_KIB)
 
-    return begin(spec, notes)
+
+def collapse_all() -> list[str]:
+    """Have the heaps on huge pages before the first child. Gives what is to be noted."""
+    from warmfork._template import collapse
+
+    try:
+        blocks = collapse.find_blocks()
+        while blocks:
+            blocks.collapse_one()
+    except collapse.FAILURES as error:
+        return [f"without huge pages: {error}"]
+    return [f"without huge pages: {collapse.REFUSED}"] if blocks.is_in_vain() else []
 
 
 def take_census(spec: Spec, notes: preload.Notes) -> list[str]:

@@ -205,11 +205,15 @@ class Server:
             return
         now = self.state.busy = monotonic()
         if isinstance(message, messages.Spawn):
-            client.traffic.note_start(now, missed=True)
+            client.traffic.note_start(now, True, self.state.latest in self.state.children)
             self.children.fork(client, messages.Spawn(message.request, int(bool(message.kill)), message.name))
         elif isinstance(message, messages.SpareTaken) and message.pid in client.traffic.spares:
-            client.traffic.note_start(now, missed=False)
             self.children.enter(client, message)
+        elif isinstance(message, messages.Wanted):
+            from warmfork._machine import wanted
+
+            known = self.state.wanted
+            known += [module for module in wanted.list_missing(message.names) if module not in known]
 
     def detach(self, client: ClientRecord) -> None:
         """The client has let go of its channel. It may live on: its children's policy still needs its death."""

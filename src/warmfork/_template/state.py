@@ -22,7 +22,7 @@ class TemplateState:
 
     __slots__ = (
         "base", "board", "born", "busy", "children", "clients", "generation", "here", "kept", "latest", "leave", "me",
-        "pending_kills", "policy", "prefault_calls", "spec", "starts", "titled",
+        "pending_kills", "policy", "prefault_calls", "spec", "starts", "titled", "wanted",
     )  # fmt: skip
 
     def __init__(self, spec: Spec, board: Board, generation: int, kept: tuple[int, ...], policy: int) -> None:
@@ -44,6 +44,7 @@ class TemplateState:
         self.titled = -1  # the number of children that our title shows
         self.leave = -1  # an eventfd: what tells spares to leave
         self.prefault_calls: list[Callable[[], int]] = []  # give a spare the pages that a birth touches
+        self.wanted: list[str] = []  # modules that are still to be loaded, for clients have them
         self.born: Birth | None = None  # in a child: what it was forked for
 
 

@@ -55,6 +55,7 @@ TABLE: dict[tuple[str, str], dict[tuple[str, type[m.Message]], str]] = {
     (CHANNEL, "served"): {
         (UP, m.Spawn): "served",
         (UP, m.SpareTaken): "served",
+        (UP, m.Wanted): "served",
         (DOWN, m.Spawned): "served",
         (DOWN, m.SpawnFailed): "served",
         (DOWN, m.Exited): "served",

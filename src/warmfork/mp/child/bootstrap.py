@@ -74,11 +74,11 @@ def prepare_template(kind: str, value: str, has_installed: str) -> list[str]:
 
 def import_wanted() -> None:
     """Import what the client has of multiprocessing and is likely to refer to in what it sends to its children."""
-    for name in role.spec.wanted if role.spec is not None else ():
-        try:
-            __import__(name)
-        except ImportError:
-            continue  # the client has it, so this is not the same Python; the children will say so where it matters
+    if role.spec is not None and role.spec.wanted:
+        from warmfork._machine import wanted
+
+        for module in wanted.list_missing(role.spec.wanted):
+            wanted.load(module)
 
 
 def describe_failure(error: BaseException) -> str:

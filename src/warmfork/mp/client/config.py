@@ -14,7 +14,7 @@ from warmfork._client.channel import Channel
 from warmfork._client.client import get_client
 from warmfork._client.launch import get_program_name
 from warmfork._client.spawn import get_flags
-from warmfork._machine import fds, state
+from warmfork._machine import fds, state, wanted
 from warmfork._words.errors import AuditError, PreloadError, StartError
 from warmfork._words.spec import Spec, identify
 from warmfork._words.times import DEFAULT, Default
@@ -28,13 +28,6 @@ if TYPE_CHECKING:
 LOADER = "warmfork.mp.child.bootstrap:prepare_template"
 ENTRY = "warmfork.mp.child.bootstrap:run_process"
 STOP_TIMEOUT = 5.0
-
-WANTED = (
-    "multiprocessing.synchronize", "multiprocessing.connection", "multiprocessing.queues", "multiprocessing.pool",
-    "multiprocessing.heap", "multiprocessing.sharedctypes", "multiprocessing.shared_memory",
-    "multiprocessing.managers", "concurrent.futures.process",
-)  # fmt: skip
-"""What a process object may refer to, if its program has loaded it: better loaded once than by each child (5 to 20 ms)."""
 
 
 class ServerPreloadError(PreloadError, EOFError):
@@ -153,7 +146,7 @@ class Prepared:
                 own_environment=0,
                 environment=state.join_environment(state.get_environment()),
                 epoch=self.epoch,
-                wanted=tuple(name for name in WANTED if name in sys.modules),
+                wanted=wanted.list_stdlib(),
             )
         return self.spec
 
