@@ -91,6 +91,7 @@ def run_snippet(snippet: Snippet, folder: Path, number: int) -> str:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("WARMFORK_", "PYTEST_"))}
     environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
     environment["PYTHONDONTWRITEBYTECODE"] = "1"
+    environment["DASK_TEMPORARY_DIRECTORY"] = str(folder)
 
     def run(command: list[str], merged: bool) -> tuple[int, str, str]:
         done = subprocess.run(

@@ -247,7 +247,9 @@ class Client:
             if deadline is not None and monotonic() >= deadline:
                 raise welcome.make_late(self, spec, channel, timeout)
             failed = True
-        raise StartError("template", "it died three times before it could serve")
+        raise StartError(
+            "template", "it died three times before it could serve (the log of warmfork.tracker tells how)"
+        )
 
     def wait_welcome(
         self, key: tuple[object, ...], spec: Spec, channel: Channel, deadline: float | None
