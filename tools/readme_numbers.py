@@ -24,6 +24,7 @@ from results import Result  # noqa: E402
 FOLDER = ROOT / "docs" / "benchmarks"
 SHOWN = ("pool-8", "executor", "first-numpy", "noop-numpy")
 COLUMNS = (OWN, FORK, PRELOADED, FORKSERVER, SPAWN)
+INTRODUCTION = "Real programs, each run as a whole ([all of them](docs/benchmarks/README.md)):"
 PLACE = re.compile(r"(<!-- numbers -->\n).*?(<!-- /numbers -->)", re.DOTALL)
 
 
@@ -49,6 +50,7 @@ def fill(readme: str, folder: Path) -> str:
     files = sorted(folder.glob("programs-*.json"))
     tables = [make_table(Result.from_json(json.loads(path.read_text()))) for path in files]
     text = "\n\n".join(filter(None, tables))
+    text = f"{INTRODUCTION}\n\n{text}" if text else ""
     filled, places = PLACE.subn(lambda found: f"{found[1]}{text}\n{found[2]}" if text else found[1] + found[2], readme)
     if places != 1:
         raise ValueError(f"README.md has {places} places for the numbers, and not one")
