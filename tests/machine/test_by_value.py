@@ -171,14 +171,16 @@ def test_a_script_s_classes_and_functions_come_back_as_themselves(tmp_path: Path
     assert run_program(SCRIPT, tmp_path).stdout == "well\n"
 
 
-def test_the_oldest_cloudpickle_that_is_allowed_does_as_well(tmp_path: Path):
+@pytest.mark.parametrize("name", ["SCRIPT", "KINDS"])
+def test_the_oldest_cloudpickle_that_is_allowed_does_as_well(tmp_path: Path, name: str):
     """Its version is the one in pyproject.toml, put before the newest by PYTHONPATH."""
+    script = globals()[name].replace("MAIN", "main=False")
     folder = tmp_path / "oldest"
     command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(folder), "cloudpickle==3.1.2"]
     if subprocess.run(command, capture_output=True, check=False).returncode:
         pytest.skip("no index with cloudpickle 3.1.2 can be reached")
     done = run_program(
-        f"import cloudpickle\nassert cloudpickle.__version__ == '3.1.2'\n{SCRIPT}",
+        f"import cloudpickle\nassert cloudpickle.__version__ == '3.1.2'\n{script}",
         tmp_path,
         env={"PYTHONPATH": str(folder)},
     )

@@ -35,8 +35,7 @@ def make_pickler(main_is_known: bool, reducers: Mapping[type, Any] | None = None
     table: dict[Any, Any] = {kind: known[kind] for kind in parts if kind in known}
     dataclasses = sys.modules.get("dataclasses")
     if dataclasses is not None:  # a dataclass tells its fields by markers of this class, and compares them by identity
-        marker = dataclasses._FIELD_BASE
-        table[marker] = known.get(marker, marker.__reduce__)
+        table[dataclasses._FIELD_BASE] = known[dataclasses._FIELD_BASE]
     functools = sys.modules.get("functools")
     if functools is not None:
         table[functools.cached_property] = reduce_cached_property  # on 3.11 it has a lock
