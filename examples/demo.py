@@ -1,4 +1,5 @@
-"""warmfork in half a minute: an unchanged multiprocessing program, its processes while it runs, and what a start costs.
+"""warmfork in half a minute: an unchanged program with numpy and pandas, its processes while it runs, and how long its
+pools take beside fork and the stdlib's forkserver.
 
     python examples/demo.py          (or: make demo)
 
@@ -8,13 +9,14 @@ Everything shown is read or measured there and then. It exits with 1 if anything
 from __future__ import annotations
 
 import os
-import selectors
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
@@ -27,23 +29,20 @@ from rich.table import Table
 from rich.tree import Tree
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "bench"))
-
-from machine import describe_machine  # noqa: E402
-from report import make_progress  # noqa: E402
-from results import Result, Series  # noqa: E402
-from rounds import clean_environment, count_ticks, measure  # noqa: E402
-
-PROGRAM = "examples/plain_program.py"
-COMMAND = ["warmfork", "run", "--preload", "numpy", PROGRAM]
-COMPETITORS = ("spawn", "fork", "forkserver", "warmfork")
-NAMES = {"forkserver": "the stdlib's forkserver"}
-STARTS = 90
+PROGRAM = "examples/frames.py"
+WARMFORK = "warmfork"
+COMMANDS = {
+    "fork": [PROGRAM, "fork"],
+    "the stdlib's forkserver": [PROGRAM, "forkserver"],
+    WARMFORK: ["-m", "warmfork", "run", PROGRAM, "forkserver"],
+}
+SEEN = "warmfork, looked at"
+PARTS = {"use_pool": "Pool(4)", "use_executor": "ProcessPoolExecutor(4)"}
 PROGRAM_SECONDS = 60
 CLEAN_SECONDS = 5
 LOOK_SECONDS = 0.02
-SHM = Path("/dev/shm")
-ROLES = ("program", "tracker", "template", "child")
+WORKERS = 4
+ROLES = ("program", "tracker", "template")
 STYLES = {"program": "bold", "tracker": "cyan", "template": "magenta", "child": "green"}
 
 
@@ -57,7 +56,26 @@ class Seen:
     role: str
 
 
+@dataclass
+class Run:
+    """One run of the program: what it printed, its processes as they were seen, and what they had in /dev/shm."""
+
+    lines: list[str] = field(default_factory=list)
+    code: int = -1
+    names: set[str] = field(default_factory=set)
+    trees: list[list[Seen]] = field(default_factory=list)
+
+    def list_times(self, part: str) -> list[float]:
+        """The milliseconds of each round of a part."""
+        return [float(line.split()[1]) for line in self.lines if line.startswith(f"{part} ")]
+
+    def list_totals(self) -> set[str]:
+        """What the rounds computed: one value, if all is well."""
+        return {line.split()[2] for line in self.lines if line.startswith(tuple(PARTS))}
+
+
 def read_role(title: str, is_root: bool) -> str:
+    """What a process is, by its title."""
     if is_root:
         return "program"
     words = title.split()
@@ -85,10 +103,13 @@ def look(root: psutil.Process) -> list[Seen]:
 
 
 def is_complete(seen: list[Seen]) -> bool:
-    """Exactly one process of each role, each the child of the one before it."""
-    chain = sorted(seen, key=lambda one: ROLES.index(one.role) if one.role in ROLES else len(ROLES))
-    pids = [one.process.pid for one in chain]
-    return tuple(one.role for one in chain) == ROLES and [one.parent for one in chain[1:]] == pids[:-1]
+    """Is it program, tracker, template, each the child of the one before it, and below the template all the workers?"""
+    by_role = {role: [one for one in seen if one.role == role] for role in (*ROLES, "child")}
+    if [len(by_role[role]) for role in ROLES] != [1, 1, 1] or len(by_role["child"]) < WORKERS:
+        return False
+    program, tracker, template = (by_role[role][0] for role in ROLES)
+    below = all(one.parent == template.process.pid for one in by_role["child"])
+    return below and tracker.parent == program.process.pid and template.parent == tracker.process.pid
 
 
 def draw(seen: list[Seen], title: str) -> Panel:
@@ -109,167 +130,118 @@ def draw(seen: list[Seen], title: str) -> Panel:
     )
 
 
-class Run:
-    """The program while it runs: relays its lines, looks at its processes, draws them when they are worth it."""
-
-    def __init__(self, console: Console, temporary: str) -> None:
-        self.console = console
-        self.lines: list[str] = []
-        self.met: set[psutil.Process] = set()
-        self.chain_seen = self.pool_seen = False
-        environment = {**clean_environment(), "TMPDIR": temporary, "PYTHONUNBUFFERED": "1"}
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", *COMMAND],
-            cwd=ROOT,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        self.root = psutil.Process(self.process.pid)
-
-    def follow(self) -> None:
-        """Until all that hold its stdout have let go of it, or the time is up."""
-        deadline = time.monotonic() + PROGRAM_SECONDS
-        rest = b""
-        with self.process, selectors.DefaultSelector() as selector:
-            if self.process.stdout is None:
-                raise RuntimeError("the program was started without a pipe")
-            selector.register(self.process.stdout, selectors.EVENT_READ)
-            try:
-                while time.monotonic() < deadline:
-                    if selector.select(LOOK_SECONDS):
-                        data = os.read(self.process.stdout.fileno(), 65536)
-                        *whole, rest = (rest + data).split(b"\n")
-                        for line in [*whole, *([] if data else filter(None, [rest]))]:
-                            self.show_line(line.decode(errors="replace"))
-                        if not data:
-                            return
-                    self.look()
-                self.show_line(f"demo: no end after {PROGRAM_SECONDS} s")
-            finally:
-                if self.process.poll() is None and not self.ended():
-                    self.kill()
-
-    def ended(self) -> bool:
-        """It closed its stdout: give it a moment to exit."""
-        try:
-            self.process.wait(CLEAN_SECONDS)
-        except subprocess.TimeoutExpired:
-            return False
-        return True
-
-    def show_line(self, line: str) -> None:
-        self.lines.append(line)
-        self.console.print(f"  [dim]│[/] {escape(line)}", highlight=False)
-
-    def look(self) -> None:
-        seen = look(self.root)
-        self.met.update(one.process for one in seen)
-        if not self.chain_seen and is_complete(seen):
-            self.chain_seen = True
-            self.console.print(draw(seen, "the processes at this moment"))
-        if not self.pool_seen and sum(one.role == "child" for one in seen) > 1:
-            self.pool_seen = True
-            self.console.print(draw(seen, "and with the pool"))
-
-    def find_leftovers(self) -> list[str]:
-        """Those of its processes, seen or in its session, that are alive after a grace period."""
-        deadline = time.monotonic() + CLEAN_SECONDS
-        while True:
-            self.met.update(process for process in psutil.process_iter() if in_session(process.pid, self.process.pid))
-            _, alive = psutil.wait_procs(list(self.met), timeout=0.1)
-            if not alive or time.monotonic() > deadline:
-                return [f"process {process.pid}" for process in alive]
-
-    def kill(self) -> None:
-        for process in [self.root, *self.met]:
-            if process.is_running():
-                process.kill()
-
-
-def in_session(pid: int, session: int) -> bool:
+def run_program(console: Console, command: list[str], watched: bool, temporary: str) -> Run:
+    """Run the program to its end; `watched`: look at its processes meanwhile, which takes time from it, and draw them,
+    once for each part."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("WARMFORK_", "PYTHON"))}
+    run = Run()
+    process = subprocess.Popen(
+        [sys.executable, *command], cwd=ROOT, env={**kept, "TMPDIR": temporary}, text=True, start_new_session=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    assert process.stdout is not None
+    output = process.stdout
+    reader = threading.Thread(target=lambda: run.lines.extend(line.rstrip("\n") for line in output))
+    reader.start()
+    root = psutil.Process(process.pid)
+    deadline = time.monotonic() + PROGRAM_SECONDS
+    while watched and process.poll() is None and time.monotonic() < deadline:
+        seen = look(root)
+        part = len({line.split()[0] for line in run.lines if line.startswith(tuple(PARTS))}) if run.lines else 1
+        if len(run.trees) < part and is_complete(seen):
+            run.trees.append(seen)
+            console.print(draw(seen, f"the processes of {list(PARTS.values())[len(run.trees) - 1]} at this moment"))
+            run.names |= list_names(seen)
+        time.sleep(LOOK_SECONDS)
     try:
-        return os.getsid(pid) == session
-    except OSError:
-        return False
+        run.code = process.wait(max(0.1, deadline - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    reader.join(CLEAN_SECONDS)
+    return run
 
 
-def list_shm() -> set[str]:
-    return {entry.name for entry in SHM.iterdir()} if SHM.is_dir() else set()
-
-
-def find_new_shm(before: set[str]) -> list[str]:
-    """What is new in /dev/shm and in nobody's use: other programs on the machine may have made names of their own."""
-    new = {name for name in list_shm() - before if (SHM / name).exists()}
-    for process in psutil.process_iter() if new else ():
+def list_names(seen: list[Seen]) -> set[str]:
+    """The semaphores and shared memory that these processes use: no other program's."""
+    names = set()
+    for one in seen:
         try:
-            used = {Path(region.path).name for region in process.memory_maps()}
+            names |= {region.path for region in one.process.memory_maps() if region.path.startswith("/dev/shm/")}
         except (psutil.Error, OSError):
             continue
-        new -= used
-    return [f"{SHM / name}" for name in sorted(new)]
+    return names
 
 
-def measure_starts(console: Console) -> list[Series]:
-    result = Result(describe_machine(["numpy"]))
-    with make_progress(console) as progress:
-        task = progress.add_task("", total=count_ticks(len(COMPETITORS), STARTS, modes=1))
-
-        def tick(what: str) -> None:
-            progress.update(task, advance=1, description=f"  {what}", refresh=True)
-
-        measure(result, "numpy", ("numpy",), COMPETITORS, n=STARTS, modes=["paced"], tick=tick)
-    for gap in result.gaps:
-        console.print(f"  not measured: {gap.competitor}: {escape(gap.why)}", style="red", highlight=False)
-    return sorted(result.series, key=lambda one: -one.median_us)
+def list_processes(temporary: str) -> list[psutil.Process]:
+    """All processes that were given this folder for their temporary files: those of one run, and no others."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("TMPDIR") == temporary:
+                found.append(process)
+        except (psutil.Error, OSError):
+            continue
+    return found
 
 
-def show_starts(console: Console, series: list[Series]) -> None:
-    table = Table(box=None, padding=(0, 1), header_style="dim")
-    table.add_column("  started by", min_width=25)
-    table.add_column("ms", justify="right", min_width=6)
-    table.add_column("starts", justify="right")
-    table.add_column("", width=26)
-    longest = series[0].median_us if series else 1
-    for one in series:
-        style = "bold green" if one.competitor == "warmfork" else ""
-        name = NAMES.get(one.competitor, one.competitor)
-        bar = Bar(longest, 0, one.median_us, width=26, color="green" if style else "blue")
-        table.add_row(f"  {name}", f"{one.median_us / 1000:.1f}", str(one.n), bar, style=style)
-    console.print(table)
+def find_leftovers(run: Run, temporary: str) -> list[str]:
+    """Those of its processes that are alive after a grace period, and its names and files that are still there."""
+    _, alive = psutil.wait_procs(list_processes(temporary), timeout=CLEAN_SECONDS)
+    left = [f"process {process.pid}" for process in alive]
+    for process in alive:
+        process.kill()
+    left += sorted(name for name in run.names if Path(name).exists())
+    return left + [str(path) for path in Path(temporary).iterdir()]
+
+
+def show_times(console: Console, runs: dict[str, Run]) -> None:
+    """A table for each part: its first round, and the median of the others."""
+    for part, name in PARTS.items():
+        table = Table(box=None, padding=(0, 1), header_style="dim")
+        table.add_column(f"  {name}, started by", min_width=40)
+        table.add_column("first, ms", justify="right")
+        table.add_column("later, ms", justify="right", min_width=9)
+        table.add_column("", width=24)
+        later = {who: statistics.median(run.list_times(part)[1:] or [0.0]) for who, run in runs.items()}
+        for who, run in runs.items():
+            first = run.list_times(part)[:1] or [0.0]
+            style = "bold green" if who == WARMFORK else ""
+            bar = Bar(max(later.values()) or 1, 0, later[who], width=24, color="green" if style else "blue")
+            table.add_row(f"  {who}", f"{first[0]:.0f}", f"{later[who]:.1f}", bar, style=style)
+        console.print(table)
 
 
 def main() -> int:
     console = Console(highlight=False)
-    before = list_shm()
-    temporary = tempfile.mkdtemp(prefix="demo-")
-    try:
-        console.rule("[bold]1. A program that knows nothing of warmfork", align="left")
-        console.print(Syntax.from_path(str(ROOT / PROGRAM), line_range=find_main(), theme="ansi_dark"))
-        console.print(f"[bold]$ {' '.join(COMMAND)}[/]")
-        run = Run(console, temporary)
-        run.follow()
-        left = run.find_leftovers()
-        run.kill()
-        left += [f"{path}" for path in Path(temporary).iterdir()]
-    finally:
-        shutil.rmtree(temporary)
-    console.rule(f"[bold]2. start() + join() of a process with numpy, median of {STARTS}", align="left")
-    series = measure_starts(console)
-    show_starts(console, series)
-    left += find_new_shm(before)
+    runs: dict[str, Run] = {}
+    left: list[str] = []
+    console.rule("[bold]1. A program that knows nothing of warmfork", align="left")
+    console.print(Syntax.from_path(str(ROOT / PROGRAM), line_range=find_lines(), theme="ansi_dark"))
+    for who, command in [(SEEN, ["-m", "warmfork", "run", "-v", PROGRAM, "forkserver"]), *COMMANDS.items()]:
+        shown = " ".join(["warmfork", *command[2:]] if command[0] == "-m" else ["python", *command])
+        console.print(f"[bold]$ {shown}[/]" + ("" if who == SEEN else "[dim]   (timed)[/]"))
+        temporary = tempfile.mkdtemp(prefix="demo-")
+        try:
+            runs[who] = run_program(console, command, who == SEEN, temporary)
+            left += find_leftovers(runs[who], temporary)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        if runs[who].code:
+            console.print("\n".join(runs[who].lines[-20:]), style="red", markup=False)
+    own = runs[SEEN]
+    said = next((line for line in own.lines if line.startswith("warmfork: ")), "nothing")
+    console.print(f"  [dim]{escape(said)}[/]")
+
+    console.rule("[bold]2. From making the workers to their end", align="left")
+    show_times(console, {who: runs[who] for who in COMMANDS})
 
     console.rule("[bold]3. As promised?", align="left")
-    medians = {one.competitor: one.median_us for one in series}
-    ours, theirs = medians.get("warmfork"), medians.get("forkserver")
     promises = {
-        "The program ended with exit code 0": run.process.returncode == 0,
-        "Its child saw 777, although main had written 999 by then": "child: Settings.answer is 777" in run.lines,
-        "Program, tracker, template, child: these four and no others": run.chain_seen,
-        "Spawn, fork, the stdlib's forkserver and warmfork were measured": len(series) == len(COMPETITORS),
-        "warmfork starts faster than the stdlib's forkserver": bool(ours and theirs and ours < theirs),
+        "Each run ended with exit code 0": all(run.code == 0 for run in runs.values()),
+        "All computed the same": len({total for run in runs.values() for total in run.list_totals()}) == 1,
+        "Program, tracker, template, and the workers below it": len(own.trees) == len(PARTS),
+        "All processes were started by warmfork": " by warmfork" in said and "," not in said,
         "No process, shared memory or temporary file is left": not left,
     }
     for promise, kept in promises.items():
@@ -279,12 +251,10 @@ def main() -> int:
     return 0 if all(promises.values()) else 1
 
 
-def find_main() -> tuple[int, int]:
-    """The lines of the program that are worth showing: the start method, the 999 and the first child."""
+def find_lines() -> tuple[int, int]:
+    """The lines of the program that are worth showing."""
     lines = (ROOT / PROGRAM).read_text().splitlines()
-    first = lines.index("def main() -> None:") + 1
-    last = next(number for number, line in enumerate(lines, 1) if number > first and "child.join()" in line)
-    return first, last
+    return lines.index("def use_pool(context: multiprocessing.context.BaseContext) -> float:") + 1, len(lines) - 3
 
 
 if __name__ == "__main__":

@@ -15,6 +15,9 @@ try:
 except ImportError:  # the tests read it without hatchling
     Hook = object
 
+PICTURE = re.compile(r"<!-- picture -->.*?<!-- /picture -->", re.DOTALL)
+"""A picture, and what is said about it."""
+
 LINK = re.compile(r"(?P<picture>!?)\[(?P<text>(?:[^\[\]]|\[[^\]]*\])*)\]\((?P<path>[^)\s]+)\)")
 
 
@@ -28,6 +31,8 @@ def make_description(readme: str, files: str) -> str:
             return f"{link['picture']}[{link['text']}]({files.replace('{path}', link['path'])})"
         return "" if link["picture"] else link["text"]
 
+    if not files:
+        readme = PICTURE.sub("", readme)
     return re.sub(r"\n{3,}", "\n\n", LINK.sub(replace, readme))
 
 

@@ -192,7 +192,7 @@ def test_a_template_is_no_place_to_start_processes_from_a_module_that_it_preload
             try:
                 warmfork.get_context(preload=["starts_one"]).Process(target=print).start()
             except warmfork.PreloadError as error:
-                print(error.module, "starts no processes" in str(error))
+                print(error.module, "a template starts none" in str(error))
     """
     done = run_program(code, tmp_path, env={"PYTHONPATH": ROOT})
     assert done.stdout == "starts_one True\n"

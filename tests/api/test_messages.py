@@ -142,3 +142,12 @@ def test_a_child_that_was_asked_how_it_ended_is_let_go_of():
         assert child in template._children
         child.wait(20)
         assert template._children == set()
+
+
+def test_a_child_that_asks_at_its_stdin_is_told_what_that_is():
+    import warmfork
+
+    with warmfork.Template() as template:
+        with pytest.raises(EOFError) as caught:
+            template.start(input).result(20)
+    assert caught.value.__notes__ == ["In a child stdin is /dev/null: input() and breakpoint() can't ask there."]

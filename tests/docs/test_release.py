@@ -28,6 +28,12 @@ README = """\
 
 ![picture](docs/a.svg)
 
+<!-- picture -->
+![another](docs/b.svg)
+
+The picture shows b.
+<!-- /picture -->
+
 See [the design](docs/design.md#why), [a [nested] one](b.md) and [elsewhere](https://example.org/c).
 """
 

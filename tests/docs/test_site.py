@@ -65,7 +65,7 @@ def test_the_reference_shows_all_that_the_package_exports(site):
     assert [name for name in warmfork.__all__ if f'id="warmfork.{name}"' not in text] == []
 
 
-def test_the_table_of_variables_has_each_that_the_code_names():
+def test_the_table_of_variables_has_each_that_the_code_reads_and_no_other():
     found = set()
     for path in (ROOT / "src").rglob("*.py"):
         found |= set(re.findall(r"\bWARMFORK_[A-Z_]*[A-Z]\b", path.read_text()))

@@ -65,7 +65,7 @@ def read_snippets(page: Path) -> list[Snippet]:
 
 def list_pages() -> list[Path]:
     pages = [page for page in DOCS.rglob("*.md") if "_build" not in page.parts and "benchmarks" not in page.parts]
-    return sorted(page for page in pages if page.parent != DOCS or page.stem not in OLDER)
+    return [ROOT / "README.md", *sorted(page for page in pages if page.parent != DOCS or page.stem not in OLDER)]
 
 
 def split_session(text: str) -> list[tuple[str, str]]:
@@ -91,6 +91,7 @@ def run_snippet(snippet: Snippet, folder: Path, number: int) -> str:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("WARMFORK_", "PYTEST_"))}
     environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
     environment["PYTHONDONTWRITEBYTECODE"] = "1"
+    environment["DASK_TEMPORARY_DIRECTORY"] = str(folder)
 
     def run(command: list[str], merged: bool) -> tuple[int, str, str]:
         done = subprocess.run(
@@ -116,7 +117,7 @@ def run_snippet(snippet: Snippet, folder: Path, number: int) -> str:
     return ""
 
 
-@pytest.mark.parametrize("page", list_pages(), ids=lambda page: str(page.relative_to(DOCS).with_suffix("")))
+@pytest.mark.parametrize("page", list_pages(), ids=lambda page: str(page.relative_to(ROOT).with_suffix("")))
 def test_each_snippet_of_a_page_does_what_the_page_says(page, tmp_path):
     missing = set()
     for number, snippet in enumerate(read_snippets(page), 1):

@@ -171,15 +171,81 @@ def test_a_script_s_classes_and_functions_come_back_as_themselves(tmp_path: Path
     assert run_program(SCRIPT, tmp_path).stdout == "well\n"
 
 
-def test_the_oldest_cloudpickle_that_is_allowed_does_as_well(tmp_path: Path):
+@pytest.mark.parametrize("name", ["SCRIPT", "KINDS"])
+def test_the_oldest_cloudpickle_that_is_allowed_does_as_well(tmp_path: Path, name: str):
     """Its version is the one in pyproject.toml, put before the newest by PYTHONPATH."""
+    script = globals()[name].replace("MAIN", "main=False")
     folder = tmp_path / "oldest"
     command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(folder), "cloudpickle==3.1.2"]
     if subprocess.run(command, capture_output=True, check=False).returncode:
         pytest.skip("no index with cloudpickle 3.1.2 can be reached")
     done = run_program(
-        f"import cloudpickle\nassert cloudpickle.__version__ == '3.1.2'\n{SCRIPT}",
+        f"import cloudpickle\nassert cloudpickle.__version__ == '3.1.2'\n{script}",
         tmp_path,
         env={"PYTHONPATH": str(folder)},
     )
     assert done.stdout == "well\n"
+
+
+KINDS = """
+import abc, dataclasses, enum, functools, typing, warmfork
+
+@dataclasses.dataclass
+class Data:
+    number: int
+    names: list = dataclasses.field(default_factory=list, metadata={"unit": "m"})
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Frozen:
+    number: int
+
+class Pair(typing.NamedTuple):
+    one: int
+    other: str = "x"
+
+class Slots:
+    __slots__ = ("number",)
+
+    def __eq__(self, other):
+        return type(other) is Slots and self.number == other.number
+
+class Shape(abc.ABC):
+    @property
+    @abc.abstractmethod
+    def area(self): ...
+
+@dataclasses.dataclass
+class Square(Shape):
+    side: int
+
+    @functools.cached_property
+    def area(self):
+        return self.side ** 2
+
+@functools.lru_cache(maxsize=7)
+def double(number):
+    return 2 * number
+
+def give_back(value):
+    return value
+
+def use(square):
+    return dataclasses.replace(square, side=3).area, [one.name for one in dataclasses.fields(square)], double(4)
+
+if __name__ == "__main__":
+    slots = Slots()
+    slots.number = 3
+    with warmfork.Template(MAIN) as template:
+        for value in (Data(1), Frozen(1), Pair(1), slots, Square(2)):
+            found = template.start(give_back, (value,)).result(20)
+            assert type(found) is type(value) and found == value, found
+        assert template.start(use, (Square(2),)).result(20) == (9, ["side"], 8)
+        assert template.start(double, (2,)).result(20) == 4
+        assert template.start(give_back, (double,)).result(20).cache_parameters()["maxsize"] == 7
+    print("well")
+"""
+
+
+@pytest.mark.parametrize("main", ["main=False", "main=True"])
+def test_each_kind_of_class_that_scripts_define_goes_there_and_back(tmp_path: Path, main: str):
+    assert run_program(KINDS.replace("MAIN", main), tmp_path).stdout == "well\n"

@@ -222,7 +222,7 @@ def test_functions_that_user_code_has_called_after_forks_run_in_started_processe
         wait_until(look, 20.0, "its warm-up")
     beaten = set(map(int, (tmp_path / "beaten").read_text().split()))
     assert beaten == started
-    assert "beats has functions called after a fork" in caplog.text
+    assert "beats has functions that run after a fork" in caplog.text
 
 
 def test_python_s_own_functions_after_forks_cost_no_spares(caplog: pytest.LogCaptureFixture):

@@ -72,7 +72,7 @@ def test_the_last_words_of_a_template_that_crashes_are_logged_with_its_death(tmp
         assert template.start(targets.give, (2,)).result(20) == 2, "by the next generation"
         assert template.generation == 2
     (text,) = [record.message for record in caplog.records if record.name == "warmfork.tracker"]
-    assert text.startswith(f"template app gen=1 (pid {pid}) died: Signaled(signal=SIGABRT")
+    assert text.startswith(f"template app gen=1 (pid {pid}) died: killed by SIGABRT")
     assert text.endswith("It wrote:\nfree(): invalid pointer")
 
 

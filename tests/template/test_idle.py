@@ -44,18 +44,11 @@ def warm(idle: Idle) -> None:
 def test_a_bare_template_rehearses_learns_and_freezes(done):
     """And collects nothing: that would run what the user's objects do when they end."""
     warm(make_idle())
-<<<<<<< HEAD
-    assert done == ["helper", "rehearsal", "pretouch", "freeze"]
-=======
     assert done == ["helper", "rehearsal", "freeze", "pretouch"]
->>>>>>> perf
 
 
 def test_a_template_with_a_preload_has_its_helper_since_the_seal(done):
     warm(make_idle(preload=("numpy",)))
-<<<<<<< HEAD
-    assert done == ["rehearsal", "pretouch", "freeze"]
-=======
     assert done == ["rehearsal", "freeze", "pretouch"]
 
 
@@ -69,7 +62,6 @@ def test_what_a_birth_touches_is_found_out_where_there_is_much_traffic_and_not_b
     assert idle.is_warming_due()
     warm(idle)
     assert "pretouch" in done
->>>>>>> perf
 
 
 def test_a_template_in_which_user_code_is_called_after_forks_has_no_throw_away_child(done, monkeypatch):
@@ -86,11 +78,7 @@ def test_a_template_without_spares_learns_nothing_for_them(done):
 @pytest.mark.parametrize("name", ["helper", "rehearsal", "pretouch", "freeze"])
 def test_what_is_switched_off_is_not_done_and_all_else_is(name, done):
     warm(make_idle(without=(name,)))
-<<<<<<< HEAD
-    everything = ("helper", "rehearsal", "pretouch", "freeze")
-=======
     everything = ("helper", "rehearsal", "freeze", "pretouch")
->>>>>>> perf
     assert done == [what for what in everything if what != name]
 
 

@@ -64,7 +64,7 @@ def test_a_pidfd_on_somebody_else_is_refused(client, spec):
     other = os.pidfd_open(get_tracker())
     answer = wire.decode(say_hello(client, spec, other))
     os.close(other)
-    assert answer == messages.Refused("the pidfd in the hello is not on its sender", 0)
+    assert answer == messages.Refused("the pidfd in the request is not on its sender", 0)
 
 
 def test_a_spec_that_cannot_be_read_or_is_none_is_refused(client, me, tmp_path: Path):

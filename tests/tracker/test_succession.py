@@ -151,7 +151,7 @@ def test_a_program_without_a_template_starts_a_successor_at_its_next_call():
         assert template.start(targets.give, (3,)).result(20) == 3
         assert get_tracker() > 0
         child.kill()
-        assert child.wait(20) in (warmfork.Signaled(9), warmfork.Lost("its template died before it told"))
+        assert child.wait(20) in (warmfork.Signaled(9), warmfork.Lost("its template died before it could tell"))
 
 
 def kill_both(template: int) -> None:
@@ -185,7 +185,7 @@ def test_threads_that_wait_for_one_child_have_one_outcome_though_the_first_close
         for thread in threads:
             thread.join(30)
     assert told == [told[0]] * 8
-    assert told[0] in (warmfork.Signaled(9), warmfork.Lost("its template died before it told"))
+    assert told[0] in (warmfork.Signaled(9), warmfork.Lost("its template died before it could tell"))
 
 
 def test_a_hello_that_no_tracker_has_read_is_served_by_the_successor():

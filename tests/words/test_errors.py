@@ -73,5 +73,5 @@ def test_what_users_see_has_its_public_name(name):
 
 def test_an_exit_without_a_result_is_told_in_words():
     said = str(errors.ChildError("sum-1", Exited(0)))
-    assert said == "sum-1 ended without a result: it left with exit code 0, by sys.exit() or os._exit()"
+    assert said == "sum-1 ended without a result: exit code 0, by sys.exit() or os._exit()"
     assert str(errors.ChildError("sum-1", Exited(1), "sys.exit('why')")).endswith(": sys.exit('why')")

@@ -122,7 +122,9 @@ def receive_whole(socket: sockets.socket) -> sockets.Received:
             continue  # a fork of the client's, which has the other end, is none of our business; nor is a spurious wake
         if got.cut:
             got.close()
-            raise OSError(EMFILE, "fds that were sent did not arrive: raise the limit of open files (ulimit -n)")
+            raise OSError(
+                EMFILE, "files that were sent to the child did not arrive: raise the limit of open files (ulimit -n)"
+            )
         return got
 
 
@@ -250,7 +252,7 @@ def become(birth: Birth) -> int:
     birth.board.write_step(birth.slot, PAYLOAD, monotonic_ns())
     birth.board.memory.close()
     if entry is None:
-        raise RuntimeError("the last step of birth gives the entry")
+        raise RuntimeError("the last step of starting a child has to give its function")
     ending.note_mapped()
     return entry(birth)
 

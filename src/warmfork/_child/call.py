@@ -109,6 +109,8 @@ def report(birth: Birth, error: BaseException) -> None:
     while frame is not None and frame.tb_frame.f_code.co_filename == __file__:
         frame = frame.tb_next  # the way to the user's function
     error.__traceback__ = frame
+    if type(error).__name__ == "BdbQuit" or (isinstance(error, EOFError) and "reading a line" in str(error)):
+        error.add_note("In a child stdin is /dev/null: input() and breakpoint() can't ask there.")
     text = wire.keep_end("".join(format_exception(error)))
     try:
         from tblib import pickling_support
@@ -123,13 +125,16 @@ def report(birth: Birth, error: BaseException) -> None:
 
 def pickle(value: object, out_of_band: bool) -> Pickled:
     """Pickle by reference, or by value (cloudpickle) where the client could not find it by name."""
+    main_is_known = sys.modules["__main__"].__name__ == "__mp_main__"  # the template has run the client's script
     try:
         pickled = run(Pickler, value, out_of_band)
-        if not any(b"__main__" in part or b"__mp_main__" in part for part in map(bytes, pickled.parts)):
+        if main_is_known or not any(
+            b"__main__" in part or b"__mp_main__" in part for part in map(bytes, pickled.parts)
+        ):
             return pickled
     except (PicklingError, AttributeError, TypeError):
         if isinstance(value, PickleBuffer):
             raise
     from warmfork._machine.by_value import make_pickler
 
-    return run(make_pickler(False), value, out_of_band)
+    return run(make_pickler(main_is_known), value, out_of_band)

@@ -123,7 +123,7 @@ class Channel:
         if new:
             self.told |= new
             try:
-                fds.send_within(self.socket, wire.encode(messages.Wanted(tuple(sorted(new)))))
+                sockets.send_within(self.socket, wire.encode(messages.Wanted(tuple(sorted(new)))))
             except OSError:
                 return  # it is dead, or closed: whoever starts something is told so
 

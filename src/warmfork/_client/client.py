@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 TRIES = 3
 """Templates that may die before they serve until it is given up."""
 
+STARTS_PROCESSES = "a process was started while the preload list was loaded: a template starts none"
+"""The cause where a preload, or a script without a main guard, starts processes."""
+
 LOOK_AGAIN = 0.1
 """Seconds between two looks at whether our tracker lives, while we wait for a template."""
 
@@ -187,7 +190,7 @@ class Client:
             self.recent = spec, channel
             return channel
         if role.kind == role.TEMPLATE:
-            raise StartError("template", "a template starts no processes: its preload must not")
+            raise StartError("template", STARTS_PROCESSES)
         return self.open_channel(key, spec, timeout)
 
     def begin(self, spec: Spec) -> None:
@@ -244,7 +247,9 @@ class Client:
             if deadline is not None and monotonic() >= deadline:
                 raise welcome.make_late(self, spec, channel, timeout)
             failed = True
-        raise StartError("template", "it died three times before it could serve")
+        raise StartError(
+            "template", "it died three times before it could serve (the log of warmfork.tracker tells how)"
+        )
 
     def wait_welcome(
         self, key: tuple[object, ...], spec: Spec, channel: Channel, deadline: float | None

@@ -101,7 +101,7 @@ def feed(
 ) -> None:
     """Send all that the child is to be. Raises OSError."""
     if socket is None:
-        raise BrokenPipeError("no feed")
+        raise BrokenPipeError("the child has no socket")
     folder = order.cwd
     opened = -1
     if folder < 0 and state.is_elsewhere(born):

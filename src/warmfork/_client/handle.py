@@ -75,7 +75,7 @@ class Child:
     def _from_answer(cls, channel: Channel, answer: Answer, order: StartRequest) -> Child:
         """Make the handle of the child that an answer brought."""
         if answer.record is None or len(answer.fds) != 2:
-            raise OSError("the fds of a child did not arrive: is this process out of fds?")
+            raise OSError("the files of a child did not arrive: raise the limit of open files (ulimit -n)")
         return cls(channel, answer.record, answer.fds, order)
 
     def __repr__(self) -> str:
@@ -155,7 +155,7 @@ class Child:
             return read_status(fate.status, stack, self._explain(fate.status, why))
         status = self._ask_kernel()
         if status is None:
-            return Lost("its template died before it told")
+            return Lost("its template died before it could tell")
         return read_status(status, "", self._explain(status, ""))
 
     def _explain(self, status: int, why: str) -> str:

@@ -90,7 +90,7 @@ class Tree:
             pid = spawn.spawn(*self.made_of, self.receiver.fileno(), self.ledger.fileno())
         except OSError as error:
             raise StartError(
-                "launch", f"the tracker is dead, and no successor could be started: {executable}: {error.strerror}"
+                "launch", f"the tracker is dead, and another could not be started: {executable}: {error.strerror}"
             ) from error
         self.tracker, self.started = pid, monotonic()
         try:

@@ -85,7 +85,7 @@ def start_wave(client: Client, spec: Spec, starts: list[PendingStart], timeout: 
                 channel.forget_request(request)
             send_away(waiting)
             raise
-    raise StartError("template", "it died three times under this start")
+    raise StartError("template", "it died three times during this start (the log of warmfork.tracker tells how)")
 
 
 def wait_all(channel: Channel, requests: list[int], starts: list[PendingStart]) -> list[Child]:

@@ -55,7 +55,7 @@ class PendingStart:
         """Feed a child what was prepared. False where it is dead, and took nothing. Raises OSError, the child sent away."""
         payload = self.payload
         if payload is None:
-            raise RuntimeError("a child is fed what prepare() has made")
+            raise RuntimeError("a child is sent what prepare() has made")
         link = child._link
         link.fed_us = monotonic_ns() // 1000
         try:
@@ -100,7 +100,7 @@ def start(
         if child is not None:
             channel.tell_wanted()  # what it took to pickle it
             return child
-    raise StartError("template", "it died three times under this start")
+    raise StartError("template", "it died three times during this start (the log of warmfork.tracker tells how)")
 
 
 def get_own_channel(client: Client, spec: Spec, timeout: float | None) -> Channel:

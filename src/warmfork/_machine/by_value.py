@@ -33,6 +33,12 @@ def make_pickler(main_is_known: bool, reducers: Mapping[type, Any] | None = None
     )  # fmt: skip
     known = cloudpickle.Pickler.dispatch_table
     table: dict[Any, Any] = {kind: known[kind] for kind in parts if kind in known}
+    dataclasses = sys.modules.get("dataclasses")
+    if dataclasses is not None:  # a dataclass tells its fields by markers of this class, and compares them by identity
+        table[dataclasses._FIELD_BASE] = known[dataclasses._FIELD_BASE]
+    functools = sys.modules.get("functools")
+    if functools is not None:
+        table[functools.cached_property] = reduce_cached_property  # on 3.11 it has a lock
     table[types.CodeType] = reduce_code
     table.update(copyreg.dispatch_table if reducers is None else reducers)
 
@@ -46,11 +52,19 @@ def make_pickler(main_is_known: bool, reducers: Mapping[type, Any] | None = None
             if type(value) is types.FunctionType:
                 if goes_by_value(value, main_is_known):
                     return self._dynamic_function_reduce(value)
+            elif type(value).__name__ == "_lru_cache_wrapper":
+                if goes_by_value(value, main_is_known):
+                    return rebuild_cached, (value.__wrapped__, value.cache_parameters())
             elif isinstance(value, type):
                 if "__reduce_class__" in vars(value):
                     return value.__reduce_class__()  # type: ignore[attr-defined]
+                if value in cloudpickle._BUILTIN_TYPE_NAMES:  # mappingproxy and others that builtins has no name for
+                    return cloudpickle._builtin_type, (cloudpickle._BUILTIN_TYPE_NAMES[value],)
                 if goes_by_value(value, main_is_known):
-                    return cloudpickle._dynamic_class_reduce(value)
+                    reduced = cloudpickle._dynamic_class_reduce(value)
+                    if vars(value).get("__slots__"):  # else its instances have a __dict__ there, and come back with one
+                        reduced[1][3]["__slots__"] = vars(value)["__slots__"]
+                    return reduced
             return NotImplemented
 
     return ByValue
@@ -64,13 +78,34 @@ def reduce_code(code: CodeType) -> tuple[Any, ...]:
     return marshal.loads, (marshal.dumps(code),)
 
 
+def reduce_cached_property(value: Any) -> tuple[Any, ...]:
+    """Pickle a functools.cached_property by its function and its name."""
+    return rebuild_cached_property, (value.func, value.attrname)
+
+
+def rebuild_cached_property(function: Any, name: str) -> Any:
+    """Give a functools.cached_property, as a class that has it under this name."""
+    from functools import cached_property
+
+    made: Any = cached_property(function)
+    made.attrname = name
+    return made
+
+
+def rebuild_cached(function: Any, parameters: dict[str, Any]) -> Any:
+    """Give a function that was under functools.lru_cache() its cache again, an empty one."""
+    from functools import lru_cache
+
+    return lru_cache(**parameters)(function)
+
+
 def goes_by_value(value: Any, main_is_known: bool) -> bool:
     """Is this function or class one that the other process can't find, and may be sent?"""
     module, name = getattr(value, "__module__", None), value.__qualname__
-    if module in MAINS and not main_is_known:
+    if (module in MAINS and not main_is_known) or is_registered(module):
         return True
-    if module not in MAINS and "<locals>" not in name and "<lambda>" not in name:
-        return is_registered(module)
+    if isinstance(value, type) and module not in MAINS and "<locals>" not in name:
+        return False
     found: Any = sys.modules.get(str(module))
     for part in name.split("."):
         found = getattr(found, part, None)

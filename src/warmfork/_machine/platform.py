@@ -17,7 +17,7 @@ def check_interpreter() -> None:
         raise UnsupportedPlatform(f"warmfork runs on Linux, and this is {sys.platform}")
     # A free-threaded build lays its objects out in another way, also with PYTHON_GIL=1.
     if "t" in sys.abiflags or not getattr(sys, "_is_gil_enabled", lambda: True)():
-        raise UnsupportedPlatform("warmfork is not tried on a free-threaded interpreter, and does not pretend to work")
+        raise UnsupportedPlatform("warmfork does not support the free-threaded build of Python")
 
 
 def check() -> None:

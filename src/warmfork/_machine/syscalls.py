@@ -64,7 +64,7 @@ def create_memfd(name: str, sealable: bool) -> int:
     machine = os.uname().machine
     number = MEMFD_CREATE.get(machine if maxsize > 2**32 else NARROW.get(machine, machine))
     if number is None:
-        raise OSError(ENOSYS, f"nobody has said what number memfd_create has on {machine}")
+        raise OSError(ENOSYS, f"the number of the system call memfd_create is not known for {machine}")
     return invoke(number, os.fsencode(name), flags)
 
 

@@ -92,7 +92,9 @@ class Server:
         """Have our clients log an error of ours; and our own log, which is quoted when we die of one."""
         os.write(2, text.encode("utf-8", "replace"))
         for client in self.state.clients:
-            client.tell(messages.Noted(wire.fit(f"the template has caught an error of its own:\n{text}", 8000)))
+            client.tell(
+                messages.Noted(wire.fit(f"an error in the template, which goes on (please report it):\n{text}", 8000))
+            )
 
     def watch(self, fd: int, handler: Callable[[int], None]) -> None:
         """Call this handler when there is something to read on this fd."""

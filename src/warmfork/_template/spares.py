@@ -101,7 +101,7 @@ def choose_policy(wanted: int, notes: list[str]) -> int:
     if forking.handlers:
         modules = ", ".join(sorted(set(forking.handlers)))
         notes.append(
-            f"without spares: {modules} has functions called after a fork, which only started processes are to run"
+            f"without spares: {modules} has functions that run after a fork, and spares would run them before they are used"
         )
         return NONE
     return wanted

@@ -35,7 +35,7 @@ class Book:
     def get_root(self) -> messages.Root:
         """Give whose ledger this is."""
         if self.ledger.root is None:
-            raise RuntimeError("this ledger does not say whose it is")
+            raise RuntimeError("the tracker's list does not say whose it is")
         return self.ledger.root
 
     def take(self, record: messages.Message) -> None:
@@ -53,7 +53,7 @@ class Book:
         except OSError as error:
             if not self.full:
                 self.full = True
-                self.take(messages.Reported(30, f"the ledger can't be written: {error.strerror}"))
+                self.take(messages.Reported(30, f"the tracker's list can't be written: {error.strerror}"))
         self.take(record)
         if self.end - self.compacted > ROOM:
             self.compact()

@@ -87,7 +87,7 @@ class Generations:
         """Serve one of which all has arrived. Raises OSError where the tracker is out of files, or of memory."""
         channel, pidfd, spec_fd = got.fds[:3]
         if pids.read_pid(pidfd) != got.pid:
-            refuse(channel, "the pidfd in the hello is not on its sender")
+            refuse(channel, "the pidfd in the request is not on its sender")
             return
         try:
             spec = read_spec(spec_fd)
@@ -323,7 +323,7 @@ class Generations:
         served = template.get_board().read_starts()
         recent = [at for at in self.deaths.get(template.key, ()) if now - at < BREAK_WINDOW and not served]
         if not template.wanted_dead:
-            how = "nobody knows how" if template.status < 0 else repr(outcome.read_status(template.status))
+            how = "it is not known how" if template.status < 0 else str(outcome.read_status(template.status))
             tail = f"\nIt wrote:\n{template.tail[-2000:].rstrip()}" if template.tail else ""
             self.book.report(
                 WARNING,

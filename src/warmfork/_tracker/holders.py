@@ -101,7 +101,7 @@ class Holders:
                 self.book.report(WARNING, f"resource_tracker: {entry.name!r}: {said}")
         if len(outcomes) < len(lost):
             self.book.report(
-                WARNING, f"could not remove what pid {pid} left: it took too long; the end of the tree will"
+                WARNING, f"could not remove what pid {pid} left: it took too long; it is removed when the program ends"
             )
         for title, these in removed.items():
             how = f", {outcome.read_status(status)!r}" if status is not None and status >= 0 else ""

@@ -52,7 +52,9 @@ class Tracker:
         self.reserve = fds.Fd(fds.open_null())
         # Hold the program's stderr only: a pipe behind its stdout is to end when it ends.
         os.dup2(self.reserve.fileno(), 1)
-        self.loop = Loop(lambda text: book.report(ERROR, f"an error in the tracker, which goes on:\n{text}"))
+        self.loop = Loop(
+            lambda text: book.report(ERROR, f"an error in the tracker, which goes on (please report it):\n{text}")
+        )
         self.folders = Folders(book.ledger)
         self.sweeper = Sweeper(self.loop)
         self.orphans = Orphans(self.loop, lambda text: book.report(WARNING, text))

@@ -88,7 +88,7 @@ class TemplateDied(StartError):
     def __str__(self) -> str:
         return (
             f"could not start a process: the template died {self.deaths} times within {self.seconds} s, each time before "
-            f"it had served a start; the last time: {self.outcome or 'nobody knows how'}\n"
+            f"it had served a start; the last time: {self.outcome or 'it is not known how'}\n"
             "hint: see the log of warmfork.tracker for each death; take off the preload list what crashes, or raise the "
             "memory limit; it is tried again in half a minute"
         )
@@ -119,7 +119,9 @@ class ChildError(WarmforkError):
 
     def __str__(self) -> str:
         code = getattr(self.outcome, "code", None)
-        how = str(self.outcome) if code is None else f"it left with exit code {code}, by sys.exit() or os._exit()"
+        how = f"exit code {code}" if code is not None else str(self.outcome)
+        if code is not None and "\n" not in self.detail.strip():
+            how += ", by sys.exit() or os._exit()"
         text = f"{self.name} ended without a result: {how}"
         if not self.detail:
             return text

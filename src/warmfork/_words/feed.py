@@ -42,10 +42,10 @@ def join(state: dict[str, Any], payload: bytes | memoryview, fds: int, follows: 
 def split(data: bytes) -> tuple[int, int, int, int]:
     """Give state size, payload size, fds in all, and flags. Raises ValueError."""
     if len(data) < HEADER.size:
-        raise ValueError("a feed shorter than its header")
+        raise ValueError("what a child was sent is shorter than its header")
     magic, state, payload, fds, flags = HEADER.unpack_from(data)
     if magic != MAGIC:
-        raise ValueError("no feed")
+        raise ValueError("this is not what a child is sent")
     return state, payload, fds, flags
 
 

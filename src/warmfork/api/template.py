@@ -9,15 +9,17 @@ from itertools import count
 
 from warmfork import startup
 from warmfork._client import feeding, payload, starting
-from warmfork._client.client import get_client, get_interpreter
+from warmfork._client.client import STARTS_PROCESSES, get_client, get_interpreter
 from warmfork._client.handle import Child
 from warmfork._machine import fds, platform, state
 from warmfork._words.buffers import Pickled, run
-from warmfork._words.errors import WarmforkError
+from warmfork._words.errors import PreloadError, WarmforkError
 from warmfork._words.spec import Spec
 from warmfork.api.arguments import check_arguments, check_call, check_list
 from warmfork.api.birthplace import Birthplace, encode_environment, get_here, open_folder
+from warmfork.api.by_value import warn_of_globals
 from warmfork.api.ending import GRACE, end_children
+from warmfork.api.main_module import MissingGuard, describe_main, find_unguarded
 from warmfork.api.options import DEFAULT, Default, check_name, check_orphans, check_timeout, flush_streams, read_options
 from warmfork.api.runs import Runs
 
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from warmfork.api.streams import Stream
 
 ENTRY = "warmfork._child.call:run_call"
+MAIN_LOADER = "warmfork.mp.child.main_module:prepare_main"
 LOOKS = 8
 
 _serials = count(1)
@@ -57,9 +60,12 @@ class Template(Runs):
         start_timeout: seconds that preloading may take (120 where nothing is said); None waits for ever.
         orphans: what becomes of children that still run when this process dies, however it does: "kill" (SIGTERM, after a
             second SIGKILL; the default) or "keep".
+        main: True: the template runs your script once, as `__mp_main__`, as a context's does. Then children have what
+            the script sets up at its top, its functions travel by name, and the script needs its main guard. False (the
+            default): the script is not run, and its functions travel by value, with the globals that they use.
         env: the environment that the template is born with, and preloads in (OMP_NUM_THREADS is read at an import);
             "minimal": PATH and language, since its children can read what it was born with. None: this program's.
-        cwd: the folder in which it preloads.
+        cwd: the folder in which it preloads. Not together with `main`.
         python: the interpreter, another than this program's: it has its own sys.path, where warmfork must be found too.
 
     What is not given is taken from WARMFORK_PRELOAD (comma-separated), WARMFORK_NAME, WARMFORK_ON_PRELOAD_ERROR,
@@ -81,15 +87,19 @@ class Template(Runs):
         huge_pages: str | bool | None = None,
         start_timeout: float | Default | None = DEFAULT,
         orphans: str | None = None,
+        main: bool = False,
         env: Mapping[str, str] | Literal["minimal"] | None = None,
         cwd: str | os.PathLike[str] | None = None,
         python: str | os.PathLike[str] | None = None,
     ) -> None:
         platform.check()
+        if main and cwd is not None:
+            raise ValueError("main=True runs the script in its own folder: leave out cwd=, or main=")
         self._options = read_options(preload, name, on_preload_error, audit, spares, huge_pages, start_timeout, orphans)
         self._birthplace = Birthplace(env, cwd, python)
         self.name = self._options.name or get_default_name()
         self.preload = self._options.preload
+        self._main = describe_main() if main else ("", "")
         self._spec: Spec | None = None
         self._children: set[Child] = set()  # one that was asked how it ended takes itself off
         self._turn = 0
@@ -227,8 +237,9 @@ class Template(Runs):
                 client = get_client()
                 starts = [starting.PendingStart(client, *one) for one in wanted]
                 children = start_many(client, self._get_spec(), starts, self._options.start_timeout)
-        except WarmforkError:
+        except WarmforkError as error:
             self._forget_spec()
+            self._check_guard(error)
             raise
         finally:
             if folder >= 0:
@@ -254,7 +265,7 @@ class Template(Runs):
 
     def _make_payload(self, call: object) -> feeding.Payload:
         """Pickle a call."""
-        pickled = payload.dump(call, self._pickle, self._pickle_by_value, False)
+        pickled = payload.dump(call, self._pickle, self._pickle_by_value, bool(self._main[0]))
         return feeding.Payload(pickled.parts, [], call, pickled.buffers, self._options.out_of_band)
 
     def _pickle(self, value: object) -> Pickled:
@@ -265,7 +276,9 @@ class Template(Runs):
     def _pickle_by_value(self, value: object) -> Pickled:
         from warmfork._machine.by_value import make_pickler
 
-        return run(make_pickler(False), value, self._options.out_of_band)
+        pickled = run(make_pickler(bool(self._main[0])), value, self._options.out_of_band)
+        warn_of_globals(value, pickled)
+        return pickled
 
     def stop(self) -> None:
         """End the children that still run (SIGTERM, after a second SIGKILL, all at once) and the template. Waits until
@@ -308,9 +321,17 @@ class Template(Runs):
         """Give a channel to the template, started if need be."""
         try:
             return get_client().get_live_channel(self._get_spec(), timeout)
-        except WarmforkError:
+        except WarmforkError as error:
             self._forget_spec()
+            self._check_guard(error)
             raise
+
+    def _check_guard(self, error: WarmforkError) -> None:
+        """Raise StartError where the script starts processes when it is run in the template."""
+        if not (isinstance(error, PreloadError) and error.module == "__main__"):
+            return
+        if STARTS_PROCESSES in error.cause or "bootstrapping phase" in error.cause:
+            raise MissingGuard(find_unguarded(error.traceback)) from None
 
     def _forget_spec(self) -> None:
         """Where no template came of it, have the next try take sys.path, environment and all anew."""
@@ -322,12 +343,23 @@ class Template(Runs):
 
         return identify(self._get_spec())
 
+    def _choose_loader(self) -> str:
+        """Give what the template does before its preload list."""
+        if self._main[0]:
+            return MAIN_LOADER
+        # What run() needs in a child is loaded where it is known to be used, or costs nothing beside the rest.
+        return "warmfork.startup:" + (
+            "prepare" if self.preload or self._runs or self._birthplace.folder else "watch_names"
+        )
+
     def _get_spec(self) -> Spec:
         """Give the spec, made at the first need: it has the environment, sys.path and argv of that moment."""
         if self._stopped and self._spec is None:
             raise ValueError(f"{self!r} was stopped")
         if self._spec is None:
             startup.watch_names()
+            if self._main[0]:
+                sys.modules.setdefault("__mp_main__", sys.modules["__main__"])  # what children's results say
             executable, flags = get_interpreter()
             options, place = self._options, self._birthplace
             self._spec = Spec(
@@ -341,10 +373,8 @@ class Template(Runs):
                 huge_pages=options.huge_pages,
                 without=options.without,
                 entry=ENTRY,
-                # What run() needs in a child is loaded where it is known to be used, or costs nothing beside the rest.
-                loader="warmfork.startup:"
-                + ("prepare" if self.preload or self._runs or place.folder else "watch_names"),
-                loader_arguments=() if place.folder is None else (place.folder,),
+                loader=self._choose_loader(),
+                loader_arguments=self._main if self._main[0] else () if place.folder is None else (place.folder,),
                 sys_path=place.find_path() if place.python is not None else get_sys_path(),
                 argv=tuple(map(str, sys.argv)),
                 own_environment=int(place.environment is not None),

@@ -75,8 +75,8 @@ def describe() -> str:
     return f"""\
 usage: warmfork COMMAND ...
 
-A forkserver for Python: one warm, quiet process, and every process you start is
-a fork of it.
+Starts Python processes fast: one process imports what your program needs, once,
+and every process that you start is a fork of it.
 
 {rows}
 

@@ -1,4 +1,4 @@
-"""The program's main module: what it is to a child, and running it as `__mp_main__`, as multiprocessing does."""
+"""Running the program's main module as `__mp_main__`, as multiprocessing does."""
 
 from __future__ import annotations
 
@@ -11,44 +11,12 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 
-def describe_main() -> tuple[str, str]:
-    """Say what `__main__` is to a child: ("name", module), ("path", file), or ("", "") where it can't be imported."""
-    main = sys.modules.get("__main__")
-    spec = getattr(main, "__spec__", None)
-    if spec is not None and spec.name:
-        if spec.name == "__main__" or spec.name.endswith(".__main__"):
-            return "", ""  # a folder, a zip, a package: multiprocessing leaves these alone
-        return "name", str(spec.name)
-    path = getattr(main, "__file__", None)
-    if path is None or not is_file(path):
-        return "", ""
-    if not os.path.isabs(path) and process.ORIGINAL_DIR is not None:  # type: ignore[attr-defined]
-        path = os.path.join(process.ORIGINAL_DIR, path)  # type: ignore[attr-defined]
-    return "path", os.path.normpath(path)
-
-
 def check_not_importing_main() -> None:
     """Raise RuntimeError, in multiprocessing's words, where `__main__` starts processes while it is imported."""
     if getattr(process.current_process(), "_inheriting", False):
         from multiprocessing import spawn
 
         spawn._check_not_importing_main()  # type: ignore[attr-defined]
-
-
-def is_main_typed() -> bool:
-    """Is the main module in no file: typed at a prompt, in a notebook, behind -c, or read from stdin?"""
-    path = getattr(sys.modules.get("__main__"), "__file__", None)
-    return hasattr(sys, "ps1") or not is_file(path)
-
-
-def is_file(path: object) -> bool:
-    """Is the main module in a file that another process can run again? A pipe (`python <(...)`) is read, and /dev/stdin
-    and /dev/fd/3 are another file, or none, there."""
-    text = str(path)
-    if path is None or text.endswith("<stdin>") or text.startswith(("/dev/", "/proc/")):
-        return False
-    # What is there and no file; what is missing may have been moved, and is up to whoever imports it.
-    return not os.path.exists(text) or os.path.isfile(text) or os.path.isdir(text)
 
 
 def import_main(kind: str, value: str) -> None:
@@ -66,6 +34,23 @@ def import_main(kind: str, value: str) -> None:
 def is_ipython(path: str) -> bool:
     """Is this IPython's launch script, which has no guard? multiprocessing leaves it alone, by its name."""
     return os.path.splitext(os.path.basename(path))[0] == "ipython"
+
+
+def prepare_main(kind: str, value: str) -> list[str]:
+    """Run the main module, once for all children: the loader of Template(main=True). Raises what the script raises."""
+    from warmfork.mp.shared import names
+
+    names.take_over()
+    current = process.current_process()
+    current._inheriting = True  # type: ignore[attr-defined]  # multiprocessing refuses to start processes meanwhile
+    try:
+        import_main(kind, value)
+    except BaseException as error:
+        error.warmfork_item = "__main__"  # type: ignore[attr-defined]
+        raise
+    finally:
+        del current._inheriting  # type: ignore[attr-defined]
+    return []
 
 
 def run_file(path: str) -> None:

@@ -18,8 +18,8 @@ from warmfork._machine import fds, state, wanted
 from warmfork._words.errors import AuditError, PreloadError, StartError
 from warmfork._words.spec import Spec, identify
 from warmfork._words.times import DEFAULT, Default
+from warmfork.api.main_module import MissingGuard, describe_main, find_unguarded
 from warmfork.api.options import Options, flush_streams, get_executable, read_options
-from warmfork.mp.child.main_module import describe_main
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,36 +36,6 @@ class ServerPreloadError(PreloadError, EOFError):
     def __init__(self, module: str, cause: str, traceback: str = "") -> None:
         super().__init__(module, cause, traceback)
         self.add_note("Forkserver process may have crashed during module preloading. Check stderr.")
-
-
-class MissingGuard(StartError):
-    """The script starts processes when it is imported, and children import it."""
-
-    def __init__(self, place: str) -> None:
-        super().__init__("__main__", f"{place} starts a process while children import the script")
-        self.args = (place,)
-        self.place = place
-
-    def __str__(self) -> str:
-        return (
-            f"{self.place} starts a process, and every child imports this script, so each would start more.\n"
-            "Put what starts processes under a guard, at the end of the script:\n"
-            '    if __name__ == "__main__":\n'
-            "        main()"
-        )
-
-
-MissingGuard.__module__, MissingGuard.__qualname__ = "builtins", "RuntimeError"  # as multiprocessing names it
-
-
-def find_unguarded(traceback: str) -> str:
-    """Give file and line of the script at which a process was started, from the template's traceback."""
-    script = describe_main()[1]
-    for line in traceback.splitlines():
-        file, _, rest = line.strip().removeprefix('File "').partition('", line ')
-        if rest and (file == script or rest.endswith("in <module>")):
-            return f"{file}, line {rest.partition(',')[0]},"
-    return "the script"
 
 
 class Prepared:

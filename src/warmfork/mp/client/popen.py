@@ -13,8 +13,9 @@ from warmfork._client.handle import Child
 from warmfork._machine import fds
 from warmfork._words.buffers import Pickled
 from warmfork._words.outcome import Exited, Lost, Signaled
+from warmfork.api.main_module import describe_main, is_main_typed
 from warmfork.api.options import fit_name
-from warmfork.mp.child.main_module import check_not_importing_main, describe_main, is_main_typed
+from warmfork.mp.child.main_module import check_not_importing_main
 from warmfork.mp.client import config as prepared
 from warmfork.mp.shared import installed, pickling
 from warmfork.mp.shared import names as resources

@@ -39,9 +39,10 @@ def get() -> Prepared:
 
     current = peek()
     if current is None and role.kind == role.TEMPLATE:
+        from warmfork._client.client import STARTS_PROCESSES
         from warmfork._words.errors import StartError
 
-        raise StartError("template", "a template starts no processes: its preload must not")
+        raise StartError("template", STARTS_PROCESSES)
     if current is None:
         from warmfork.mp.client.config import Prepared
         from warmfork.mp.shared import names
