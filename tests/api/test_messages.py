@@ -12,6 +12,7 @@ import pytest
 import warmfork
 from tests import targets
 from tests.support import wait_until
+from warmfork._child import ending
 from warmfork._client.handle import Child
 
 
@@ -150,4 +151,4 @@ def test_a_child_that_asks_at_its_stdin_is_told_what_that_is():
     with warmfork.Template() as template:
         with pytest.raises(EOFError) as caught:
             template.start(input).result(20)
-    assert caught.value.__notes__ == ["In a child stdin is /dev/null: input() and breakpoint() can't ask there."]
+    assert caught.value.__notes__ == [ending.NO_STDIN]

@@ -109,8 +109,6 @@ def report(birth: Birth, error: BaseException) -> None:
     while frame is not None and frame.tb_frame.f_code.co_filename == __file__:
         frame = frame.tb_next  # the way to the user's function
     error.__traceback__ = frame
-    if type(error).__name__ == "BdbQuit" or (isinstance(error, EOFError) and "reading a line" in str(error)):
-        error.add_note("In a child stdin is /dev/null: input() and breakpoint() can't ask there.")
     text = wire.keep_end("".join(format_exception(error)))
     try:
         from tblib import pickling_support

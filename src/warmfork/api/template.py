@@ -65,8 +65,8 @@ class Template(Runs):
             default): the script is not run, and its functions travel by value, with the globals that they use.
         env: the environment that the template is born with, and preloads in (OMP_NUM_THREADS is read at an import);
             "minimal": PATH and language, since its children can read what it was born with. None: this program's.
-        cwd: the folder in which it preloads. Not together with `main`.
-        python: the interpreter, another than this program's: it has its own sys.path, where warmfork must be found too.
+        cwd: the folder in which it preloads; not together with `main`.
+        python: another interpreter than this program's: warmfork must be on its sys.path.
 
     What is not given is taken from WARMFORK_PRELOAD (comma-separated), WARMFORK_NAME, WARMFORK_ON_PRELOAD_ERROR,
     WARMFORK_AUDIT, WARMFORK_SPARES, WARMFORK_HUGE_PAGES, WARMFORK_START_TIMEOUT ("none": for ever) and
@@ -94,7 +94,7 @@ class Template(Runs):
     ) -> None:
         platform.check()
         if main and cwd is not None:
-            raise ValueError("main=True runs the script in its own folder: leave out cwd=, or main=")
+            raise ValueError("main=True runs the script in its own folder: leave out cwd=")
         self._options = read_options(preload, name, on_preload_error, audit, spares, huge_pages, start_timeout, orphans)
         self._birthplace = Birthplace(env, cwd, python)
         self.name = self._options.name or get_default_name()
