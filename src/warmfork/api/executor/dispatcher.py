@@ -1,0 +1,483 @@
+"""The executor's state, and the one thread that changes it: it hands out tasks, reads results, sees deaths, keeps time.
+
+It runs no code of users but callbacks, unpickles nothing, and waits for no lock of theirs. Other threads may hand out tasks
+too (an idle worker has its task before submit() returns), under a lock that is held for a few microseconds; everything else
+they ask for by post().
+"""
+
+from __future__ import annotations
+
+import os
+from _thread import allocate_lock, get_ident
+from collections import deque
+from concurrent.futures._base import FINISHED, PENDING, RUNNING
+from functools import partial
+from itertools import repeat, starmap
+from select import EPOLLIN, epoll
+from time import monotonic, sleep
+
+from warmfork._machine import fds, state
+from warmfork._words import work
+from warmfork.api.executor import births, closing, results
+from warmfork.api.executor.errors import ExecutorBroken, WorkerDied
+from warmfork.api.executor.futures import ERROR, LOCK_PATIENCE, log
+from warmfork.api.executor.killing import Killing
+from warmfork.api.executor.timing import Timing
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from threading import Event, Thread
+    from typing import Any
+
+    from warmfork._machine.fds import Fd
+    from warmfork._words.outcome import Outcome
+    from warmfork.api.executor.futures import TaskFuture
+    from warmfork.api.executor.slots import Slot
+    from warmfork.api.template import Template
+
+FILL_EVERY = 63
+"""submit() fills the workers each time that so many more wait (a mask): the dispatcher may not have its turn before 5 ms."""
+
+NO_WAIT = (False,)
+
+COALESCE = 0.0003
+"""Seconds to wait after a read where many results are due: they come together then."""
+
+DEEP = 4
+"""Tasks that wait for each worker, from which on several are handed out at a time."""
+
+
+class Core:
+    """One executor."""
+
+    def __init__(self, workers: int, cancel_running: bool, recycle_after: int | None) -> None:
+        self.pid = os.getpid()
+        self.workers = workers
+        self.cancel_running = cancel_running
+        self.recycle_after = recycle_after
+        self.queue: deque[TaskFuture] = deque()
+        self.in_hand: list[TaskFuture] = []  # off the queue, and not yet handed to a worker: see recover()
+        self.slots: list[Slot] = []  # those that live
+        self.idle: list[Slot] = []
+        self.lock = allocate_lock()  # of the four above, and of the sending of tasks
+        self.hungry = True  # another worker could be started
+        self.commands: deque[Callable[[], object]] = deque()
+        self.touched: set[Slot] = set()  # have answered in this turn
+        self.unpublished: list[tuple[Any, ...]] = []  # somebody holds the lock of that future
+        self.undecided: list[tuple[Slot, TaskFuture, str]] = []  # to be ended, and not known to have begun
+        self.burying = 0
+        self.closing = False
+        self.over = False
+        self.broken: BaseException | None = None
+        self.counts = {"done": 0, "failed": 0, "died": 0, "retried": 0, "late": 0, "cancelled": 0, "timed_out": 0}
+        self.timing = Timing(self)
+        self.births: births.Births
+        self.thread = 0
+        self.poked = False
+        self.awake = state.move_high(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
+        self.poller = epoll()
+        self.poller.register(self.awake, EPOLLIN)
+        self.handlers: dict[int, Callable[[], object]] = {self.awake: self.calm_down}
+        self.tokens: Any = None  # with max_pending: one for each task that may be submitted
+        self.most_pending = 0
+        self.warming: list[tuple[int, Event]] = []  # who waits for so many workers
+        self.wanted = 0
+        self.template: Template | None = None  # one that ends with us
+        self.runner: Thread
+
+    # -- for any thread
+
+    def submit(self, task: TaskFuture) -> None:
+        """Take a task on."""
+        queue = self.queue
+        queue.append(task)
+        if self.idle or not len(queue) & FILL_EVERY:
+            self.try_hand_out()
+        if self.hungry and queue:
+            self.wake()
+        if self.over:
+            closing.sweep(self)
+
+    def try_hand_out(self) -> None:
+        """Hand out tasks, unless somebody else does: then the dispatcher is told.
+
+        The lock is taken, and that noted, in one call: ^C can't come in between and lose it.
+        """
+        held: list[bool] = []
+        try:
+            held.extend(map(self.lock.acquire, NO_WAIT))
+            if held[0]:
+                self.hand_out()
+        finally:
+            if held and held[0]:
+                self.lock.release()
+        if not held[0] or (self.queue and self.idle):
+            self.wake()
+
+    def post(self, command: Callable[[], object]) -> None:
+        """Have the dispatcher do this. Waits for nothing, so that a destructor or a signal handler may call it."""
+        self.commands.append(command)
+        if self.over:
+            self.obey()
+        else:
+            self.wake()
+
+    def wake(self) -> None:
+        """Wake the dispatcher, once for all who want to before it has."""
+        if not self.poked:
+            self.poked = True
+            try:
+                os.eventfd_write(self.awake, 1)
+            except OSError:
+                self.poked = self.over  # closed: nobody is left to be woken
+
+    def forget(self, task: TaskFuture) -> None:
+        """This task was cancelled."""
+        self.post(partial(self.drop, task))
+
+    # -- handing out, under the lock
+
+    def hand_out(self) -> None:
+        """Hand out tasks: one to each that is idle; several at a time, to all, only where many wait, for a task behind
+        another may wait for long."""
+        if self.in_hand:
+            self.recover()
+        queue = self.queue
+        while queue:
+            if len(queue) >= DEEP * len(self.slots) > 0:
+                if not self.fill():
+                    return
+            elif self.idle:
+                slot = self.idle.pop()
+                slot.idle = False
+                if slot.is_usable():
+                    self.give(slot, 1)
+            else:
+                return
+
+    def fill(self) -> bool:
+        """Hand several tasks to each worker that has few. False: none took any."""
+        share = max(1, len(self.queue) // (2 * len(self.slots)))
+        took = False
+        for slot in self.slots:
+            if slot.is_usable() and slot.count_waiting() <= slot.most // 2 and self.queue:
+                took = self.give(slot, min(share, slot.most)) or took
+        return took
+
+    def give(self, slot: Slot, most: int) -> bool:
+        """Hand a worker up to so many tasks. False: it took none."""
+        if self.recycle_after is not None:
+            most = min(most, self.recycle_after - slot.sent)
+        in_hand = self.in_hand
+        # In one call: what ^C leaves here, recover() finds.
+        in_hand.extend(starmap(self.queue.popleft, repeat((), min(most, len(self.queue)))))
+        batch: list[TaskFuture] = []
+        size = taken = 0
+        for task in in_hand:
+            alone = task._call_memory is not None or task._start >= 0
+            size += len(task._call) + 4
+            if batch and (alone or size > work.INLINE):
+                break
+            taken += 1
+            if task._state is PENDING:
+                if not self.cancel_running:
+                    task._state = RUNNING
+                batch.append(task)
+                if alone:
+                    break
+        sent = bool(batch) and slot.send(batch)
+        if not sent:
+            for task in batch:
+                unmark(task)
+        rest = in_hand[taken:] if sent or not batch else [*batch, *in_hand[taken:]]
+        self.queue.extendleft(reversed(rest))
+        in_hand.clear()
+        if sent and slot.idle:
+            slot.idle = False
+            self.idle.remove(slot)
+        elif not sent and not slot.tasks and not slot.idle and not slot.full:
+            slot.idle = True
+            self.idle.append(slot)
+        if slot.sent == self.recycle_after:
+            self.retire(slot)
+        return sent
+
+    def recover(self) -> None:
+        """Somebody was interrupted while handing out: put back what had not found its place."""
+        known = set(map(id, self.queue))
+        self.queue.extendleft(reversed([task for task in self.in_hand if task._slot is None and id(task) not in known]))
+        self.in_hand.clear()
+        for slot in self.slots:
+            if slot.suspect:
+                slot.suspect = False
+                slot.sent = max((slot.sent, *slot.tasks))
+                self.put_back(slot.take_back())
+
+    def put_back(self, tasks: Iterable[TaskFuture]) -> None:
+        """Put tasks at the front of the queue that were handed out and never started."""
+        back = [task for task in tasks if task._state is PENDING or task._state is RUNNING]
+        for task in back:
+            unmark(task)
+        self.queue.extendleft(reversed(back))
+
+    # -- the dispatcher's thread
+
+    def run(self) -> None:
+        """Serve until all is over."""
+        self.thread = get_ident()
+        try:
+            while not self.over:
+                self.turn()
+        except BaseException as error:
+            log().critical("the executor can't go on", exc_info=True)
+            from traceback import format_exc
+
+            self.broken = ExecutorBroken(f"a fault of the executor's own: {error!r}", format_exc())
+            closing.end_all(self, self.broken)
+        closing.let_go(self)
+
+    def turn(self) -> None:
+        """Wait until something happens, and see to it."""
+        due = self.timing.get_due()
+        events = self.poller.poll(None if due is None else max(0.0, due - monotonic()))
+        for fd, _ in events:
+            handler = self.handlers.get(fd)
+            if handler is not None:
+                handler()
+        self.obey()
+        if due is not None and monotonic() >= due:
+            self.timing.look()
+        self.refill()
+        if self.closing:
+            closing.look(self)
+        if sum(len(slot.tasks) for slot in self.slots) > DEEP * len(self.slots):
+            sleep(COALESCE)
+
+    def obey(self) -> None:
+        """Do what was asked for."""
+        while self.commands:
+            try:
+                command = self.commands.popleft()
+            except IndexError:
+                return
+            command()
+
+    def calm_down(self) -> None:
+        """We are awake."""
+        os.eventfd_read(self.awake)
+        self.poked = False
+
+    def watch(self, fd: int, handler: Callable[[], object]) -> None:
+        """Call this when there is something to read."""
+        self.poller.register(fd, EPOLLIN)
+        self.handlers[fd] = handler
+
+    def unwatch(self, fd: int) -> None:
+        """No longer. Always before it is closed."""
+        if self.handlers.pop(fd, None) is not None:
+            self.poller.unregister(fd)
+
+    def refill(self) -> None:
+        """Those that have answered get more to do; where all are busy, and more wait, another worker is started."""
+        with self.lock:
+            for slot in self.touched:
+                slot.full = False
+                if not slot.tasks and not slot.idle and slot.is_usable():
+                    slot.idle = True
+                    self.idle.append(slot)
+            self.touched.clear()
+            self.hand_out()
+        leaving = sum(slot.leaving and slot.killing is None for slot in self.slots)
+        missing = self.workers - len(self.slots) + leaving - self.births.under_way
+        self.hungry = missing > 0
+        if self.warming:
+            able = sum(slot.ready for slot in self.slots)
+            for entry in list(self.warming):
+                if able >= entry[0] or self.broken is not None or self.closing:
+                    self.warming.remove(entry)
+                    entry[1].set()
+            self.wanted = max([count for count, _ in self.warming], default=0)
+        if missing > 0 and self.broken is None:
+            wanted = len(self.queue) if not self.idle else 0
+            wanted = min(missing, max(wanted, self.wanted - len(self.slots)) - self.births.under_way)
+            if wanted > 0 and monotonic() >= self.births.not_before:
+                self.births.start(wanted)
+                self.hungry = missing > wanted
+
+    # -- what happens to a worker
+
+    def take_slot(self, slot: Slot) -> None:
+        """A worker was started."""
+        self.births.under_way -= 1
+        if self.over or slot.child is None:
+            closing.discard(slot)
+            return
+        with self.lock:
+            self.slots.append(slot)
+        self.watch(slot.pipe, partial(results.read, self, slot))
+        self.watch(slot.child.fileno(), partial(self.take_death, slot))
+
+    def take_failure(self, count: int, error: BaseException) -> None:
+        """So many workers could not be started."""
+        final = self.births.note_failure(count) or isinstance(error, births.FINAL)
+        log().warning("no worker could be started: %s", error)
+        if final and not self.slots:
+            self.give_up(error)
+
+    def give_up(self, error: BaseException) -> None:
+        """No worker can be had: nobody waits for ever."""
+        self.broken = error
+        with self.lock:
+            tasks = [*self.in_hand, *self.queue]
+            self.queue.clear()
+            self.in_hand.clear()
+        for task in tasks:
+            self.publish(task, FINISHED, ERROR, closing.copy_error(error))
+
+    def take_death(self, slot: Slot) -> None:
+        """A worker is dead: what it has said is read to the end, what it has not started moves on."""
+        if slot.dead or slot.child is None:
+            return
+        self.unwatch(slot.child.fileno())
+        results.drain(self, slot)
+        slot.dead = True
+        self.unwatch(slot.pipe)
+        if slot.killing is not None:
+            slot.killing.close()
+        with self.lock:
+            self.slots.remove(slot)
+            if slot.idle:
+                self.idle.remove(slot)
+            self.touched.discard(slot)
+            self.put_back(slot.settle())
+        self.burying += 1
+        births.run_aside(partial(births.bury, self, slot))
+
+    def take_outcome(self, slot: Slot, outcome: Outcome) -> None:
+        """It is known how a worker ended."""
+        self.burying -= 1
+        output = births.read_output(slot)
+        for task in slot.tasks.values():
+            task.attempts += 1
+            task.pid = slot.pid
+            self.counts["died"] += 1
+            self.fail(task, WorkerDied(task.name, outcome, getattr(outcome, "stack", ""), output, slot.pid))
+        slot.tasks.clear()
+        if not slot.ready and not slot.leaving and not self.closing:
+            self.births.under_way += 1
+            if self.births.note_failure(1) and not any(other.ready for other in self.slots):
+                self.give_up(self.births.explain(slot))
+            else:
+                log().warning("a worker ended before it could work: %s", self.births.explain(slot))
+        slot.close()
+
+    def retire(self, slot: Slot) -> None:
+        """Have a worker end when it has done what it was handed."""
+        slot.leaving = True
+        if not slot.told:
+            try:
+                fds.send(slot.socket, work.TASKS.pack(0, 0, work.LEAVE, 0))
+            except OSError:
+                return  # it is behind, and is told when it has come round; or dead
+            slot.told = True
+
+    # -- what happens to a task
+
+    def publish(self, task: TaskFuture, state: str, kind: int, data: Any, memory: Fd | None = None) -> None:
+        """End a task, unless it has ended. Where somebody holds its lock, that is tried again later."""
+        won = task._publish(state, kind, data, memory, 0.0)
+        if won is None:
+            self.unpublished.append((monotonic() + LOCK_PATIENCE, task, state, kind, data, memory))
+        elif not won:
+            self.counts["late"] += 1
+        elif self.tokens is not None:
+            self.tokens.put(None)
+
+    def fail(self, task: TaskFuture, error: BaseException) -> None:
+        """A task that was started came to nothing: it is tried again only where its options say so."""
+        options = task._options
+        if task.attempts <= options.retries and isinstance(error, options.retry_on) and not self.closing_now(task):
+            self.counts["retried"] += 1
+            task._slot = None
+            self.put_back_one(task)
+            return
+        self.publish(task, FINISHED, ERROR, error)
+
+    def closing_now(self, task: TaskFuture) -> bool:
+        """Is this task over, or all of it? Then there is no other try."""
+        return task.done() or self.broken is not None
+
+    def put_back_one(self, task: TaskFuture) -> None:
+        """Put one task at the front of the queue."""
+        with self.lock:
+            self.put_back((task,))
+
+    def put_last(self, task: TaskFuture) -> None:
+        """A slice of a map() has had its turn, and is not done: others come first."""
+        task._slot = None
+        unmark(task)
+        if not task.done():
+            self.queue.append(task)
+
+    def drop(self, task: TaskFuture) -> None:
+        """A task was cancelled: it does not start, or is ended."""
+        self.note_cancelled()
+        slot = task._slot
+        if slot is not None:
+            self.stop(slot, task)
+
+    def note_cancelled(self) -> None:
+        """A task was cancelled that has not begun, or nobody waits for what it gives."""
+        self.counts["cancelled"] += 1
+        if self.tokens is not None:
+            self.tokens.put(None)
+
+    def warm(self, count: int, ready: Event) -> None:
+        """Have so many workers, and tell when they are ready, or when there can be none."""
+        self.wanted = max(self.wanted, count)
+        self.warming.append((count, ready))
+
+    def stop(self, slot: Slot, task: TaskFuture, first: str = "ask") -> None:
+        """Nobody waits for this task any longer: have it not start, or end it, and never its neighbour. First all that
+        is behind it is taken back; only then may its process be hurt."""
+        if slot.dead or slot.tasks.get(task._number) is not task:
+            return
+        with self.lock:
+            self.put_back(slot.take_back())
+        if slot.tasks.get(task._number) is not task:
+            self.touched.add(slot)  # it was not begun with, and it may be that nothing else was
+        elif slot.get_running() == task._number:
+            self.kill(slot, first)
+        else:
+            self.undecided.append((slot, task, first))
+
+    def kill(self, slot: Slot, first: str = "ask") -> None:
+        """End a worker. It is handed nothing more, and what it was handed is taken back."""
+        if slot.dead or slot.child is None:
+            return
+        slot.leaving = True
+        if slot.killing is None:
+            slot.child.expect_kill()
+            slot.killing = Killing(slot.pid, slot.child.fileno(), first)
+        elif first == "kill" and slot.killing.next in ("ask", "tell"):
+            slot.killing.next = "kill"
+            slot.killing.step()
+
+    def write_off(self, slot: Slot) -> None:
+        """A worker does not die of SIGKILL: do without it."""
+        self.unwatch(slot.pipe)
+        if slot.child is not None:
+            self.unwatch(slot.child.fileno())
+        with self.lock:
+            self.slots.remove(slot)
+            self.put_back(slot.settle())
+        slot.dead = True
+        for task in slot.tasks.values():
+            self.fail(task, WorkerDied(task.name, "it does not die of SIGKILL, and was written off", pid=slot.pid))
+
+
+def unmark(task: TaskFuture) -> None:
+    """It is not handed out any longer."""
+    if task._state is RUNNING:
+        task._state = PENDING

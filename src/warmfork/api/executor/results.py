@@ -1,0 +1,136 @@
+"""What workers say, read in bulk and entered: it is bytes here, and stays that until somebody asks a future."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures._base import FINISHED
+
+from warmfork._machine import fds, state
+from warmfork._words import work
+from warmfork._words.work import OUTPUT, RAISED, RESULT, SKIPPED, SPILLED, VALUE
+from warmfork.api.executor.futures import PARTS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from warmfork.api.executor.dispatcher import Core
+    from warmfork.api.executor.futures import TaskFuture
+    from warmfork.api.executor.slots import Slot
+
+READ = 1 << 20
+HEAD = RESULT.size
+
+
+def read(core: Core, slot: Slot) -> bool:
+    """Read once what a worker has said. False: there is nothing, or no more."""
+    try:
+        data = os.read(slot.pipe, READ)
+    except BlockingIOError:
+        return False
+    if not data:
+        core.unwatch(slot.pipe)  # its death is told by its pidfd
+        return False
+    if slot.rest:
+        data = slot.rest + data
+    at, end = 0, len(data)
+    tasks, unpack = slot.tasks, RESULT.unpack_from
+    core.touched.add(slot)
+    while at + HEAD <= end:
+        number, size, kind = unpack(data, at)
+        if size > work.LARGEST:
+            slot.rest = b""
+            core.kill(slot, "kill")  # a task has written nonsense to our pipe
+            return False
+        after = at + HEAD + size
+        if after > end:
+            break
+        content = data[at + HEAD : after]
+        at = after
+        task = tasks.pop(number, None)
+        if task is None:
+            enter_other(core, slot, kind, content)
+        elif kind == VALUE and task._start < 0:
+            slot.done += 1
+            task.attempts += 1
+            task.pid = slot.pid
+            core.counts["done"] += 1
+            task._call = b""
+            core.publish(task, FINISHED, VALUE, content)
+        else:
+            enter(core, slot, task, kind, content)
+    slot.rest = data[at:]
+    if slot.most < work.MOST_IN_BUNDLE:
+        slot.most *= 2
+    return True
+
+
+def enter_other(core: Core, slot: Slot, kind: int, content: bytes) -> None:
+    """A record that is of no task that we wait for: of the worker's birth, or a task that was taken back."""
+    if kind == work.READY:
+        slot.ready = True
+        core.births.failures = 0
+    elif kind == work.FAILED:
+        slot.failure = content
+    elif kind & SPILLED:
+        take_memory(slot).close()
+
+
+def enter(core: Core, slot: Slot, task: TaskFuture, kind: int, content: bytes) -> None:
+    """A record that is more than a small value."""
+    if kind & OUTPUT:
+        (size,) = work.SIZE.unpack_from(content)
+        task.output = content[work.SIZE.size : work.SIZE.size + size].decode("utf-8", "replace")
+        content = content[work.SIZE.size + size :]
+    bare = kind & ~(OUTPUT | SPILLED)
+    if bare == SKIPPED:
+        task._slot = None
+        core.put_back_one(task)
+        return
+    slot.done += 1
+    memory = take_memory(slot) if kind & SPILLED else None
+    front = b""
+    if task._start >= 0 and bare in (VALUE, work.PARTIAL):
+        front, content = content[: work.PROGRESS.size], content[work.PROGRESS.size :]
+    data = work.MEMORY.unpack(content) if memory is not None else content
+    if front:
+        task.parts.append((data, memory))
+        if bare == work.PARTIAL:
+            (task._start,) = work.PROGRESS.unpack(front)
+            core.put_last(task)
+            return
+        data, memory, bare = task.parts, None, PARTS
+    task.attempts += 1
+    task.pid = slot.pid
+    if bare == RAISED and may_retry(core, task, content if memory is None else b""):
+        return
+    core.counts["done" if bare in (VALUE, PARTS) else "failed"] += 1
+    core.publish(task, FINISHED, bare, data, memory)
+    task.let_go()
+
+
+def may_retry(core: Core, task: TaskFuture, content: bytes) -> bool:
+    """Is a task that raised to be tried again? Its exception is judged by the names of its classes."""
+    options = task._options
+    if task.attempts > options.retries or not content or task.done():
+        return False
+    names, _, _ = work.unpack_error(content)
+    if options.retry_names.isdisjoint(names):
+        return False
+    core.counts["retried"] += 1
+    task._slot = None
+    core.put_back_one(task)
+    return True
+
+
+def take_memory(slot: Slot) -> fds.Fd:
+    """Take the memfd that was sent before this record. Raises OSError where it did not arrive."""
+    with fds.receive(slot.socket) as got:
+        if not got.fds:
+            raise OSError("an fd that a worker sent did not arrive: raise the limit of open files (ulimit -n)")
+        return fds.Fd(state.move_high(got.fds.pop(0)))
+
+
+def drain(core: Core, slot: Slot) -> None:
+    """Read all that a dead worker has said."""
+    while read(core, slot):
+        continue
+    slot.rest = b""
