@@ -24,6 +24,7 @@ from warmfork._words.work import (
     BUNDLE,
     CLAIMED,
     CONFIRMED,
+    ENDED_FOR,
     INLINE,
     LEAVE,
     MEMORY,
@@ -100,12 +101,12 @@ class Worker:
             if kind == LEAVE:
                 return 0
             at = work.TASKS.size
-            if kind == BUNDLE:
+            sizes: Any = (len(message) - at,)
+            if kind & ~SPILLED == BUNDLE:
                 sizes = message[at : at + 4 * count].cast("I")
                 at += 4 * count
-            else:
-                sizes = (len(message) - at,)
-                start = start if kind & SLICE else -1
+            if not kind & SLICE:
+                start = -1
             for index in range(count):
                 number, size = first + index, sizes[index]
                 page[CLAIMED] = number
@@ -119,7 +120,7 @@ class Worker:
                     if kind & SPILLED:
                         run(number, MEMORY.unpack(content), passed.pop(), start)
                     else:
-                        run(number, content, None, start if kind & SLICE else -1)
+                        run(number, content, None, start)
                 at += size
 
     # -- what is said
@@ -167,7 +168,8 @@ class Worker:
                 pickle, buffers = spilled.map_spilled(memory, *content)
                 os.close(memory)
             if start >= 0:
-                self.run_slice(number, *loads(pickle, buffers=buffers), start)
+                function, columns = loads(pickle, buffers=buffers)
+                self.run_slice(number, function, columns, start)
                 return
             function, args, kwargs = loads(pickle, buffers=buffers)
             del pickle, buffers
@@ -192,7 +194,7 @@ class Worker:
                 values.extend(map(function, *[column[at:end] for column in columns]))
                 at = end
             except BaseException as error:
-                if is_revoked(self.page, number):
+                if self.page[ENDED_FOR] == number:
                     raise
                 at += len(values) - done + 1
                 errors[at - 1 - start] = work.pack_error(*describe(error))
@@ -214,7 +216,7 @@ class Worker:
 
     def tell_error(self, number: int, kind: int, error: BaseException) -> None:
         """Send what a call raised. Where we are being ended for that call, nobody wants it, and we leave."""
-        if isinstance(error, KeyboardInterrupt) and kind == RAISED and is_revoked(self.page, number):
+        if isinstance(error, KeyboardInterrupt) and kind == RAISED and self.page[ENDED_FOR] == number:
             raise error
         self.tell_result(number, kind, work.pack_error(*describe(error)), [])
 
@@ -239,11 +241,6 @@ MOST_STEPS = 4096
 
 OUTPUT_KEPT = 65_536
 """Bytes of a task's output that are kept: the last ones."""
-
-
-def is_revoked(page: memoryview, number: int) -> bool:
-    """Was this task taken back when it had started? Then we are being ended for it."""
-    return bool(page[REVOKED] >= number)
 
 
 def pickle(value: object) -> tuple[bytes, list[memoryview]]:

@@ -14,10 +14,11 @@ if TYPE_CHECKING:
 
 # -- the page: words of 64 bits, each written by one side only
 
-CLAIMED, CONFIRMED, SINCE, REVOKED, RUNNER = range(5)
+CLAIMED, CONFIRMED, SINCE, REVOKED, RUNNER, ENDED_FOR = range(6)
 """CLAIMED: the task that the worker is about to start. CONFIRMED: it has looked at REVOKED since then, and starts it.
 SINCE: when (monotonic, ns). RUNNER: the pid of the process that runs it, where that is not the worker itself. All written
-by the worker. REVOKED, written by the program: the worker starts no task up to this number any longer.
+by the worker. REVOKED, written by the program: the worker starts no task up to this number any longer. ENDED_FOR, too: the
+task for which the worker is being ended, so that a KeyboardInterrupt in it is known for what it is.
 
 A worker writes CLAIMED, then reads REVOKED; the program writes REVOKED, has all processors catch up (membarrier), then
 reads CLAIMED. So at least one of them sees the other's word, and no task is started that the program has taken back."""

@@ -8,25 +8,25 @@ they ask for by post().
 from __future__ import annotations
 
 import os
-from _thread import allocate_lock, get_ident
+from _thread import get_ident
 from collections import deque
-from concurrent.futures._base import FINISHED, PENDING, RUNNING
+from concurrent.futures._base import FINISHED
 from functools import partial
-from itertools import repeat, starmap
 from select import EPOLLIN, epoll
 from time import monotonic, sleep
 
-from warmfork._machine import fds, state
-from warmfork._words import work
+from warmfork._machine import state
+from warmfork._words.work import ENDED_FOR
 from warmfork.api.executor import births, closing, results
 from warmfork.api.executor.errors import ExecutorBroken, WorkerDied
 from warmfork.api.executor.futures import ERROR, LOCK_PATIENCE, log
+from warmfork.api.executor.handing import DEEP, Handing, unmark
 from warmfork.api.executor.killing import Killing
 from warmfork.api.executor.timing import Timing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
     from threading import Event, Thread
     from typing import Any
 
@@ -44,23 +44,14 @@ NO_WAIT = (False,)
 COALESCE = 0.0003
 """Seconds to wait after a read where many results are due: they come together then."""
 
-DEEP = 4
-"""Tasks that wait for each worker, from which on several are handed out at a time."""
 
-
-class Core:
+class Core(Handing):
     """One executor."""
 
     def __init__(self, workers: int, cancel_running: bool, recycle_after: int | None) -> None:
+        super().__init__(cancel_running, recycle_after)
         self.pid = os.getpid()
         self.workers = workers
-        self.cancel_running = cancel_running
-        self.recycle_after = recycle_after
-        self.queue: deque[TaskFuture] = deque()
-        self.in_hand: list[TaskFuture] = []  # off the queue, and not yet handed to a worker: see recover()
-        self.slots: list[Slot] = []  # those that live
-        self.idle: list[Slot] = []
-        self.lock = allocate_lock()  # of the four above, and of the sending of tasks
         self.hungry = True  # another worker could be started
         self.commands: deque[Callable[[], object]] = deque()
         self.touched: set[Slot] = set()  # have answered in this turn
@@ -135,91 +126,6 @@ class Core:
     def forget(self, task: TaskFuture) -> None:
         """This task was cancelled."""
         self.post(partial(self.drop, task))
-
-    # -- handing out, under the lock
-
-    def hand_out(self) -> None:
-        """Hand out tasks: one to each that is idle; several at a time, to all, only where many wait, for a task behind
-        another may wait for long."""
-        if self.in_hand:
-            self.recover()
-        queue = self.queue
-        while queue:
-            if len(queue) >= DEEP * len(self.slots) > 0:
-                if not self.fill():
-                    return
-            elif self.idle:
-                slot = self.idle.pop()
-                slot.idle = False
-                if slot.is_usable():
-                    self.give(slot, 1)
-            else:
-                return
-
-    def fill(self) -> bool:
-        """Hand several tasks to each worker that has few. False: none took any."""
-        share = max(1, len(self.queue) // (2 * len(self.slots)))
-        took = False
-        for slot in self.slots:
-            if slot.is_usable() and slot.count_waiting() <= slot.most // 2 and self.queue:
-                took = self.give(slot, min(share, slot.most)) or took
-        return took
-
-    def give(self, slot: Slot, most: int) -> bool:
-        """Hand a worker up to so many tasks. False: it took none."""
-        if self.recycle_after is not None:
-            most = min(most, self.recycle_after - slot.sent)
-        in_hand = self.in_hand
-        # In one call: what ^C leaves here, recover() finds.
-        in_hand.extend(starmap(self.queue.popleft, repeat((), min(most, len(self.queue)))))
-        batch: list[TaskFuture] = []
-        size = taken = 0
-        for task in in_hand:
-            alone = task._call_memory is not None or task._start >= 0
-            size += len(task._call) + 4
-            if batch and (alone or size > work.INLINE):
-                break
-            taken += 1
-            if task._state is PENDING:
-                if not self.cancel_running:
-                    task._state = RUNNING
-                batch.append(task)
-                if alone:
-                    break
-        sent = bool(batch) and slot.send(batch)
-        if not sent:
-            for task in batch:
-                unmark(task)
-        rest = in_hand[taken:] if sent or not batch else [*batch, *in_hand[taken:]]
-        self.queue.extendleft(reversed(rest))
-        in_hand.clear()
-        if sent and slot.idle:
-            slot.idle = False
-            self.idle.remove(slot)
-        elif not sent and not slot.tasks and not slot.idle and not slot.full:
-            slot.idle = True
-            self.idle.append(slot)
-        if slot.sent == self.recycle_after:
-            self.retire(slot)
-        return sent
-
-    def recover(self) -> None:
-        """Somebody was interrupted while handing out: put back what had not found its place."""
-        known = set(map(id, self.queue))
-        self.queue.extendleft(reversed([task for task in self.in_hand if task._slot is None and id(task) not in known]))
-        self.in_hand.clear()
-        for slot in self.slots:
-            if slot.suspect:
-                slot.suspect = False
-                slot.sent = max((slot.sent, *slot.tasks))
-                self.put_back(slot.take_back())
-
-    def put_back(self, tasks: Iterable[TaskFuture]) -> None:
-        """Put tasks at the front of the queue that were handed out and never started."""
-        back = [task for task in tasks if task._state is PENDING or task._state is RUNNING]
-        for task in back:
-            unmark(task)
-        self.queue.extendleft(reversed(back))
 
     # -- the dispatcher's thread
 
@@ -299,8 +205,10 @@ class Core:
                     entry[1].set()
             self.wanted = max([count for count, _ in self.warming], default=0)
         if missing > 0 and self.broken is None:
-            wanted = len(self.queue) if not self.idle else 0
-            wanted = min(missing, max(wanted, self.wanted - len(self.slots)) - self.births.under_way)
+            coming = self.births.under_way + sum(not slot.ready for slot in self.slots)
+            able = len(self.slots) + self.births.under_way
+            wanted = len(self.queue) - coming if not self.idle else 0
+            wanted = min(missing, max(wanted, self.wanted - able))
             if wanted > 0 and monotonic() >= self.births.not_before:
                 self.births.start(wanted)
                 self.hungry = missing > wanted
@@ -361,7 +269,7 @@ class Core:
         for task in slot.tasks.values():
             task.attempts += 1
             task.pid = slot.pid
-            self.counts["died"] += 1
+            self.counts["died"] += not task.done()
             self.fail(task, WorkerDied(task.name, outcome, getattr(outcome, "stack", ""), output, slot.pid))
         slot.tasks.clear()
         if not slot.ready and not slot.leaving and not self.closing:
@@ -371,16 +279,6 @@ class Core:
             else:
                 log().warning("a worker ended before it could work: %s", self.births.explain(slot))
         slot.close()
-
-    def retire(self, slot: Slot) -> None:
-        """Have a worker end when it has done what it was handed."""
-        slot.leaving = True
-        if not slot.told:
-            try:
-                fds.send(slot.socket, work.TASKS.pack(0, 0, work.LEAVE, 0))
-            except OSError:
-                return  # it is behind, and is told when it has come round; or dead
-            slot.told = True
 
     # -- what happens to a task
 
@@ -458,6 +356,7 @@ class Core:
             return
         slot.leaving = True
         if slot.killing is None:
+            slot.page[ENDED_FOR] = slot.get_running()
             slot.child.expect_kill()
             slot.killing = Killing(slot.pid, slot.child.fileno(), first)
         elif first == "kill" and slot.killing.next in ("ask", "tell"):
@@ -475,9 +374,3 @@ class Core:
         slot.dead = True
         for task in slot.tasks.values():
             self.fail(task, WorkerDied(task.name, "it does not die of SIGKILL, and was written off", pid=slot.pid))
-
-
-def unmark(task: TaskFuture) -> None:
-    """It is not handed out any longer."""
-    if task._state is RUNNING:
-        task._state = PENDING

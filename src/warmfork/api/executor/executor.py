@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from concurrent.futures import Executor as BaseExecutor
+from concurrent.futures._base import FINISHED
 from functools import partial
 from itertools import count
 from queue import SimpleQueue
@@ -15,7 +16,7 @@ from warmfork.api.executor import awaiting, closing, mapping, seeing, tasks
 from warmfork.api.executor.births import Births
 from warmfork.api.executor.dispatcher import Core
 from warmfork.api.executor.errors import Full, WorkerDied
-from warmfork.api.executor.futures import ERROR, FINISHED, TaskFuture
+from warmfork.api.executor.futures import ERROR, TaskFuture
 from warmfork.api.executor.tasks import Options
 from warmfork.api.options import read_orphans
 from warmfork.api.template import Template

@@ -100,7 +100,7 @@ class TaskFuture(Future):  # type: ignore[type-arg]
             own = self.__dict__
             own.setdefault("_waiters", [])
             made = own.setdefault("_cond", Condition())
-        return made  # type: ignore[no-any-return]
+        return made
 
     def _get_snapshot(self) -> tuple[bool, bool, Any, BaseException | None]:
         """What asyncio copies (3.14)."""
@@ -182,7 +182,7 @@ class TaskFuture(Future):  # type: ignore[type-arg]
         if found is None:
             found = self.__dict__.setdefault("_opened", self._read())
             self._data, self._memory = b"", None
-        return found  # type: ignore[no-any-return]
+        return found
 
     def _read(self) -> tuple[Any, BaseException | None]:
         """Unpickle."""

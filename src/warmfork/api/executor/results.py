@@ -12,6 +12,8 @@ from warmfork.api.executor.futures import PARTS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from warmfork.api.executor.dispatcher import Core
     from warmfork.api.executor.futures import TaskFuture
     from warmfork.api.executor.slots import Slot
@@ -90,7 +92,7 @@ def enter(core: Core, slot: Slot, task: TaskFuture, kind: int, content: bytes) -
     front = b""
     if task._start >= 0 and bare in (VALUE, work.PARTIAL):
         front, content = content[: work.PROGRESS.size], content[work.PROGRESS.size :]
-    data = work.MEMORY.unpack(content) if memory is not None else content
+    data: Any = work.MEMORY.unpack(content) if memory is not None else content
     if front:
         task.parts.append((data, memory))
         if bare == work.PARTIAL:

@@ -37,11 +37,11 @@ class Options:
         check_number("timeout", timeout)
         check_number("queue_timeout", queue_timeout)
         check_number("memory_limit", memory_limit)
-        if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
+        if not retries >= 0:
             raise ValueError(f"retries is a number from 0, not {retries!r}")
         self.retry_on = tuple(retry_on)
         for one in self.retry_on:
-            if not (isinstance(one, type) and issubclass(one, BaseException)):
+            if not issubclass(one, BaseException):
                 raise TypeError(f"retry_on has classes of exceptions, not {one!r}")
         self.timeout, self.queue_timeout, self.memory_limit = timeout, queue_timeout, memory_limit
         self.retries = retries
