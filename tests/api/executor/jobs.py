@@ -226,3 +226,14 @@ def nest(number: int) -> int:
         for factor in range(1, number + 1):
             result = executor.submit(operator.mul, result, factor).result(20)
         return result
+
+
+def write_everywhere() -> None:
+    """Write nonsense to each pipe that this process has open for writing."""
+    for fd in map(int, os.listdir("/proc/self/fd")):
+        try:
+            if fd > 2 and os.readlink(f"/proc/self/fd/{fd}").startswith("pipe:"):
+                os.write(fd, b"\xff" * 64)
+        except OSError:
+            continue
+    time.sleep(600)
