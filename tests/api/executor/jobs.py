@@ -237,3 +237,20 @@ def write_everywhere() -> None:
         except OSError:
             continue
     time.sleep(600)
+
+
+def open_and_wait(own: str, other: str, first: bool = True) -> str:
+    """Meet another task: both have to run at the same time."""
+    for path in (own, other) if first else (other, own):
+        if path == own:
+            os.close(os.open(path, os.O_WRONLY))
+        else:
+            with open(path) as fifo:
+                fifo.read()
+    return "met"
+
+
+def wait_or_pass(text: str) -> str:
+    if text.startswith("/"):
+        wait_for(text)
+    return text

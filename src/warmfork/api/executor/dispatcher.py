@@ -100,6 +100,9 @@ class Core(Handing):
             held.extend(map(self.lock.acquire, NO_WAIT))
             if held[0]:
                 self.hand_out()
+        except BaseException:
+            self.wake()  # who finds what is left half done
+            raise
         finally:
             if held and held[0]:
                 self.lock.release()
@@ -124,7 +127,18 @@ class Core(Handing):
                 self.poked = self.over  # closed: nobody is left to be woken
 
     def forget(self, task: TaskFuture) -> None:
-        """This task was cancelled."""
+        """This task was cancelled: it does not start from now on. If it runs, the dispatcher ends it."""
+        slot = task._slot
+        if slot is not None and not slot.dead:
+            held: list[bool] = []
+            try:
+                # Not for ever: a destructor may call this in the thread that has the lock.
+                held.extend(map(self.lock.acquire, (True,), (LOCK_PATIENCE,)))
+                if held[0] and not slot.dead:
+                    self.put_back(slot.take_back())
+            finally:
+                if held and held[0]:
+                    self.lock.release()
         self.post(partial(self.drop, task))
 
     # -- the dispatcher's thread

@@ -35,25 +35,28 @@ class Handing:
         self.in_hand: list[TaskFuture] = []  # off the queue, and not yet handed to a worker: see recover()
         self.slots: list[Slot] = []  # those that live
         self.idle: list[Slot] = []
-        self.lock = allocate_lock()  # of the four above, and of the sending of tasks
+        self.handing = False  # somebody hands out; or was interrupted while he did, if nobody has the lock
+        self.lock = allocate_lock()  # of the five above, and of the sending of tasks
 
     def hand_out(self) -> None:
         """Hand out tasks: one to each that is idle; several at a time, to all, only where many wait, for a task behind
         another may wait for long."""
-        if self.in_hand:
-            self.recover()
         queue = self.queue
+        if self.handing:
+            self.recover()
+        self.handing = True
         while queue:
             if len(queue) >= DEEP * len(self.slots) > 0:
                 if not self.fill():
-                    return
+                    break
             elif self.idle:
                 slot = self.idle.pop()
                 slot.idle = False
                 if slot.is_usable():
                     self.give(slot, 1)
             else:
-                return
+                break
+        self.handing = False
 
     def fill(self) -> bool:
         """Hand several tasks to each worker that has few. False: none took any."""
@@ -65,9 +68,9 @@ class Handing:
         return took
 
     def give(self, slot: Slot, most: int) -> bool:
-        """Hand a worker up to so many tasks. False: it took none."""
+        """Hand a worker up to so many tasks. False: it took none, and the queue is as it was."""
         if self.recycle_after is not None:
-            most = min(most, self.recycle_after - slot.sent)
+            most = max(1, min(most, self.recycle_after - slot.sent))
         in_hand = self.in_hand
         # In one call: what ^C leaves here, recover() finds.
         in_hand.extend(starmap(self.queue.popleft, repeat((), min(most, len(self.queue)))))
@@ -100,18 +103,24 @@ class Handing:
             self.idle.append(slot)
         if slot.sent == self.recycle_after:
             self.retire(slot)
-        return sent
+        return sent or not batch
 
     def recover(self) -> None:
-        """Somebody was interrupted while handing out: put back what had not found its place."""
+        """Somebody was interrupted while handing out: put back what has not found its place."""
         known = set(map(id, self.queue))
-        self.queue.extendleft(reversed([task for task in self.in_hand if task._slot is None and id(task) not in known]))
+        lost = [task for task in self.in_hand if id(task) not in known and not task.done() and not is_in_hand(task)]
+        self.queue.extendleft(reversed(lost))
         self.in_hand.clear()
         for slot in self.slots:
             if slot.suspect:
                 slot.suspect = False
                 slot.sent = max((slot.sent, *slot.tasks))
                 self.put_back(slot.take_back())
+        self.idle.clear()
+        for slot in self.slots:
+            slot.idle = slot.is_usable() and not slot.tasks
+            if slot.idle:
+                self.idle.append(slot)
 
     def put_back(self, tasks: Iterable[TaskFuture]) -> None:
         """Put tasks at the front of the queue that were handed out and never started."""
@@ -129,6 +138,12 @@ class Handing:
             except OSError:
                 return  # it is behind, and is told when it has come round; or dead
             slot.told = True
+
+
+def is_in_hand(task: TaskFuture) -> bool:
+    """Has a worker this task?"""
+    slot = task._slot
+    return slot is not None and slot.tasks.get(task._number) is task
 
 
 def unmark(task: TaskFuture) -> None:
