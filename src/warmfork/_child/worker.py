@@ -10,7 +10,7 @@ import _signal
 import atexit
 import os
 import sys
-from mmap import mmap
+from mmap import PAGESIZE, mmap
 from select import POLLIN, poll
 from time import monotonic, monotonic_ns
 
@@ -64,7 +64,8 @@ class Worker:
         birth.fds.clear()
         self.socket = fds.adopt_socket(state.move_high(tasks))
         self.pipe = state.move_high(results)
-        self.page = memoryview(mmap(page, work.PAGE)).cast("Q")
+        first = settings["line"] * work.WORDS
+        self.page = memoryview(mmap(page, PAGESIZE)).cast("Q")[first : first + work.WORDS]
         os.close(page)
         self.parent = birth.parent
         self.settings = settings

@@ -23,7 +23,9 @@ task for which the worker is being ended, so that a KeyboardInterrupt in it is k
 A worker writes CLAIMED, then reads REVOKED; the program writes REVOKED, has all processors catch up (membarrier), then
 reads CLAIMED. So at least one of them sees the other's word, and no task is started that the program has taken back."""
 
-PAGE = 4096
+WORDS = 8
+LINE = 64
+"""Words and bytes that each worker has in the page."""
 
 # -- tasks: one message has a header, then what its kind has
 

@@ -254,3 +254,57 @@ def wait_or_pass(text: str) -> str:
     if text.startswith("/"):
         wait_for(text)
     return text
+
+
+def fail_unless(path: str) -> None:
+    if not os.path.exists(path):
+        raise RuntimeError("not yet")
+
+
+def note_at_exit(path: str) -> None:
+    import atexit
+
+    atexit.register(note, path, "exit")
+
+
+def count(path: str) -> None:
+    """Write down that it was begun: a byte for each time."""
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(fd, b"x")
+    os.close(fd)
+
+
+def count_and_wait(path: str, number: int, seconds: float) -> int:
+    count(path)
+    if seconds:
+        time.sleep(seconds)
+    return number
+
+
+def count_and_die(path: str, how: int) -> None:
+    count(path)
+    if how:
+        os.kill(os.getpid(), how)
+    os._exit(7)
+
+
+def count_and_raise(path: str, number: int) -> None:
+    count(path)
+    raise LookupError(number)
+
+
+def count_and_give_lock(path: str) -> object:
+    count(path)
+    return _thread.allocate_lock()
+
+
+def count_and_hold(path: str, size: int) -> None:
+    count(path)
+    kept = bytearray(size)
+    time.sleep(60)
+    del kept
+
+
+def count_and_echo(path: str, data: bytes) -> bytes:
+    count(path)
+    return data

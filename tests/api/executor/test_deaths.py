@@ -30,7 +30,11 @@ def test_a_crash_says_of_what_it_died_and_where(executor):
     with pytest.raises(warmfork.WorkerDied, match="signal=11") as caught:
         future.result(10)
     error = caught.value
-    assert (error.task, error.outcome, error.pid) == ("crash", warmfork.Signaled(11, error.outcome.core_dumped), future.pid)
+    assert (error.task, error.outcome, error.pid) == (
+        "crash",
+        warmfork.Signaled(11, error.outcome.core_dumped),
+        future.pid,
+    )
     assert "in crash" in error.stack and "in crash" in str(error)
     assert (future.started, future.attempts) == (True, 1)
     again = pickle.loads(pickle.dumps(error))

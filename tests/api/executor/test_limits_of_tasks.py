@@ -17,7 +17,7 @@ from tests.support import wait_until
 def test_a_task_that_runs_for_too_long_is_ended_and_says_so(executor, tmp_path):
     path = tmp_path / "log"
     future = executor.with_options(timeout=0.2, name="slow one").submit(jobs.note_when_ended, str(path))
-    with pytest.raises(warmfork.TaskTimeout, match=r"slow one ran for longer than 0.2 s") as caught:
+    with pytest.raises(warmfork.TaskTimeout, match=r"slow one ran for longer than 0\.2 s") as caught:
         future.result(10)
     assert isinstance(caught.value, TimeoutError)
     assert (caught.value.task, caught.value.timeout) == ("slow one", 0.2)
@@ -52,7 +52,7 @@ def test_a_task_that_waits_for_too_long_is_told_so_and_never_starts(make, gate, 
     wait_until(first.running)
     future = executor.with_options(queue_timeout=0.05).submit(jobs.note, str(path), "late")
     other = executor.with_options(queue_timeout=60).submit(jobs.note, str(path), "in time")
-    with pytest.raises(warmfork.QueueTimeout, match="note waited for longer than 0.05 s"):
+    with pytest.raises(warmfork.QueueTimeout, match=r"note waited for longer than 0\.05 s"):
         future.result(10)
     assert not future.started
     gate.open()

@@ -48,8 +48,7 @@ def test_what_an_item_raises_comes_in_its_place_and_the_others_are_done_all_the_
     results = executor.map(jobs.fail_at, range(100), itertools.repeat(37), chunksize=chunksize)
     seen = []
     with pytest.raises(ValueError, match="item 37"):
-        for result in results:
-            seen.append(result)
+        seen.extend(results)
     assert seen == list(range(37))
 
 

@@ -47,7 +47,7 @@ def test_what_a_call_raises_is_raised_with_its_traceback_there(executor):
     with pytest.raises(ValueError, match="boom") as caught:
         future.result(10)
     text = "".join(traceback.format_exception(caught.value))
-    assert "in explode" in text and 'raise ValueError(text)' in text
+    assert "in explode" in text and "raise ValueError(text)" in text
     assert future.exception() is caught.value
 
 
@@ -58,7 +58,7 @@ def test_an_exception_whose_constructor_takes_two_arguments_arrives_whole(execut
 
 
 def test_a_value_that_cannot_be_pickled_costs_its_own_task(executor):
-    with pytest.raises(warmfork.ResultError, match="can't be pickled.*lock"):
+    with pytest.raises(warmfork.ResultError, match=r"can't be pickled.*lock"):
         executor.submit(jobs.give_unpicklable).result(10)
     assert executor.submit(pow, 2, 3).result(10) == 8
     assert executor.stats()["died"] == 0

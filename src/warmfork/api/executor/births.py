@@ -67,7 +67,7 @@ class Births:
 
     def bear_one(self) -> Slot:
         """Start a worker. Raises what Template.start() raises."""
-        slot = Slot()
+        slot = Slot(self.core.pages.take())
         try:
             if self.captured:
                 slot.capture()
@@ -75,7 +75,7 @@ class Births:
             name = f"{self.name}-{self.count}"
             order = StartRequest(WORKER, name, self.template._orphans == "kill", False, None, -1, get_here())
             order.own_path = self.template._birthplace.python is not None
-            payload = work.pack_settings({"captured": self.captured}, self.initializer)
+            payload = work.pack_settings({"captured": self.captured, "line": slot.line.number}, self.initializer)
             fds.fill_standard_streams()
             flush_streams()
             try:

@@ -89,6 +89,7 @@ def let_go(core: Core) -> None:
     core.poller.close()
     awake, core.awake = core.awake, -1
     os.close(awake)
+    core.pages.close()
     cores.discard(core)
     if core.template is not None:
         core.template.stop()
@@ -153,6 +154,7 @@ def drop_after_fork() -> None:
             slot.child = None  # its handle is closed with it, and belongs to a client that this copy has not
             slot.close()
         core.slots.clear()
+        core.pages.close()
         core.poller.close()
         awake, core.awake = core.awake, -1
         if awake >= 0:

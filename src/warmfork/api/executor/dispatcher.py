@@ -22,6 +22,7 @@ from warmfork.api.executor.errors import ExecutorBroken, WorkerDied
 from warmfork.api.executor.futures import ERROR, LOCK_PATIENCE, log
 from warmfork.api.executor.handing import DEEP, Handing, unmark
 from warmfork.api.executor.killing import Killing
+from warmfork.api.executor.page import Pages
 from warmfork.api.executor.timing import Timing
 
 TYPE_CHECKING = False
@@ -62,6 +63,7 @@ class Core(Handing):
         self.over = False
         self.broken: BaseException | None = None
         self.counts = {"done": 0, "failed": 0, "died": 0, "retried": 0, "late": 0, "cancelled": 0, "timed_out": 0}
+        self.pages = Pages()
         self.timing = Timing(self)
         self.births: births.Births
         self.thread = 0
@@ -370,7 +372,7 @@ class Core(Handing):
             return
         slot.leaving = True
         if slot.killing is None:
-            slot.page[ENDED_FOR] = slot.get_running()
+            slot.line.words[ENDED_FOR] = slot.get_running()
             slot.child.expect_kill()
             slot.killing = Killing(slot.pid, slot.child.fileno(), first)
         elif first == "kill" and slot.killing.next in ("ask", "tell"):

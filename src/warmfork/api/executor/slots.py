@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from _struct import pack
-from mmap import mmap
 from time import monotonic, sleep
 
 from warmfork._machine import barrier, fds, state
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from warmfork._words.outcome import Outcome
     from warmfork.api.executor.futures import TaskFuture
     from warmfork.api.executor.killing import Killing
+    from warmfork.api.executor.page import Line
     from warmfork.api.limits import Watch
 
 NO_BARRIER = 0.002
@@ -31,8 +31,9 @@ SET_PIPE_SIZE = 1031
 class Slot:
     """A worker. `tasks` has what it was handed and has not answered, by number, in this order."""
 
-    def __init__(self) -> None:
-        """Make what it and the program share. Raises OSError."""
+    def __init__(self, line: Line) -> None:
+        """Make what it and the program share. Raises OSError, the line given back."""
+        self.line = line
         self.tasks: dict[int, TaskFuture] = {}
         self.sent = 0  # the number of the last task
         self.rest = b""  # of a record that has not come in full
@@ -65,10 +66,7 @@ class Slot:
             os.set_blocking(end, True)
             self.pipe = state.move_high(self.pipe)
             widen(self.pipe)
-            page = fds.Fd(fds.make_memory("warmfork-page", size=work.PAGE))
-            self.theirs.append(page)
-            self.memory = mmap(page.fileno(), work.PAGE)
-            self.page = memoryview(self.memory).cast("Q")
+            self.theirs.append(fds.Fd(os.dup(line.page.fd.fileno())))
             high = state.move_high(self.socket.detach())
             self.socket = fds.adopt_socket(high)
         except BaseException:
@@ -96,6 +94,7 @@ class Slot:
             if fd >= 0:
                 os.close(fd)
         self.pipe = self.output = -1
+        self.line.give_back()
         if self.child is not None:
             self.child.close()
 
@@ -151,22 +150,22 @@ class Slot:
 
     def count_waiting(self) -> int:
         """Count the tasks that it was handed and has not begun with: its own word, which is newer than its results."""
-        return int(self.sent - self.page[CLAIMED])
+        return int(self.sent - self.line.words[CLAIMED])
 
     # -- what the page says
 
     def has_started(self, number: int) -> bool:
         """Is this the task that it runs, or ran last?"""
-        return number in self.tasks and bool(self.page[CONFIRMED] == number)
+        return number in self.tasks and bool(self.line.words[CONFIRMED] == number)
 
     def get_running(self) -> int:
         """Give the number of the task that it runs; 0 for none."""
-        number = int(self.page[CONFIRMED])
-        return number if number in self.tasks and number == self.page[CLAIMED] else 0
+        number = int(self.line.words[CONFIRMED])
+        return number if number in self.tasks and number == self.line.words[CLAIMED] else 0
 
     def get_since(self) -> float:
         """Give when the task that it runs was begun, by monotonic()."""
-        return float(self.page[SINCE] / 1e9)
+        return float(self.line.words[SINCE] / 1e9)
 
     def take_back(self) -> list[TaskFuture]:
         """Take back all that it has not begun with: the tasks are ours again, and it will not start them.
@@ -174,10 +173,10 @@ class Slot:
         What is left in `tasks` is the one that it runs, or looks at in this very moment; its word, or its death, tells. Who
         holds the executor's lock calls it.
         """
-        self.page[REVOKED] = self.sent
+        self.line.words[REVOKED] = self.sent
         if not barrier.issue():
             sleep(NO_BARRIER)
-        claimed = self.page[CLAIMED]
+        claimed = self.line.words[CLAIMED]
         back = []
         for number in [number for number in self.tasks if number > claimed]:
             task = self.tasks.pop(number)
@@ -188,7 +187,7 @@ class Slot:
     def settle(self) -> list[TaskFuture]:
         """It is dead, and its pipe is read to the end: give what it has never started. What is left in `tasks` is the one
         that it died of."""
-        claimed, confirmed = self.page[CLAIMED], self.page[CONFIRMED]
+        claimed, confirmed = self.line.words[CLAIMED], self.line.words[CONFIRMED]
         back = []
         for number in list(self.tasks):
             if number != claimed or number != confirmed:

@@ -1,0 +1,65 @@
+"""Memory that an executor and its workers share: a line of 64 bytes for each worker, so that none disturbs another's."""
+
+from __future__ import annotations
+
+from mmap import MAP_SHARED, PAGESIZE, PROT_READ, PROT_WRITE, mmap
+
+from warmfork._machine import fds, state
+from warmfork._words import work
+
+LINES = PAGESIZE // work.LINE
+
+
+class Line:
+    """The line of one worker: words of 64 bits (see _words/work.py)."""
+
+    __slots__ = ("number", "page", "words")
+
+    def __init__(self, page: Page, number: int) -> None:
+        self.page, self.number = page, number
+        self.words = page.words[number * work.WORDS : (number + 1) * work.WORDS]
+        for index in range(work.WORDS):
+            self.words[index] = 0
+
+    def give_back(self) -> None:
+        """Let another worker have it. This one is dead. What it has said last can still be read here."""
+        if self.number >= 0:
+            self.page.free.append(self.number)
+            self.words = memoryview(bytes(self.words)).cast("Q")
+            self.number = -1
+
+
+class Page:
+    """One page of lines."""
+
+    def __init__(self) -> None:
+        """Raises OSError."""
+        self.fd = fds.Fd(state.move_high(fds.make_memory("warmfork-page", size=PAGESIZE)))
+        self.memory = mmap(self.fd.fileno(), PAGESIZE, MAP_SHARED, PROT_READ | PROT_WRITE)
+        self.words = memoryview(self.memory).cast("Q")
+        self.free = list(range(LINES))
+
+
+class Pages:
+    """All pages of an executor: mostly one."""
+
+    def __init__(self) -> None:
+        self.pages: list[Page] = [Page()]
+
+    def take(self) -> Line:
+        """Give a line that is nobody's. Raises OSError."""
+        for page in self.pages:
+            try:
+                return Line(page, page.free.pop())
+            except IndexError:
+                continue
+        self.pages.append(Page())
+        return self.take()
+
+    def close(self) -> None:
+        """Let go of the memory. All lines were given back."""
+        for page in self.pages:
+            page.fd.close()
+            page.words.release()
+            page.memory.close()
+        self.pages.clear()
