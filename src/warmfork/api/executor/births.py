@@ -46,7 +46,8 @@ class Births:
         self.initializer = initializer
         self.captured = captured
         self.under_way = 0
-        self.failures = 0  # in a row
+        self.failures = 0  # in a row; those that were under way when one failed are not counted again
+        self.failed_at = 0.0
         self.not_before = 0.0
         self.count = 0
 
@@ -58,10 +59,11 @@ class Births:
     def bear(self, count: int) -> None:
         """Start workers, one after the other, and hand each over. In a thread of its own."""
         for done in range(count):
+            began = monotonic()
             try:
                 slot = self.bear_one()
             except BaseException as error:
-                self.core.post(partial(self.core.take_failure, count - done, error))
+                self.core.post(partial(self.core.take_failure, count - done, began, error))
                 return
             self.core.post(partial(self.core.take_slot, slot))
 
@@ -96,13 +98,14 @@ class Births:
         slot.pid = slot.child.pid
         return slot
 
-    def note_failure(self, count: int) -> bool:
-        """So many births came to nothing. True: it is to be given up."""
-        self.under_way -= count
-        self.failures += 1
-        if self.failures > len(PAUSES):
-            return True
-        self.not_before = monotonic() + PAUSES[self.failures - 1]
+    def note_failure(self, began: float) -> bool:
+        """A birth that began then came to nothing. True: it is to be given up."""
+        if began >= self.failed_at:
+            self.failures += 1
+            self.failed_at = monotonic()
+            if self.failures > len(PAUSES):
+                return True
+            self.not_before = self.failed_at + PAUSES[self.failures - 1]
         return False
 
     def explain(self, slot: Slot) -> WarmforkError:

@@ -242,9 +242,10 @@ class Core(Handing):
         self.watch(slot.pipe, partial(results.read, self, slot))
         self.watch(slot.child.fileno(), partial(self.take_death, slot))
 
-    def take_failure(self, count: int, error: BaseException) -> None:
+    def take_failure(self, count: int, began: float, error: BaseException) -> None:
         """So many workers could not be started."""
-        final = self.births.note_failure(count) or isinstance(error, births.FINAL)
+        self.births.under_way -= count
+        final = self.births.note_failure(began) or isinstance(error, births.FINAL)
         log().warning("no worker could be started: %s", error)
         if final and not self.slots:
             self.give_up(error)
@@ -289,8 +290,7 @@ class Core(Handing):
             self.fail(task, WorkerDied(task.name, outcome, getattr(outcome, "stack", ""), output, slot.pid))
         slot.tasks.clear()
         if not slot.ready and not slot.leaving and not self.closing:
-            self.births.under_way += 1
-            if self.births.note_failure(1) and not any(other.ready for other in self.slots):
+            if self.births.note_failure(slot.born) and not any(other.ready for other in self.slots):
                 self.give_up(self.births.explain(slot))
             else:
                 log().warning("a worker ended before it could work: %s", self.births.explain(slot))

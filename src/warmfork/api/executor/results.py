@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from _struct import error as struct_error
 from concurrent.futures._base import FINISHED
 
 from warmfork._machine import fds, state
 from warmfork._words import work
 from warmfork._words.work import OUTPUT, RAISED, RESULT, SKIPPED, SPILLED, VALUE
-from warmfork.api.executor.futures import PARTS
+from warmfork.api.executor.futures import PARTS, log
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,26 +40,30 @@ def read(core: Core, slot: Slot) -> bool:
     while at + HEAD <= end:
         number, size, kind = unpack(data, at)
         if size > work.LARGEST:
-            slot.rest = b""
-            core.kill(slot, "kill")  # a task has written nonsense to our pipe
+            blame(core, slot)
             return False
         after = at + HEAD + size
         if after > end:
             break
         content = data[at + HEAD : after]
         at = after
-        task = tasks.pop(number, None)
-        if task is None:
-            enter_other(core, slot, kind, content)
-        elif kind == VALUE and task._start < 0:
-            slot.done += 1
-            task.attempts += 1
-            task.pid = slot.pid
-            core.counts["done"] += 1
-            task._call = b""
-            core.publish(task, FINISHED, VALUE, content)
-        else:
-            enter(core, slot, task, kind, content)
+        task = tasks.get(number)
+        try:
+            if task is None:
+                enter_other(core, slot, kind, content)
+            elif kind == VALUE and task._start < 0:
+                del tasks[number]
+                slot.done += 1
+                task.attempts += 1
+                task.pid = slot.pid
+                core.counts["done"] += 1
+                task._call = b""
+                core.publish(task, FINISHED, VALUE, content)
+            else:
+                enter(core, slot, task, kind, content)
+        except (OSError, ValueError, EOFError, struct_error):
+            blame(core, slot)
+            return False
     slot.rest = data[at:]
     if slot.most < work.MOST_IN_BUNDLE:
         slot.most *= 2
@@ -84,15 +89,19 @@ def enter(core: Core, slot: Slot, task: TaskFuture, kind: int, content: bytes) -
         content = content[work.SIZE.size + size :]
     bare = kind & ~(OUTPUT | SPILLED)
     if bare == SKIPPED:
+        del slot.tasks[task._number]
         task._slot = None
         core.put_back_one(task)
         return
-    slot.done += 1
     memory = take_memory(slot) if kind & SPILLED else None
     front = b""
     if task._start >= 0 and bare in (VALUE, work.PARTIAL):
         front, content = content[: work.PROGRESS.size], content[work.PROGRESS.size :]
     data: Any = work.MEMORY.unpack(content) if memory is not None else content
+    if bare == RAISED:
+        work.unpack_error(content)  # or it is nonsense
+    del slot.tasks[task._number]
+    slot.done += 1
     if front:
         task.parts.append((data, memory))
         if bare == work.PARTIAL:
@@ -125,14 +134,26 @@ def may_retry(core: Core, task: TaskFuture, content: bytes) -> bool:
 
 def take_memory(slot: Slot) -> fds.Fd:
     """Take the memfd that was sent before this record. Raises OSError where it did not arrive."""
-    with fds.receive(slot.socket) as got:
-        if not got.fds:
-            raise OSError("an fd that a worker sent did not arrive: raise the limit of open files (ulimit -n)")
-        return fds.Fd(state.move_high(got.fds.pop(0)))
+    while True:
+        try:
+            with fds.receive(slot.socket) as got:
+                if not got.fds:
+                    raise OSError("an fd that a worker sent did not arrive: raise the limit of open files (ulimit -n)")
+                return fds.Fd(state.move_high(got.fds.pop(0)))
+        except ConnectionResetError:
+            continue  # it died with tasks unread, which is said first; what it has sent comes after
+
+
+def blame(core: Core, slot: Slot) -> None:
+    """What a worker has said can't be read: a task has written to our pipe, or closed it. It costs the worker."""
+    log().exception("worker %d said what can't be read, and is ended", slot.pid)
+    slot.rest = b""
+    core.unwatch(slot.pipe)
+    core.kill(slot, "kill")
 
 
 def drain(core: Core, slot: Slot) -> None:
     """Read all that a dead worker has said."""
-    while read(core, slot):
+    while slot.pipe in core.handlers and read(core, slot):
         continue
     slot.rest = b""
