@@ -2,9 +2,8 @@
 
 python -m tests.api.executor.chaos --seconds 600 [--seed N] [--workers N]
 
-A task that is meant to be counted writes one byte to a file of its own when it begins, so "once" is seen from outside. At the
-end of each round: every future has ended, once, with the truth; no task began twice that was not to be retried; nothing is
-left.
+A task writes one byte to a file of its own when it begins, so "once" is seen from outside. At the end of each round: every
+future has ended, once, with the truth; no task began twice that was not to be retried; nothing is left.
 """
 
 from __future__ import annotations

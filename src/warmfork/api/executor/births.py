@@ -103,9 +103,9 @@ class Births:
         if began >= self.failed_at:
             self.failures += 1
             self.failed_at = monotonic()
-            if self.failures > len(PAUSES):
-                return True
-            self.not_before = self.failed_at + PAUSES[self.failures - 1]
+            given_up = self.failures > len(PAUSES)
+            self.not_before = self.failed_at + (3600 if given_up else PAUSES[self.failures - 1])
+            return given_up
         return False
 
     def explain(self, slot: Slot) -> WarmforkError:

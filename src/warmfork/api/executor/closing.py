@@ -85,7 +85,9 @@ def let_go(core: Core) -> None:
     for slot in core.slots:
         if slot.child is not None and not slot.dead:
             fds.wait_readable(slot.child.fileno(), 1.0)
+        slot.dead = True
         slot.close()
+    core.slots.clear()
     core.poller.close()
     awake, core.awake = core.awake, -1
     os.close(awake)

@@ -277,6 +277,8 @@ class Core(Handing):
             self.touched.discard(slot)
             self.put_back(slot.settle())
         self.burying += 1
+        if not slot.ready and not slot.leaving:
+            slot.last = self.births.note_failure(slot.born)
         births.run_aside(partial(births.bury, self, slot))
 
     def take_outcome(self, slot: Slot, outcome: Outcome) -> None:
@@ -290,7 +292,7 @@ class Core(Handing):
             self.fail(task, WorkerDied(task.name, outcome, getattr(outcome, "stack", ""), output, slot.pid))
         slot.tasks.clear()
         if not slot.ready and not slot.leaving and not self.closing:
-            if self.births.note_failure(slot.born) and not any(other.ready for other in self.slots):
+            if slot.last and not any(other.ready for other in self.slots):
                 self.give_up(self.births.explain(slot))
             else:
                 log().warning("a worker ended before it could work: %s", self.births.explain(slot))

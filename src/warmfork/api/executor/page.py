@@ -25,7 +25,7 @@ class Line:
         """Let another worker have it. This one is dead. What it has said last can still be read here."""
         if self.number >= 0:
             self.page.free.append(self.number)
-            self.words = memoryview(bytes(self.words)).cast("Q")
+            self.words = memoryview(bytearray(self.words)).cast("Q")
             self.number = -1
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from _struct import error as struct_error
+import struct
 from concurrent.futures._base import FINISHED
 
 from warmfork._machine import fds, state
@@ -61,7 +61,7 @@ def read(core: Core, slot: Slot) -> bool:
                 core.publish(task, FINISHED, VALUE, content)
             else:
                 enter(core, slot, task, kind, content)
-        except (OSError, ValueError, EOFError, struct_error):
+        except (OSError, ValueError, EOFError, struct.error):
             blame(core, slot)
             return False
     slot.rest = data[at:]

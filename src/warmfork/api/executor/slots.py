@@ -42,6 +42,7 @@ class Slot:
         self.idle = False  # it stands in the list of those that have nothing to do
         self.full = False  # its socket took no more: wait for its next word
         self.suspect = False  # somebody was interrupted while it was handed tasks: see settle()
+        self.last = False  # it died before it was ready, and no other is tried
         self.told = False  # that it is to leave
         self.dead = False
         self.leaving = False  # it is handed nothing more
