@@ -10,16 +10,18 @@ import _signal
 import atexit
 import os
 import sys
+
+# pickle's own C functions, without the Python around them.
+from _pickle import Pickler, PicklingError, dumps, loads
 from mmap import PAGESIZE, mmap
 from select import POLLIN, poll
 from time import monotonic, monotonic_ns
 
 from warmfork._child import birth as birth_
-from warmfork._child import ending
-from warmfork._child.pickles import dumps, loads
+from warmfork._child import ending, stdio
 from warmfork._machine import barrier, fds, pids, signals, spilled, state
 from warmfork._words import wire, work
-from warmfork._words.buffers import SMALLEST
+from warmfork._words.buffers import run as run_pickler
 from warmfork._words.work import (
     BUNDLE,
     CLAIMED,
@@ -41,7 +43,7 @@ from warmfork._words.work import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from warmfork._child.birth import Birth
@@ -134,25 +136,26 @@ class Worker:
             written += os.write(self.pipe, data[written:])
 
     def tell_result(
-        self, number: int, kind: int, content: bytes, buffers: list[memoryview], front: bytes = b""
+        self, number: int, kind: int, parts: list[Any], buffers: Sequence[memoryview] = (), front: bytes = b""
     ) -> None:
         """Send what a task gave, through a memfd where it is large. `front` stays in the record."""
         if self.output >= 0:
             output = self.take_output()
             kind, front = kind | work.OUTPUT, work.SIZE.pack(len(output)) + output + front
-        if not buffers and len(content) <= INLINE:
-            self.tell(number, kind, front + content)
+        size = sum(map(len, parts))
+        if not buffers and size <= INLINE:
+            self.tell(number, kind, b"".join((front, *parts)))
             return
-        memory = spilled.spill(content, buffers, "warmfork-result")
+        memory = spilled.spill(parts, buffers, "a result")
         try:
             fds.send_within(self.socket, RESULT.pack(number, 0, kind), (memory,), timeout=1e6)
         finally:
             os.close(memory)
-        self.tell(number, kind | SPILLED, front + MEMORY.pack(len(content), len(buffers)))
+        self.tell(number, kind | SPILLED, front + MEMORY.pack(size, len(buffers)))
 
     def take_output(self) -> bytes:
         """Give what was written since the last time, its end if it is long, and forget it."""
-        ending.flush()
+        stdio.flush()
         size = os.fstat(self.output).st_size
         kept = os.pread(self.output, OUTPUT_KEPT, max(0, size - OUTPUT_KEPT))
         os.ftruncate(self.output, 0)
@@ -211,7 +214,7 @@ class Worker:
             data, buffers = pickle(value)
         except BaseException as error:
             text = f"what it gave can't be pickled: {type(error).__name__}: {error}\n{format_error(error)}"
-            self.tell_result(number, REFUSED, text.encode("utf-8", "backslashreplace"), [])
+            self.tell_result(number, REFUSED, [text.encode("utf-8", "backslashreplace")])
             return
         self.tell_result(number, kind, data, buffers, front)
 
@@ -219,7 +222,7 @@ class Worker:
         """Send what a call raised. Where we are being ended for that call, nobody wants it, and we leave."""
         if isinstance(error, KeyboardInterrupt) and kind == RAISED and self.page[ENDED_FOR] == number:
             raise error
-        self.tell_result(number, kind, work.pack_error(*describe(error)), [])
+        self.tell_result(number, kind, [work.pack_error(*describe(error))])
 
     def initialize(self, rest: memoryview) -> bool:
         """Call the initializer: it is part of our birth."""
@@ -244,21 +247,24 @@ OUTPUT_KEPT = 65_536
 """Bytes of a task's output that are kept: the last ones."""
 
 
-def pickle(value: object) -> tuple[bytes, list[memoryview]]:
+def pickle(value: object, out_of_band: bool = True) -> tuple[list[Any], list[memoryview]]:
     """Pickle by reference, or by value (cloudpickle) where the program could not find it by name; large buffers aside."""
     buffers: list[Any] = []
+    by_name = True
     try:
-        data = dumps(value, 5, buffer_callback=buffers.append)
-        if buffers and sum(buffer.raw().nbytes for buffer in buffers) < SMALLEST:
-            buffers.clear()
-            data = dumps(value, 5)
-        if b"__main__" not in data and b"__mp_main__" not in data:
-            return data, [buffer.raw() for buffer in buffers]
-    except Exception:
-        buffers.clear()
-    import cloudpickle
+        data = dumps(value, 5, buffer_callback=buffers.append if out_of_band else None)
+        by_name = b"__main__" not in data and b"__mp_main__" not in data
+        if by_name and not buffers:
+            return [data], []
+    except (PicklingError, AttributeError, TypeError):
+        by_name = False
+    kind: Any = Pickler
+    if not by_name:
+        from warmfork._machine.by_value import make_pickler
 
-    return cloudpickle.dumps(value, 5), []
+        kind = make_pickler(False)
+    pickled = run_pickler(kind, value, out_of_band)
+    return pickled.parts, pickled.buffers
 
 
 def format_error(error: BaseException) -> str:
@@ -280,8 +286,7 @@ def describe(error: BaseException) -> tuple[tuple[str, ...], str, bytes]:
 
         # Pickles the tracebacks too, and its causes, and what a constructor with arguments of its own would refuse.
         pickling_support.install(error)
-        data, buffers = pickle(error)
-        return names, text, b"" if buffers else data
+        return names, text, b"".join(pickle(error, False)[0])
     except Exception as refusal:
         return names, f"{text}\n(the exception itself could not be sent: {type(refusal).__name__}: {refusal})", b""
 
@@ -316,7 +321,7 @@ def run(birth: Birth) -> int:
     except BrokenPipeError:
         code = 0  # the program is gone
     ending.run_exit_handlers()
-    ending.flush()
+    stdio.flush()
     end_what_is_left()
     return code
 
@@ -327,9 +332,7 @@ def capture(output: int) -> None:
     os.dup2(end, 1)
     os.dup2(end, 2)
     os.close(end)
-    from warmfork._child.run import write_through
-
-    write_through()
+    stdio.write_through()
 
 
 def end_what_is_left() -> None:

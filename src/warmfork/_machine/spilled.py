@@ -6,41 +6,51 @@ import os
 from _struct import iter_unpack, pack
 from mmap import PAGESIZE
 
-from warmfork._machine import fds, memory
+from warmfork._machine import fds, memory, state
 from warmfork._words import buffers as buffers_
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
+
+EFBIG = 27
 
 
-def spill(pickle: bytes, buffers: Sequence[memoryview], name: str) -> int:
-    """Give a memfd that holds a pickle and its buffers. Raises OSError where there is no memory."""
-    mappings, places, end = buffers_.lay_out(tuple(map(len, buffers)), PAGESIZE)
-    fd = fds.make_memory(name)
+def spill(parts: Sequence[Any], buffers: Sequence[memoryview], what: str) -> int:
+    """Give a memfd that holds a pickle, in parts, and its buffers. `what` it is: "a result". Raises OSError where there
+    is no memory."""
+    sizes = tuple(map(len, buffers))
+    places, end = buffers_.lay_out(sizes, PAGESIZE)
+    fd = fds.make_memory(f"warmfork-{what.rpartition(' ')[2]}")
     try:
-        fds.write_all(fd, b"".join([pack("<q", len(buffer)) for buffer in buffers]))
-        for buffer, (number, offset) in zip(buffers, places, strict=True):
-            fds.write_all(fd, buffer, mappings[number][0] + offset)
-        fds.write_all(fd, pickle, end)
-        os.ftruncate(fd, end + len(pickle))
+        with state.LiftedFileLimit():
+            fds.write_all(fd, b"".join([pack("<q", size) for size in sizes]))
+            for buffer, at in zip(buffers, places, strict=True):
+                fds.write_all(fd, buffer, at)
+            for part in parts:
+                fds.write_all(fd, part, end)
+                end += len(part)
+            os.ftruncate(fd, end)
+    except OSError as error:
+        os.close(fd)
+        limit = " (a limit of the size of files, RLIMIT_FSIZE, ulimit -f)" if error.errno == EFBIG else ""
+        size = sum(sizes) + sum(map(len, parts))
+        raise OSError(error.errno, f"no room for {what} of {size:,} bytes: {error.strerror}{limit}") from error
     except BaseException:
         os.close(fd)
         raise
     return fd
 
 
-LARGE = 1 << 20
-"""Bytes from which a pickle is mapped too: a copy of fewer is quicker."""
-
-
 def map_spilled(fd: int, size: int, count: int) -> tuple[bytes | memoryview, list[memoryview]]:
     """Give the pickle, of `size` bytes, and its `count` buffers: ours to write to, and the file stays as it is.
 
-    Raises OSError where there is no address space for it.
+    Raises OSError where there is no address space for it. The file is whole, and nobody who could cut it is left.
     """
-    sizes = tuple(one for (one,) in iter_unpack("<q", fds.read_all(fd, 8 * count))) if count else ()
-    mappings, places, end = buffers_.lay_out(sizes, PAGESIZE)
-    mapped = [memoryview(memory.map_copy(fd, length, at)) for at, length in mappings]
-    buffers = [mapped[number][at : at + one] for (number, at), one in zip(places, sizes, strict=True)]
-    return os.pread(fd, size, end) if size < LARGE else memoryview(memory.map_copy(fd, size, end)), buffers
+    if not count:
+        return memoryview(memory.map_copy(fd, size, 0)), []
+    sizes = tuple(one for (one,) in iter_unpack("<q", fds.read_all(fd, 8 * count)))
+    places, end = buffers_.lay_out(sizes, PAGESIZE)
+    buffers = [memoryview(memory.map_copy(fd, one, at)) for at, one in zip(places, sizes, strict=True)]
+    return os.pread(fd, size, end) if size <= PAGESIZE else memoryview(memory.map_copy(fd, size, end)), buffers

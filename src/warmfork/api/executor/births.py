@@ -12,13 +12,13 @@ from warmfork._client import starting
 from warmfork._client.client import get_client
 from warmfork._client.feeding import Payload, StartRequest
 from warmfork._machine import fds, pids, tree
-from warmfork._words import work
+from warmfork._words import messages, work
 from warmfork._words.errors import AuditError, PreloadError, Refused, WarmforkError
 from warmfork._words.outcome import Lost
+from warmfork.api.birthplace import get_here
 from warmfork.api.executor.errors import ExecutorBroken, InitializerError
 from warmfork.api.executor.slots import Slot
 from warmfork.api.options import flush_streams
-from warmfork.api.template import get_here
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -75,7 +75,9 @@ class Births:
                 slot.capture()
             self.count += 1
             name = f"{self.name}-{self.count}"
-            order = StartRequest(WORKER, name, self.template._orphans == "kill", False, None, -1, get_here())
+            order = StartRequest(
+                WORKER, name, (self.template._options.orphans or "kill") == "kill", False, None, -1, get_here()
+            )
             order.own_path = self.template._birthplace.python is not None
             payload = work.pack_settings({"captured": self.captured, "line": slot.line.number}, self.initializer)
             fds.fill_standard_streams()
@@ -86,7 +88,7 @@ class Births:
                     self.template._get_spec(),
                     order,
                     lambda: Payload([payload], [one.fileno() for one in slot.theirs], None, (), False),
-                    self.template._timeout,
+                    self.template._options.start_timeout,
                 )
             except WarmforkError:
                 self.template._forget_spec()
@@ -114,8 +116,8 @@ class Births:
         if slot.failure is not None:
             names, text, _ = work.unpack_error(slot.failure)
             return InitializerError(text.strip().rpartition("\n")[2] or names[0], text, self.failures)
-        born = child.birth_failure() if child is not None else None
-        if born is not None:
+        born = child._link.words[-1] if child is not None and child._link.words else None
+        if isinstance(born, messages.BirthFailed):
             return ExecutorBroken(f"no worker can be started: {born.step}: {born.cause}", born.traceback)
         return ExecutorBroken(f"workers end before they can work: {child.outcome if child is not None else 'no child'}")
 
@@ -127,13 +129,15 @@ def bury(core: Core, slot: Slot) -> None:
     if child is None:
         return
     try:
-        outcome = child.wait()
+        # Not by wait(), which logs a death by signal: here a future says it.
+        outcome = child._outcome = child._learn_outcome()
+        child._link.read()
         # Its daemons are the tracker's children by now, as the template is.
-        fields = pids.read_stat(child.template_pid)
+        fields = pids.read_stat(child._channel.pid)
         if len(fields) > 1:
             tree.end_session(int(fields[1]), child.pid)
     except (OSError, ValueError) as error:
-        outcome = Lost(f"it can't be asked: {error}")
+        outcome = child._outcome = Lost(f"it can't be asked: {error}")
     core.post(partial(core.take_outcome, slot, outcome))
 
 

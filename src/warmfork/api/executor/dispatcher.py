@@ -268,8 +268,6 @@ class Core(Handing):
         results.drain(self, slot)
         slot.dead = True
         self.unwatch(slot.pipe)
-        if slot.killing is not None:
-            slot.killing.close()
         with self.lock:
             self.slots.remove(slot)
             if slot.idle:
@@ -375,7 +373,7 @@ class Core(Handing):
         slot.leaving = True
         if slot.killing is None:
             slot.line.words[ENDED_FOR] = slot.get_running()
-            slot.child.expect_kill()
+            slot.child._sent.update((2, 9, 15))  # or the handle would say that somebody else had
             slot.killing = Killing(slot.pid, slot.child.fileno(), first)
         elif first == "kill" and slot.killing.next in ("ask", "tell"):
             slot.killing.next = "kill"

@@ -84,17 +84,6 @@ class ForkedError(WarmforkError, RuntimeError):
         return "this process is a fork, and the task is its parent's: its result does not come here; submit it anew"
 
 
-class RemoteTraceback(Exception):
-    """The cause of an exception that a worker raised: its traceback there, as text, in `tb`."""
-
-    def __init__(self, tb: str) -> None:
-        super().__init__(tb)
-        self.tb = tb
-
-    def __str__(self) -> str:
-        return f'\n"""\n{self.tb}"""'
-
-
 class Full(WarmforkError):
     """`max_pending` tasks are under way, and this thread has an event loop that must not wait: await asubmit()."""
 
@@ -104,3 +93,7 @@ class Full(WarmforkError):
 
     def __str__(self) -> str:
         return f"{self.limit} tasks are under way (max_pending); `await executor.asubmit(...)` waits for room"
+
+
+for _class in (WorkerDied, TaskTimeout, QueueTimeout, InitializerError, ExecutorBroken, ForkedError, Full):
+    _class.__module__ = "warmfork"

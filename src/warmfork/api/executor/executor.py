@@ -18,7 +18,6 @@ from warmfork.api.executor.dispatcher import Core
 from warmfork.api.executor.errors import Full, WorkerDied
 from warmfork.api.executor.futures import ERROR, TaskFuture
 from warmfork.api.executor.tasks import Options
-from warmfork.api.options import read_orphans
 from warmfork.api.template import Template
 
 TYPE_CHECKING = False
@@ -96,7 +95,7 @@ class Executor(BaseExecutor):
         self._name = name or f"executor-{next(_serials)}"
         self._options = Options(timeout, queue_timeout, memory_limit, retries, retry_on)
         self._owned = template is None
-        self._template = template or Template(preload, name=self._name, orphans=read_orphans(orphans))
+        self._template = template or Template(preload, name=self._name, orphans=orphans)
         self._settings = (
             max_workers or seeing.count_processors(), cancel_running, tasks_per_worker, max_pending, capture_output,
             tasks.pickle_initializer(initializer, initargs),

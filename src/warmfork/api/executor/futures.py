@@ -17,8 +17,9 @@ from time import monotonic
 
 from warmfork._machine import spilled
 from warmfork._words import work
+from warmfork._words.errors import RemoteTraceback
 from warmfork.api.completed import ResultError
-from warmfork.api.executor.errors import ForkedError, RemoteTraceback
+from warmfork.api.executor.errors import ForkedError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -320,10 +321,10 @@ def read_error(data: Any, name: str) -> BaseException:
         return ResultError(f"what {name} raised can't be unpickled here ({refusal!r}):\n{text}")
     if not isinstance(error, BaseException):
         return ResultError(f"{name} raised what is no exception here:\n{text}")
-    if error.__cause__ is None:
-        error.__cause__ = RemoteTraceback(text)
-    else:
-        error.add_note(f"\nIn the worker:\n{text.rstrip()}")
+    remote = RemoteTraceback(f"In {name}:\n{text}")
+    # The text has it all; the worker's own chain can be had here, and is not printed a second time.
+    remote.__context__, remote.__suppress_context__ = error.__cause__ or error.__context__, True
+    error.__cause__ = remote
     return error
 
 

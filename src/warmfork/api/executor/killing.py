@@ -42,7 +42,6 @@ class Killing:
                 self.tree = tree.TreeKill(self.pid, self.pidfd)
             self.due = monotonic() + STEP
             if self.tree.step():
-                self.tree = None
                 self.next, self.due = "give up", monotonic() + GIVE_UP
         else:
             state = b" ".join(pids.read_stat(self.pid)[:1]).decode() or "gone"
@@ -54,9 +53,3 @@ class Killing:
         """Send a signal; a stopped process takes it only when it goes on."""
         pids.send_signal(self.pidfd, number)
         pids.send_signal(self.pidfd, SIGCONT)
-
-    def close(self) -> None:
-        """It is dead."""
-        if self.tree is not None:
-            self.tree.close()
-            self.tree = None

@@ -8,7 +8,7 @@ from warmfork._client import payload
 from warmfork._machine import spilled
 from warmfork._machine.fds import Fd
 from warmfork._words import work
-from warmfork._words.buffers import SMALLEST
+from warmfork._words.buffers import Pickled, run
 from warmfork.api.executor.errors import WorkerDied
 
 TYPE_CHECKING = False
@@ -75,47 +75,58 @@ def check_number(name: str, value: object) -> None:
 MAIN = b"__main__"
 
 
-def pickle_call(call: object) -> tuple[bytes, list[memoryview]]:
+def pickle_call(call: object) -> tuple[list[Any], list[memoryview]]:
     """Pickle a call: by reference where a worker finds it by name, by value (cloudpickle) where it can't; large buffers
     aside. Raises what pickle raises, naming the part that can't be pickled."""
     buffers: list[Any] = []
     try:
         data = dumps(call, 5, buffer_callback=buffers.append)
+        if MAIN not in data and not buffers:
+            return [data], []
     except payload.REFUSALS:
-        return payload.dump(call, dump_plain, dump_by_value, False), []
-    if MAIN in data:
-        return dump_by_value(call), []
-    if not buffers:
-        return data, buffers
-    raw = [buffer.raw() for buffer in buffers]
-    return (data, raw) if sum(map(len, raw)) >= SMALLEST else (dumps(call, 5), [])
+        buffers.clear()  # by value it may go
+    pickled = payload.dump(call, dump_plain, dump_by_value, False)
+    return pickled.parts, pickled.buffers
 
 
-def dump_plain(value: object) -> bytes:
+def dump_plain(value: object) -> Pickled:
     """Pickle by reference."""
-    return dumps(value, 5)
+    from pickle import Pickler
+
+    return run(Pickler, value, True)
 
 
-def dump_by_value(value: object) -> bytes:
+def dump_by_value(value: object) -> Pickled:
     """Pickle by value what is of `__main__`, or has no name."""
-    import cloudpickle
+    from warmfork._machine.by_value import make_pickler
 
-    return cloudpickle.dumps(value, 5)  # type: ignore[no-any-return]
+    return run(make_pickler(False), value, True)
 
 
 def fill(future: TaskFuture, call: object) -> None:
     """Give a future its call, in a memfd where that is large. Raises what pickle raises, and OSError."""
-    data, buffers = pickle_call(call)
-    if not buffers and len(data) <= work.INLINE:
-        future._call = data
+    parts, buffers = pickle_call(call)
+    size = sum(map(len, parts))
+    if not buffers and size <= work.INLINE:
+        future._call = parts[0] if len(parts) == 1 else b"".join(parts)
         return
-    future._measures = len(data), len(buffers)
-    future._call_memory = Fd(spilled.spill(data, buffers, "warmfork-task"))
+    future._measures = size, len(buffers)
+    future._call_memory = Fd(spilled.spill(parts, buffers, "a task"))
 
 
 def pickle_initializer(initializer: object, initargs: tuple[Any, ...]) -> bytes:
     """Pickle what each worker begins with; b"" where there is nothing. Raises what pickle raises."""
     if initializer is None:
         return b""
-    data, buffers = pickle_call((initializer, tuple(initargs)))
-    return data if not buffers else dump_by_value((initializer, tuple(initargs)))
+
+    def plain(value: object) -> Pickled:
+        from pickle import Pickler
+
+        return run(Pickler, value, False)
+
+    def by_value(value: object) -> Pickled:
+        from warmfork._machine.by_value import make_pickler
+
+        return run(make_pickler(False), value, False)
+
+    return b"".join(payload.dump((initializer, tuple(initargs)), plain, by_value, False).parts)

@@ -140,7 +140,7 @@ class Timing:
         elif options.memory_limit is not None and slot.child is not None:
             if slot.watch is None or slot.watched != running:
                 limits = Limits(options.memory_limit, None, None, None)
-                slot.watch, slot.watched = Watch(slot.pid, limits, slot.child.template_pid), running
+                slot.watch, slot.watched = Watch(slot.pid, limits, slot.child._channel.pid), running
             found = slot.watch.look()
             if found is not None:
                 self.end(slot, task, make_error(*found, None), "kill")  # type: ignore[arg-type]
