@@ -70,6 +70,7 @@ class Worker:
         self.page = memoryview(mmap(page, PAGESIZE)).cast("Q")[first : first + work.WORDS]
         os.close(page)
         self.parent = birth.parent
+        self.own = 0  # in a process that runs one task: its pid
         self.settings = settings
         self.room = bytearray(ROOM)
         self.poller = poll()
@@ -130,7 +131,7 @@ class Worker:
 
     def tell(self, number: int, kind: int, content: bytes) -> None:
         """Send a record up. A program that is gone hears nothing, and we leave."""
-        data = RESULT.pack(number, len(content), kind) + content
+        data = RESULT.pack(number, len(content), kind | self.own << work.PID_AT) + content
         written = os.write(self.pipe, data)
         while written < len(data):
             written += os.write(self.pipe, data[written:])
@@ -291,8 +292,8 @@ def describe(error: BaseException) -> tuple[tuple[str, ...], str, bytes]:
         return names, f"{text}\n(the exception itself could not be sent: {type(refusal).__name__}: {refusal})", b""
 
 
-def run(birth: Birth) -> int:
-    """Be a worker. Gives the exit code."""
+def run(birth: Birth, kind: type[Worker] = Worker) -> int:
+    """Be a worker of this kind. Gives the exit code."""
     atexit._clear()
     util = sys.modules.get("multiprocessing.util")
     if util is not None:
@@ -301,7 +302,7 @@ def run(birth: Birth) -> int:
         settings, rest = work.unpack_settings(birth.payload)
         pids.become_subreaper()
         os.setsid()
-        worker = Worker(birth, settings)
+        worker = kind(birth, settings)
         barrier.register()
         # For a task that is cancelled, whatever the program does with it.
         signals.set_disposition(SIGINT, _signal.default_int_handler)

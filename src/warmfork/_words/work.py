@@ -52,6 +52,8 @@ VALUE, RAISED, REFUSED, SKIPPED, PARTIAL, READY, FAILED, ENDED = range(8)
 """VALUE: a pickle. RAISED: an exception (pack_error). REFUSED: a text: what it gave can't be pickled. SKIPPED: it was taken
 back. PARTIAL: a slice's results so far, and the rest was not started (PROGRESS comes first). READY, FAILED (pack_error): the
 worker's birth. ENDED: the process of this task is dead (pack_end)."""
+PID_AT = 8
+"""Above these bits of a kind: the pid of the process that ran the task, where that is not the worker."""
 OUTPUT = 32
 """Added to the kind: what the task has written comes first, with its size in front (SIZE)."""
 SIZE = Struct("<I")
@@ -89,16 +91,15 @@ def unpack_error(data: bytes | memoryview) -> tuple[tuple[str, ...], str, memory
     return names, text.decode("utf-8", "replace"), view[SIZE.size + size :]
 
 
-def pack_end(status: int, user: float, system: float, peak_kib: int, stack: str) -> bytes:
-    """Give the end of a task's process as bytes: its status, as of waitpid(), what it used, and its stack if a fault ended
-    it."""
-    return dumps((status, user, system, peak_kib, stack))
+def pack_end(status: int, stack: str) -> bytes:
+    """Give the end of a task's process as bytes: its status, as of waitpid(), and its stack if a fault ended it."""
+    return dumps((status, stack))
 
 
-def unpack_end(data: bytes | memoryview) -> tuple[int, float, float, int, str]:
+def unpack_end(data: bytes | memoryview) -> tuple[int, str]:
     """Give it back."""
-    found: tuple[int, float, float, int, str] = loads(bytes(data))
-    return found
+    status, stack = loads(data)
+    return int(status), str(stack)
 
 
 def name_classes(kind: type[BaseException]) -> tuple[str, ...]:

@@ -36,7 +36,7 @@ class Round:
         self.template = template
         self.folder = tempfile.TemporaryDirectory(prefix="chaos-")
         self.executor = warmfork.Executor(
-            workers, template=template, tasks_per_worker=random_.choice((None, None, None, 40))
+            workers, template=template, tasks_per_worker=random_.choice((None, None, 1, 40))
         )
         self.seen: Counter[str] = Counter()
         self.ends: Counter[int] = Counter()

@@ -308,3 +308,31 @@ def count_and_hold(path: str, size: int) -> None:
 def count_and_echo(path: str, data: bytes) -> bytes:
     count(path)
     return data
+
+
+def begin_and_read(value: object) -> list[object]:
+    begin(value)
+    return state
+
+
+def draw() -> float:
+    import random
+
+    return random.random()
+
+
+def sleep_once(path: str) -> str:
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return "second"
+    time.sleep(600)
+    return "first"
+
+
+def start_daemon(path: str) -> str:
+    """Start a process that outlives its parent, in a session of its own."""
+    code = "import subprocess as s\nprint(s.Popen(['sleep', '600'], start_new_session=True, stdout=s.DEVNULL).pid)"
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True)
+    note(path, done.stdout.strip())
+    return "done"

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from warmfork.api.executor.dispatcher import Core
     from warmfork.api.template import Template
 
-WORKER = "warmfork._child.worker:run"
+WORKER, FORKER = "warmfork._child.worker:run", "warmfork._child.forker:run"
 
 PAUSES = (0.1, 1.0, 5.0)
 """Seconds after each birth that failed until the next is tried; then it is given up, until restart()."""
@@ -69,15 +69,15 @@ class Births:
 
     def bear_one(self) -> Slot:
         """Start a worker. Raises what Template.start() raises."""
-        slot = Slot(self.core.pages.take())
+        slot = Slot(self.core.pages.take(), self.core.forks)
         try:
             if self.captured:
                 slot.capture()
             self.count += 1
             name = f"{self.name}-{self.count}"
-            order = StartRequest(
-                WORKER, name, (self.template._options.orphans or "kill") == "kill", False, None, -1, get_here()
-            )
+            entry = FORKER if self.core.forks else WORKER
+            kill = (self.template._options.orphans or "kill") == "kill"
+            order = StartRequest(entry, name, kill, False, None, -1, get_here())
             order.own_path = self.template._birthplace.python is not None
             payload = work.pack_settings({"captured": self.captured, "line": slot.line.number}, self.initializer)
             fds.fill_standard_streams()

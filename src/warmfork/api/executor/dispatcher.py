@@ -50,7 +50,9 @@ class Core(Handing):
     """One executor."""
 
     def __init__(self, workers: int, cancel_running: bool, recycle_after: int | None) -> None:
-        super().__init__(cancel_running, recycle_after)
+        """With recycle_after=1 a worker forks for each task."""
+        self.forks = recycle_after == 1
+        super().__init__(cancel_running, None if self.forks else recycle_after)
         self.pid = os.getpid()
         self.workers = workers
         self.hungry = True  # another worker could be started
@@ -362,14 +364,28 @@ class Core(Handing):
         if slot.tasks.get(task._number) is not task:
             self.touched.add(slot)  # it was not begun with, and it may be that nothing else was
         elif slot.get_running() == task._number:
-            self.kill(slot, first)
+            self.kill_runner(slot, task, first)
         else:
             self.undecided.append((slot, task, first))
+
+    def kill_runner(self, slot: Slot, task: TaskFuture, first: str) -> None:
+        """End the process that runs a task, for that task."""
+        if not slot.forks:
+            self.kill(slot, first)
+        elif slot.killing is None:
+            found = slot.open_runner()
+            if found is None:
+                self.undecided.append((slot, task, first))  # it is not there yet; or no longer, and we shall hear of it
+                return
+            slot.line.words[ENDED_FOR] = task._number
+            slot.killing = Killing(found[0], found[1].fileno(), first, found[1])
 
     def kill(self, slot: Slot, first: str = "ask") -> None:
         """End a worker. It is handed nothing more, and what it was handed is taken back."""
         if slot.dead or slot.child is None:
             return
+        if slot.forks and not slot.leaving:
+            slot.killing = None  # of its task: it goes with us
         slot.leaving = True
         if slot.killing is None:
             slot.line.words[ENDED_FOR] = slot.get_running()

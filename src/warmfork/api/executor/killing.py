@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from time import monotonic
 
-from warmfork._machine import pids, tree
+from warmfork._machine import fds, pids, tree
 from warmfork.api.executor.futures import log
 
 SIGINT, SIGTERM, SIGCONT = 2, 15, 18
@@ -21,9 +21,10 @@ STEP = 0.001
 class Killing:
     """The steps of one end. Each is taken when it is `due`, and none waits."""
 
-    def __init__(self, pid: int, pidfd: int, first: str = "ask") -> None:
-        """Take the first step: "ask" (SIGINT), "tell" (SIGTERM), or "kill"."""
-        self.pid, self.pidfd = pid, pidfd  # not ours to close
+    def __init__(self, pid: int, pidfd: int, first: str = "ask", owned: fds.Fd | None = None) -> None:
+        """Take the first step: "ask" (SIGINT), "tell" (SIGTERM), or "kill". The pidfd is not ours, or `owned`."""
+        self.pid, self.pidfd = pid, pidfd
+        self.owned = owned
         self.tree: tree.TreeKill | None = None
         self.next = first
         self.due = monotonic()

@@ -8,7 +8,10 @@ from concurrent.futures._base import FINISHED
 
 from warmfork._machine import fds, state
 from warmfork._words import work
+from warmfork._words.outcome import read_status
 from warmfork._words.work import OUTPUT, RAISED, RESULT, SKIPPED, SPILLED, VALUE
+from warmfork.api.executor import births
+from warmfork.api.executor.errors import WorkerDied
 from warmfork.api.executor.futures import PARTS, log
 
 TYPE_CHECKING = False
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 
 READ = 1 << 20
 HEAD = RESULT.size
+KIND = (1 << work.PID_AT) - 1
 
 
 def read(core: Core, slot: Slot) -> bool:
@@ -50,7 +54,7 @@ def read(core: Core, slot: Slot) -> bool:
         task = tasks.get(number)
         try:
             if task is None:
-                enter_other(core, slot, kind, content)
+                enter_other(core, slot, number, kind & KIND, content)
             elif kind == VALUE and task._start < 0:
                 del tasks[number]
                 slot.done += 1
@@ -60,28 +64,30 @@ def read(core: Core, slot: Slot) -> bool:
                 task._call = b""
                 core.publish(task, FINISHED, VALUE, content)
             else:
-                enter(core, slot, task, kind, content)
+                enter(core, slot, task, kind & KIND, content, kind >> work.PID_AT or slot.pid)
         except (OSError, ValueError, EOFError, struct.error):
             blame(core, slot)
             return False
     slot.rest = data[at:]
-    if slot.most < work.MOST_IN_BUNDLE:
+    if slot.most < slot.largest:
         slot.most *= 2
     return True
 
 
-def enter_other(core: Core, slot: Slot, kind: int, content: bytes) -> None:
+def enter_other(core: Core, slot: Slot, number: int, kind: int, content: bytes) -> None:
     """A record that is of no task that we wait for: of the worker's birth, or a task that was taken back."""
     if kind == work.READY:
         slot.ready = True
         core.births.failures = 0
+    elif kind == work.ENDED:
+        slot.killing = None
     elif kind == work.FAILED:
         slot.failure = content
     elif kind & SPILLED:
         take_memory(slot).close()
 
 
-def enter(core: Core, slot: Slot, task: TaskFuture, kind: int, content: bytes) -> None:
+def enter(core: Core, slot: Slot, task: TaskFuture, kind: int, content: bytes, pid: int) -> None:
     """A record that is more than a small value."""
     if kind & OUTPUT:
         (size,) = work.SIZE.unpack_from(content)
@@ -92,6 +98,9 @@ def enter(core: Core, slot: Slot, task: TaskFuture, kind: int, content: bytes) -
         del slot.tasks[task._number]
         task._slot = None
         core.put_back_one(task)
+        return
+    if bare == work.ENDED:
+        end(core, slot, task, content, pid)
         return
     memory = take_memory(slot) if kind & SPILLED else None
     front = b""
@@ -110,12 +119,26 @@ def enter(core: Core, slot: Slot, task: TaskFuture, kind: int, content: bytes) -
             return
         data, memory, bare = task.parts, None, PARTS
     task.attempts += 1
-    task.pid = slot.pid
+    task.pid = pid
     if bare == RAISED and may_retry(core, task, content if memory is None else b""):
         return
     core.counts["done" if bare in (VALUE, PARTS) else "failed"] += 1
     core.publish(task, FINISHED, bare, data, memory)
     task.let_go()
+
+
+def end(core: Core, slot: Slot, task: TaskFuture, content: bytes, pid: int) -> None:
+    """The process of a task is dead, and gave nothing."""
+    status, stack = work.unpack_end(content)
+    slot.killing = None
+    del slot.tasks[task._number]
+    task.attempts += 1
+    task.pid = pid
+    core.counts["died"] += not task.done()
+    outcome = read_status(status, stack)
+    core.fail(task, WorkerDied(task.name, outcome, stack, births.read_output(slot), pid))
+    if slot.output >= 0:
+        os.ftruncate(slot.output, 0)
 
 
 def may_retry(core: Core, task: TaskFuture, content: bytes) -> bool:

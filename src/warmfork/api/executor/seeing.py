@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from time import monotonic
 
+from warmfork._words.work import RUNNER
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -54,8 +56,10 @@ def take(core: Core) -> dict[str, Any]:
     running = []
     for slot in tuple(core.slots):
         task = slot.tasks.get(slot.get_running()) if not slot.dead else None
-        if task is not None:
-            running.append({"pid": slot.pid, "name": task.name, "age": now - slot.get_since()})
+        if task is not None and not task.done():
+            running.append(
+                {"pid": int(slot.line.words[RUNNER]) or slot.pid, "name": task.name, "age": now - slot.get_since()}
+            )
     handed_out = sum(len(slot.tasks) for slot in tuple(core.slots))
     return {
         "workers": len(core.slots),

@@ -6,9 +6,9 @@ import os
 from _struct import pack
 from time import monotonic, sleep
 
-from warmfork._machine import barrier, fds, state
+from warmfork._machine import barrier, fds, pids, state
 from warmfork._words import work
-from warmfork._words.work import CLAIMED, CONFIRMED, REVOKED, SINCE
+from warmfork._words.work import CLAIMED, CONFIRMED, REVOKED, RUNNER, SINCE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,6 +23,9 @@ NO_BARRIER = 0.002
 """Seconds after which each processor has seen what another has written, where the kernel gives no barrier: it takes less
 than a microsecond."""
 
+AHEAD = 2
+"""Tasks that one who forks for each is handed at a time: it need not wait for us between two."""
+
 PIPE = 1 << 20
 SET_PIPE_SIZE = 1031
 """F_SETPIPE_SZ: so that a worker need not wait while results are not read."""
@@ -31,13 +34,15 @@ SET_PIPE_SIZE = 1031
 class Slot:
     """A worker. `tasks` has what it was handed and has not answered, by number, in this order."""
 
-    def __init__(self, line: Line) -> None:
+    def __init__(self, line: Line, forks: bool) -> None:
         """Make what it and the program share. Raises OSError, the line given back."""
         self.line = line
+        self.forks = forks  # each task has a process of its own, and that is the one to be ended for it
         self.tasks: dict[int, TaskFuture] = {}
         self.sent = 0  # the number of the last task
         self.rest = b""  # of a record that has not come in full
-        self.most = work.MOST_IN_BUNDLE  # tasks that it is handed at a time: few, while it is slow
+        self.largest = AHEAD if forks else work.MOST_IN_BUNDLE
+        self.most = self.largest  # tasks that it is handed at a time: few, while it is slow
         self.ready = False  # its initializer has run
         self.idle = False  # it stands in the list of those that have nothing to do
         self.full = False  # its socket took no more: wait for its next word
@@ -103,7 +108,7 @@ class Slot:
 
     def is_usable(self) -> bool:
         """May it be handed tasks?"""
-        return self.ready and not (self.leaving or self.dead or self.full)
+        return self.ready and self.killing is None and not (self.leaving or self.dead or self.full)
 
     def send(self, tasks: list[TaskFuture]) -> bool:
         """Hand it tasks: small ones together, a large one or a slice of a map() alone. False: it has no room for them, and
@@ -163,6 +168,18 @@ class Slot:
         """Give the number of the task that it runs; 0 for none."""
         number = int(self.line.words[CONFIRMED])
         return number if number in self.tasks and number == self.line.words[CLAIMED] else 0
+
+    def open_runner(self) -> tuple[int, fds.Fd] | None:
+        """Give pid and pidfd of the process that runs its task. None: there is none, yet or any longer."""
+        pid = int(self.line.words[RUNNER])
+        if not pid:
+            return None
+        try:
+            pidfd = fds.Fd(state.move_high(pids.open_pidfd(pid)))
+        except OSError:
+            return None
+        # It was not reaped while its pid stands there, so the pidfd is its own.
+        return (pid, pidfd) if self.line.words[RUNNER] == pid else None
 
     def get_since(self) -> float:
         """Give when the task that it runs was begun, by monotonic()."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures._base import FINISHED
 from time import monotonic
 
+from warmfork._words.work import RUNNER
 from warmfork.api.executor import results
 from warmfork.api.executor.errors import QueueTimeout, TaskTimeout
 from warmfork.api.executor.futures import ERROR, LOCK_PATIENCE
@@ -94,7 +95,7 @@ class Timing:
             waiting_for, core.undecided = core.undecided, []
             for slot, task, first in waiting_for:
                 if slot.tasks.get(task._number) is task and slot.get_running() == task._number:
-                    core.kill(slot, first)
+                    core.kill_runner(slot, task, first)
                 elif slot.tasks.get(task._number) is task and not slot.dead:
                     core.undecided.append((slot, task, first))
         for slot in list(core.slots):
@@ -140,7 +141,10 @@ class Timing:
         elif options.memory_limit is not None and slot.child is not None:
             if slot.watch is None or slot.watched != running:
                 limits = Limits(options.memory_limit, None, None, None)
-                slot.watch, slot.watched = Watch(slot.pid, limits, slot.child._channel.pid), running
+                pid = int(slot.line.words[RUNNER]) if slot.forks else slot.pid
+                if not pid:
+                    return
+                slot.watch, slot.watched = Watch(pid, limits, slot.child._channel.pid), running
             found = slot.watch.look()
             if found is not None:
                 self.end(slot, task, make_error(*found, None), "kill")  # type: ignore[arg-type]
@@ -160,9 +164,9 @@ class Timing:
         # For a retry the worker must forget it before it gets a new number.
         number = task._number
         if task.attempts <= task._options.retries and isinstance(error, task._options.retry_on):
+            core.kill_runner(slot, task, first)
             slot.tasks.pop(number)
             core.fail(task, error)
-            core.kill(slot, first)
             return
         core.fail(task, error)
         core.stop(slot, task, first)
