@@ -182,7 +182,7 @@ def main() -> None:
     rounds, seen, faults = run(given.seconds, given.seed, given.workers, given.count)
     for what, times in sorted(seen.items()):
         print(f"{times:8} {what}")
-    left = [pid for pid, _ in tree.list_descendants(os.getpid()) if b"chaos-" in read_title(pid)]
+    left = [pid for pid in tree.list_descendants(os.getpid()) if b"chaos-" in read_title(pid)]
     faults += [f"process {pid} is left" for pid in left]
     print(
         f"{rounds} rounds of {given.count} tasks, {len(faults)} faults",
