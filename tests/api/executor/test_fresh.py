@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -132,3 +133,14 @@ def test_exit_handlers_of_a_task_are_run(fresh, tmp_path):
     path = tmp_path / "log"
     fresh.submit(jobs.note_at_exit, str(path)).result(10)
     wait_until(lambda: read_lines(path) == ["exit"])
+
+
+def test_the_end_of_a_worker_is_not_mistaken_for_that_of_its_last_task(make):
+    """What a worker says of a task's process comes when it is being ended itself."""
+    for _ in range(15):
+        executor = make(2, tasks_per_worker=1)
+        for future in [executor.submit(jobs.negate, number) for number in range(20)]:
+            future.result(10)
+        began = time.monotonic()
+        executor.kill_workers()
+        assert time.monotonic() - began < 5

@@ -378,7 +378,7 @@ class Core(Handing):
                 self.undecided.append((slot, task, first))  # it is not there yet; or no longer, and we shall hear of it
                 return
             slot.line.words[ENDED_FOR] = task._number
-            slot.killing = Killing(found[0], found[1].fileno(), first, found[1])
+            slot.killing = Killing(found[0], found[1].fileno(), first, task._number, found[1])
 
     def kill(self, slot: Slot, first: str = "ask") -> None:
         """End a worker. It is handed nothing more, and what it was handed is taken back."""

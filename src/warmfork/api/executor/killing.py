@@ -21,9 +21,11 @@ STEP = 0.001
 class Killing:
     """The steps of one end. Each is taken when it is `due`, and none waits."""
 
-    def __init__(self, pid: int, pidfd: int, first: str = "ask", owned: fds.Fd | None = None) -> None:
-        """Take the first step: "ask" (SIGINT), "tell" (SIGTERM), or "kill". The pidfd is not ours, or `owned`."""
+    def __init__(self, pid: int, pidfd: int, first: str = "ask", number: int = 0, owned: fds.Fd | None = None) -> None:
+        """Take the first step: "ask" (SIGINT), "tell" (SIGTERM), or "kill". The pidfd is not ours, or `owned`. `number`: of
+        the task whose process it is, where that is not the worker."""
         self.pid, self.pidfd = pid, pidfd
+        self.number = number
         self.owned = owned
         self.tree: tree.TreeKill | None = None
         self.next = first

@@ -80,7 +80,7 @@ def enter_other(core: Core, slot: Slot, number: int, kind: int, content: bytes) 
         slot.ready = True
         core.births.failures = 0
     elif kind == work.ENDED:
-        slot.killing = None
+        slot.forget_killing(number)
     elif kind == work.FAILED:
         slot.failure = content
     elif kind & SPILLED:
@@ -130,7 +130,7 @@ def enter(core: Core, slot: Slot, task: TaskFuture, kind: int, content: bytes, p
 def end(core: Core, slot: Slot, task: TaskFuture, content: bytes, pid: int) -> None:
     """The process of a task is dead, and gave nothing."""
     status, stack = work.unpack_end(content)
-    slot.killing = None
+    slot.forget_killing(task._number)
     del slot.tasks[task._number]
     task.attempts += 1
     task.pid = pid

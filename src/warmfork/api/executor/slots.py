@@ -181,6 +181,11 @@ class Slot:
         # It was not reaped while its pid stands there, so the pidfd is its own.
         return (pid, pidfd) if self.line.words[RUNNER] == pid else None
 
+    def forget_killing(self, number: int) -> None:
+        """The process of this task is dead. If another's is being ended by now, or we are, that goes on."""
+        if self.killing is not None and self.killing.number == number:
+            self.killing = None
+
     def get_since(self) -> float:
         """Give when the task that it runs was begun, by monotonic()."""
         return float(self.line.words[SINCE] / 1e9)
