@@ -48,9 +48,6 @@ if TYPE_CHECKING:
 
     from warmfork._child.birth import Birth
 
-ROOM = 65_536
-"""Bytes that a message from the program has at most."""
-
 SLICE_SECONDS = 0.01
 """How long a slice of a map() goes on before it lets others have their turn."""
 
@@ -72,7 +69,7 @@ class Worker:
         self.parent = birth.parent
         self.own = 0  # in a process that runs one task: its pid
         self.settings = settings
-        self.room = bytearray(ROOM)
+        self.room = bytearray(work.ROOM)
         self.poller = poll()
         self.poller.register(self.socket.fileno(), POLLIN)
         self.poller.register(self.parent, POLLIN)

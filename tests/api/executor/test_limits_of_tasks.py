@@ -157,3 +157,15 @@ def test_many_tasks_go_through_workers_that_are_replaced(make):
     pids = [future.result(20) for future in futures]
     assert max(pids.count(pid) for pid in set(pids)) <= 20
     assert executor.stats()["died"] == 0
+
+
+def test_a_limit_holds_for_a_task_that_an_idle_worker_has_at_once(make):
+    """The worker is handed it by submit() itself, while the dispatcher sleeps."""
+    executor = make(1)
+    executor.submit(pow, 2, 3).result(10)
+    wait_until(lambda: executor.stats()["idle"] == 1)
+    for _ in range(3):
+        with pytest.raises(warmfork.TaskTimeout):
+            executor.with_options(timeout=0.05).submit(time.sleep, 60).result(10)
+        executor.warm()
+        wait_until(lambda: executor.stats()["idle"] == 1 and executor._core.due is None)

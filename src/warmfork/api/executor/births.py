@@ -59,6 +59,8 @@ class Births:
     def bear(self, count: int) -> None:
         """Start workers, one after the other, and hand each over. In a thread of its own."""
         for done in range(count):
+            if self.core.over:
+                return
             began = monotonic()
             try:
                 slot = self.bear_one()

@@ -56,7 +56,14 @@ def cancel_waiting(core: Core) -> None:
 
 def look(core: Core) -> None:
     """Is all done? Then the workers are told to leave, and when they have, it is over."""
-    if core.queue or core.burying or any(slot.tasks for slot in core.slots) or core.unpublished or core.commands:
+    if (
+        core.queue
+        or core.burying
+        or any(slot.tasks for slot in core.slots)
+        or core.unpublished
+        or core.ended
+        or core.commands
+    ):
         return
     for slot in core.slots:
         if not slot.leaving:
@@ -73,6 +80,7 @@ def end_all(core: Core, error: BaseException) -> None:
             task._publish(FINISHED, ERROR, error, None, LOCK_PATIENCE)
         if slot.child is not None:
             slot.child.kill()
+    core.tell_ended()
     for task in [*core.in_hand, *core.queue, *(entry[1] for entry in core.unpublished)]:
         task._publish(FINISHED, ERROR, error, None, LOCK_PATIENCE)
 

@@ -23,7 +23,7 @@ from warmfork.api.executor.futures import ERROR, LOCK_PATIENCE, log
 from warmfork.api.executor.handing import DEEP, Handing, unmark
 from warmfork.api.executor.killing import Killing
 from warmfork.api.executor.page import Pages
-from warmfork.api.executor.timing import Timing
+from warmfork.api.executor.timing import SOON, Timing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,6 +60,8 @@ class Core(Handing):
         self.touched: set[Slot] = set()  # have answered in this turn
         self.unpublished: list[tuple[Any, ...]] = []  # somebody holds the lock of that future
         self.undecided: list[tuple[Slot, TaskFuture, str]] = []  # to be ended, and not known to have begun
+        self.ended: list[tuple[TaskFuture, int, Any, Fd | None]] = []  # to be told at the end of this turn
+        self.due: float | None = None  # when to look at what time brings
         self.burying = 0
         self.closing = False
         self.over = False
@@ -87,9 +89,10 @@ class Core(Handing):
         """Take a task on."""
         queue = self.queue
         queue.append(task)
-        if self.idle or not len(queue) & FILL_EVERY:
+        deep = not len(queue) & FILL_EVERY
+        if self.idle or deep:
             self.try_hand_out()
-        if self.hungry and queue:
+        if (self.hungry and queue) or deep:
             self.wake()
         if self.over:
             closing.sweep(self)
@@ -163,7 +166,7 @@ class Core(Handing):
 
     def turn(self) -> None:
         """Wait until something happens, and see to it."""
-        due = self.timing.get_due()
+        due = self.due
         events = self.poller.poll(None if due is None else max(0.0, due - monotonic()))
         for fd, _ in events:
             handler = self.handlers.get(fd)
@@ -173,8 +176,15 @@ class Core(Handing):
         if due is not None and monotonic() >= due:
             self.timing.look()
         self.refill()
+        self.due = self.timing.get_due()
+        # Last of all, for whoever is woken wants the interpreter, which is free while we wait.
+        if self.ended:
+            self.tell_ended()
+            if self.unpublished:
+                self.due = monotonic() + SOON
         if self.closing:
             closing.look(self)
+            self.due = self.timing.get_due()
         if sum(len(slot.tasks) for slot in self.slots) > DEEP * len(self.slots):
             sleep(COALESCE)
 
@@ -299,6 +309,12 @@ class Core(Handing):
         slot.close()
 
     # -- what happens to a task
+
+    def tell_ended(self) -> None:
+        """Tell those who wait for tasks that have ended."""
+        ended, self.ended = self.ended, []
+        for task, kind, data, memory in ended:
+            self.publish(task, FINISHED, kind, data, memory)
 
     def publish(self, task: TaskFuture, state: str, kind: int, data: Any, memory: Fd | None = None) -> None:
         """End a task, unless it has ended. Where somebody holds its lock, that is tried again later."""

@@ -164,9 +164,12 @@ class Executor(BaseExecutor):
             if core.tokens is not None:
                 core.tokens.put(None)
             return task
-        if options.timed or options.queue_timeout is not None:
+        limited = options.timed or options.queue_timeout is not None
+        if limited:
             core.timing.note(task)
         core.submit(task)
+        if limited:
+            core.wake()  # it may be running, and nobody has looked at the time
         return task
 
     def map(

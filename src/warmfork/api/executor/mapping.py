@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sized
 from concurrent.futures._base import CANCELLED_AND_NOTIFIED
-from itertools import islice
+from itertools import chain, islice
 from queue import SimpleQueue
 from time import monotonic
 
@@ -13,7 +14,7 @@ from warmfork.api.executor.futures import LOCK_PATIENCE, SliceFuture, read_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
     from typing import Any
 
     from warmfork.api.executor.executor import Executor
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 PARTS = 8
 """Slices for each worker, where the number of items is known and no size is given."""
 
-LARGEST = 16_384
+LARGEST = 8192
 """Items in a slice that nobody gave a size for."""
 
 
@@ -49,19 +50,27 @@ class Slices:
         lazy: bool,
     ) -> None:
         self.executor, self.options, self.fn = executor, options, fn
-        self.iterator: Iterator[tuple[Any, ...]] = zip(*iterables, strict=False)
-        if chunksize is None and not lazy:
-            items = list(self.iterator)
-            self.iterator = iter(items)
-            chunksize = min(LARGEST, len(items) // (PARTS * executor._core.workers))
+        if chunksize is None and not lazy and iterables:
+            lengths = [len(one) for one in iterables if isinstance(one, Sized)]
+            if not lengths:
+                iterables = (list(iterables[0]),) if len(iterables) == 1 else tuple(zip(*zip(*iterables)))  # noqa: B905
+                lengths = [len(one) for one in iterables if isinstance(one, Sized)] or [0]
+            chunksize = min(LARGEST, min(lengths) // (PARTS * executor._core.workers))
         self.size = max(1, chunksize or 1)
+        self.iterators = [iter(one) for one in iterables]
 
     def submit(self) -> SliceFuture | None:
         """Submit the next slice. None: there is no other."""
-        items = list(islice(self.iterator, self.size))
-        if not items:
+        columns = []
+        size = self.size
+        for iterator in self.iterators:  # no tuples of arguments: a column is pickled many times as fast
+            column = list(islice(iterator, size))
+            size = len(column)
+            columns.append(column)
+        if not columns or not size:
             return None
-        columns = [list(column) for column in zip(*items, strict=True)]
+        for column in columns:
+            del column[size:]
         return self.executor._submit(self.options, (self.fn, columns), self.fn, SliceFuture)  # type: ignore[return-value]
 
 
@@ -74,10 +83,29 @@ def run_map(slices: Slices, timeout: float | None, buffersize: int | None) -> It
         if task is None:
             break
         waiting.append(task)
-    return give_results(slices, waiting, until, buffersize is not None)
+    return flatten(give_results(slices, waiting, until, buffersize is not None))
 
 
-def give_results(slices: Slices, waiting: deque[SliceFuture], until: float | None, lazy: bool) -> Iterator[Any]:
+class Results(chain):  # type: ignore[type-arg]
+    """The results of a map(), which come in lists. Iterating over them takes no Python code for each."""
+
+    source: Generator[Any, None, None]
+
+    def close(self) -> None:
+        """Take no more: what has not begun is cancelled."""
+        self.source.close()
+
+
+def flatten(lists: Generator[list[Any], None, None]) -> Results:
+    """Give the items of lists."""
+    results: Any = Results.from_iterable(lists)
+    results.source = lists
+    return results  # type: ignore[no-any-return]
+
+
+def give_results(
+    slices: Slices, waiting: deque[SliceFuture], until: float | None, lazy: bool
+) -> Generator[list[Any], None, None]:
     """Give the results of slices, and submit another for each that is done with. Whoever takes no more has the rest
     cancelled that has not begun."""
     try:
@@ -98,8 +126,8 @@ def wait(task: SliceFuture, until: float | None) -> None:
     task._wait(None if until is None else until - monotonic())
 
 
-def read_slice(task: SliceFuture) -> Iterator[Any]:
-    """Give what the items of a slice gave, in order, and raise what the first one raised that did."""
+def read_slice(task: SliceFuture) -> Iterator[list[Any]]:
+    """Give what the items of a slice gave, in order, in lists, and raise what the first one raised that did."""
     from pickle import loads
 
     parts, task.parts = task.parts, []
@@ -108,13 +136,11 @@ def read_slice(task: SliceFuture) -> Iterator[Any]:
         if memory is not None:
             data, buffers = spilled.map_spilled(memory.fileno(), *data)
         values, errors = loads(data, buffers=buffers)
-        if not errors:
-            yield from values
-            continue
-        for index, value in enumerate(values):
-            if index in errors:
-                raise read_error(errors[index], task.name)
-            yield value
+        if errors:
+            first = min(errors)
+            yield values[:first]
+            raise read_error(errors[first], task.name)
+        yield values
     error = task.exception()
     if error is not None:
         raise error
@@ -141,12 +167,12 @@ def run_unordered(slices: Slices, timeout: float | None, buffersize: int) -> Ite
 
     for _ in range(buffersize):
         submit()
-    return give_unordered(submit, waiting, done, until)
+    return flatten(give_unordered(submit, waiting, done, until))
 
 
 def give_unordered(
     submit: Callable[[], None], waiting: set[SliceFuture], done: SimpleQueue[SliceFuture], until: float | None
-) -> Iterator[Any]:
+) -> Generator[list[Any], None, None]:
     """Give the results of slices as they come, and submit another for each."""
     from queue import Empty
 

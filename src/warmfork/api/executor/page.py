@@ -24,9 +24,12 @@ class Line:
     def give_back(self) -> None:
         """Let another worker have it. This one is dead. What it has said last can still be read here."""
         if self.number >= 0:
+            words, self.words = self.words, memoryview(bytearray(self.words)).cast("Q")
+            words.release()
             self.page.free.append(self.number)
-            self.words = memoryview(bytearray(self.words)).cast("Q")
             self.number = -1
+            if self.page.closing:
+                self.page.close()
 
 
 class Page:
@@ -38,6 +41,15 @@ class Page:
         self.memory = mmap(self.fd.fileno(), PAGESIZE, MAP_SHARED, PROT_READ | PROT_WRITE)
         self.words = memoryview(self.memory).cast("Q")
         self.free = list(range(LINES))
+        self.closing = False
+
+    def close(self) -> None:
+        """Let go of the memory when all lines are given back: a worker may be on its way yet."""
+        self.closing = True
+        if len(self.free) == LINES and self.fd:
+            self.fd.close()
+            self.words.release()
+            self.memory.close()
 
 
 class Pages:
@@ -45,21 +57,21 @@ class Pages:
 
     def __init__(self) -> None:
         self.pages: list[Page] = [Page()]
+        self.closing = False
 
     def take(self) -> Line:
         """Give a line that is nobody's. Raises OSError."""
         for page in self.pages:
             try:
                 return Line(page, page.free.pop())
-            except IndexError:
+            except (IndexError, ValueError):  # full; or closed
                 continue
         self.pages.append(Page())
+        self.pages[-1].closing = self.closing
         return self.take()
 
     def close(self) -> None:
-        """Let go of the memory. All lines were given back."""
+        """Let go of the memory."""
+        self.closing = True
         for page in self.pages:
-            page.fd.close()
-            page.words.release()
-            page.memory.close()
-        self.pages.clear()
+            page.close()

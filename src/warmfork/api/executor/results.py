@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import struct
-from concurrent.futures._base import FINISHED
 
 from warmfork._machine import fds, state
 from warmfork._words import work
@@ -62,7 +61,7 @@ def read(core: Core, slot: Slot) -> bool:
                 task.pid = slot.pid
                 core.counts["done"] += 1
                 task._call = b""
-                core.publish(task, FINISHED, VALUE, content)
+                core.ended.append((task, VALUE, content, None))
             else:
                 enter(core, slot, task, kind & KIND, content, kind >> work.PID_AT or slot.pid)
         except (OSError, ValueError, EOFError, struct.error):
@@ -123,7 +122,7 @@ def enter(core: Core, slot: Slot, task: TaskFuture, kind: int, content: bytes, p
     if bare == RAISED and may_retry(core, task, content if memory is None else b""):
         return
     core.counts["done" if bare in (VALUE, PARTS) else "failed"] += 1
-    core.publish(task, FINISHED, bare, data, memory)
+    core.ended.append((task, bare, data, memory))
     task.let_go()
 
 

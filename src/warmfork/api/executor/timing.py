@@ -41,7 +41,6 @@ class Timing:
         if options.queue_timeout is not None:
             self.queue_limits = True
             task._deadline = monotonic() + options.queue_timeout
-            self.core.wake()
 
     def get_due(self) -> float | None:
         """Give when to look next, by monotonic(); None: not before something happens."""
