@@ -226,7 +226,7 @@ class Core(Handing):
         missing = self.workers - len(self.slots) + leaving - self.births.under_way
         self.hungry = missing > 0
         if self.warming:
-            able = sum(slot.ready for slot in self.slots)
+            able = sum(slot.ready and not slot.is_ending() for slot in self.slots)
             for entry in list(self.warming):
                 if able >= entry[0] or self.broken is not None or self.closing:
                     self.warming.remove(entry)
@@ -234,7 +234,7 @@ class Core(Handing):
             self.wanted = max([count for count, _ in self.warming], default=0)
         if missing > 0 and self.broken is None:
             coming = self.births.under_way + sum(not slot.ready for slot in self.slots)
-            able = len(self.slots) + self.births.under_way
+            able = sum(not slot.is_ending() for slot in self.slots) + self.births.under_way
             wanted = len(self.queue) - coming if not self.idle else 0
             wanted = min(missing, max(wanted, self.wanted - able))
             if wanted > 0 and monotonic() >= self.births.not_before:

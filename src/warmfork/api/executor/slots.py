@@ -108,7 +108,11 @@ class Slot:
 
     def is_usable(self) -> bool:
         """May it be handed tasks?"""
-        return self.ready and self.killing is None and not (self.leaving or self.dead or self.full)
+        return self.ready and not (self.full or self.is_ending())
+
+    def is_ending(self) -> bool:
+        """Will it soon be dead, or the process of its task?"""
+        return self.leaving or self.dead or self.killing is not None
 
     def send(self, tasks: list[TaskFuture]) -> bool:
         """Hand it tasks: small ones together, a large one or a slice of a map() alone. False: it has no room for them, and
