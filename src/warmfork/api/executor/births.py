@@ -23,6 +23,7 @@ from warmfork.api.options import flush_streams
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from threading import Event
 
     from warmfork.api.executor.dispatcher import Core
     from warmfork.api.template import Template
@@ -50,6 +51,34 @@ class Births:
         self.failed_at = 0.0
         self.not_before = 0.0
         self.count = 0
+        self.warming: list[tuple[int, Event]] = []  # who waits for so many workers
+
+    def warm(self, count: int, ready: Event) -> None:
+        """Have so many workers, and tell when they are ready, or when there can be none."""
+        self.warming.append((count, ready))
+
+    def plan(self) -> None:
+        """Start workers where all are busy and more waits, or somebody wants so many."""
+        core = self.core
+        if self.warming:
+            able = sum(slot.ready and not slot.is_ending() for slot in core.slots)
+            for entry in list(self.warming):
+                if able >= entry[0] or core.broken is not None or core.closing:
+                    self.warming.remove(entry)
+                    entry[1].set()
+        # One that leaves by itself has its successor at once; one that is being ended keeps its place until it is dead.
+        staying = sum(not slot.leaving or slot.killing is not None for slot in core.slots)
+        missing = core.workers - staying - self.under_way
+        core.hungry = missing > 0
+        if missing <= 0 or core.broken is not None or monotonic() < self.not_before:
+            return
+        coming = self.under_way + sum(not slot.ready for slot in core.slots)
+        able = sum(not slot.is_ending() for slot in core.slots) + self.under_way
+        wanted = len(core.queue) - coming if not core.idle else 0
+        wanted = min(missing, max(wanted, max((count for count, _ in self.warming), default=0) - able))
+        if wanted > 0:
+            self.start(wanted)
+            core.hungry = missing > wanted
 
     def start(self, count: int) -> None:
         """Have so many workers started."""

@@ -28,7 +28,7 @@ from warmfork.api.executor.timing import SOON, Timing
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from threading import Event, Thread
+    from threading import Thread
     from typing import Any
 
     from warmfork._machine.fds import Fd
@@ -78,8 +78,6 @@ class Core(Handing):
         self.handlers: dict[int, Callable[[], object]] = {self.awake: self.calm_down}
         self.tokens: Any = None  # with max_pending: one for each task that may be submitted
         self.most_pending = 0
-        self.warming: list[tuple[int, Event]] = []  # who waits for so many workers
-        self.wanted = 0
         self.template: Template | None = None  # one that ends with us
         self.runner: Thread
 
@@ -222,24 +220,7 @@ class Core(Handing):
                     self.idle.append(slot)
             self.touched.clear()
             self.hand_out()
-        leaving = sum(slot.leaving and slot.killing is None for slot in self.slots)
-        missing = self.workers - len(self.slots) + leaving - self.births.under_way
-        self.hungry = missing > 0
-        if self.warming:
-            able = sum(slot.ready and not slot.is_ending() for slot in self.slots)
-            for entry in list(self.warming):
-                if able >= entry[0] or self.broken is not None or self.closing:
-                    self.warming.remove(entry)
-                    entry[1].set()
-            self.wanted = max([count for count, _ in self.warming], default=0)
-        if missing > 0 and self.broken is None:
-            coming = self.births.under_way + sum(not slot.ready for slot in self.slots)
-            able = sum(not slot.is_ending() for slot in self.slots) + self.births.under_way
-            wanted = len(self.queue) - coming if not self.idle else 0
-            wanted = min(missing, max(wanted, self.wanted - able))
-            if wanted > 0 and monotonic() >= self.births.not_before:
-                self.births.start(wanted)
-                self.hungry = missing > wanted
+        self.births.plan()
 
     # -- what happens to a worker
 
@@ -329,16 +310,13 @@ class Core(Handing):
     def fail(self, task: TaskFuture, error: BaseException) -> None:
         """A task that was started came to nothing: it is tried again only where its options say so."""
         options = task._options
-        if task.attempts <= options.retries and isinstance(error, options.retry_on) and not self.closing_now(task):
+        over = task.done() or self.broken is not None
+        if task.attempts <= options.retries and isinstance(error, options.retry_on) and not over:
             self.counts["retried"] += 1
             task._slot = None
             self.put_back_one(task)
             return
         self.publish(task, FINISHED, ERROR, error)
-
-    def closing_now(self, task: TaskFuture) -> bool:
-        """Is this task over, or all of it? Then there is no other try."""
-        return task.done() or self.broken is not None
 
     def put_back_one(self, task: TaskFuture) -> None:
         """Put one task at the front of the queue."""
@@ -364,11 +342,6 @@ class Core(Handing):
         self.counts["cancelled"] += 1
         if self.tokens is not None:
             self.tokens.put(None)
-
-    def warm(self, count: int, ready: Event) -> None:
-        """Have so many workers, and tell when they are ready, or when there can be none."""
-        self.wanted = max(self.wanted, count)
-        self.warming.append((count, ready))
 
     def stop(self, slot: Slot, task: TaskFuture, first: str = "ask") -> None:
         """Nobody waits for this task any longer: have it not start, or end it, and never its neighbour. First all that

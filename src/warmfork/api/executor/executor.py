@@ -229,7 +229,7 @@ class Executor(BaseExecutor):
         none."""
         core = self._check()
         ready = threading.Event()
-        core.post(partial(core.warm, min(workers or core.workers, core.workers), ready))
+        core.post(partial(core.births.warm, min(workers or core.workers, core.workers), ready))
         if not ready.wait(timeout):
             raise TimeoutError(f"not so many workers are ready after {timeout} s")
         if core.broken is not None:
