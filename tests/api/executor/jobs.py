@@ -177,7 +177,7 @@ def list_fds() -> list[str]:
         "import os\nfor fd in os.listdir('/proc/self/fd'):\n"
         "    if int(fd) > 2 and os.path.exists(f'/proc/self/fd/{fd}'): print(os.readlink(f'/proc/self/fd/{fd}'))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, close_fds=False)
     return done.stdout.splitlines()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,29 @@ def test_a_task_that_a_worker_has_in_hand_never_starts_and_its_neighbours_do(mak
     assert [future.result(10) for future in futures[1::2]] == [str(number) for number in range(1, 20, 2)]
     assert sorted(map(int, read_lines(path))) == list(range(1, 20, 2))
     assert executor.stats()["died"] == 0
+
+
+def test_what_was_cancelled_never_starts_even_if_the_dispatcher_has_no_time(make, gate, tmp_path):
+    """From the moment at which cancel() returns."""
+    executor = make(1)
+    executor.submit(pow, 1, 1).result(10)
+    path = tmp_path / "log"
+    slot = executor._core.slots[0]
+    first = executor.submit(jobs.wait_for, gate.path)
+    wait_until(first.running)
+    futures = [executor.submit(jobs.note, str(path), str(number)) for number in range(20)]
+    busy, go_on = threading.Event(), threading.Event()
+    executor._core.post(lambda: (busy.set(), go_on.wait(10)))
+    assert busy.wait(10)
+    with executor._core.lock:
+        executor._core.give(slot, 20)
+    assert all(future.cancel() for future in futures)
+    gate.open()
+    wait_until(lambda: slot.line.words[0] == slot.sent)
+    go_on.set()
+    assert first.result(10) > 0
+    assert executor.submit(jobs.note, str(path), "last").result(10) == "last"
+    assert read_lines(path) == ["last"]
 
 
 def test_cancelling_tasks_of_a_busy_worker_never_ends_their_neighbours(executor):
