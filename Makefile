@@ -7,7 +7,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help demo test test-newest test-user test-pythons conformance faults fuzz switches soak bench lint docs docs-test release-check clean
+.PHONY: help demo test test-newest test-user test-pythons conformance faults fuzz switches soak soak-executor bench lint docs docs-test release-check clean
 
 help:
 	@echo "make demo          see it work"
@@ -19,6 +19,7 @@ help:
 	@echo "make faults        everybody dies everywhere, on every Python found"
 	@echo "make fuzz          an hour of nonsense from one process, and nobody else notices"
 	@echo "make switches      conformance and faults with each technique off, on one Python"
+	@echo "make soak-executor ten minutes of tasks whose workers die (SECONDS=60: of one minute)"
 	@echo "make soak          a quarter of an hour of random deaths, and every answer checked"
 	@echo "make bench         real programs, beside fork, spawn, loky and the stdlib's forkserver; and the goals"
 	@echo "make lint          ruff and mypy"
@@ -59,6 +60,10 @@ switches: $(VENV)/made-test
 
 soak: $(VENV)/made-test
 	$(RUN) -m tests.faults.soak
+
+SECONDS ?= 600
+soak-executor: $(VENV)/made-test
+	$(RUN) -m tests.api.executor.chaos --seconds $(SECONDS)
 
 bench: $(VENV)/made-bench
 	$(RUN) bench/all.py

@@ -26,6 +26,15 @@ if TYPE_CHECKING:
     from warmfork.api.completed import Failure as Failure
     from warmfork.api.completed import ResultError as ResultError
     from warmfork.api.completed import RunError as RunError
+    from warmfork.api.executor.errors import ExecutorBroken as ExecutorBroken
+    from warmfork.api.executor.errors import ForkedError as ForkedError
+    from warmfork.api.executor.errors import Full as Full
+    from warmfork.api.executor.errors import InitializerError as InitializerError
+    from warmfork.api.executor.errors import QueueTimeout as QueueTimeout
+    from warmfork.api.executor.errors import TaskTimeout as TaskTimeout
+    from warmfork.api.executor.errors import WorkerDied as WorkerDied
+    from warmfork.api.executor.executor import Executor as Executor
+    from warmfork.api.executor.futures import TaskFuture as TaskFuture
     from warmfork.api.limits import LimitExceeded as LimitExceeded
     from warmfork.api.limits import TimeLimitExceeded as TimeLimitExceeded
     from warmfork.api.session import Session as Session
@@ -49,13 +58,19 @@ _PLACES = {
     "ChildError": "warmfork._words.errors",
     "Completed": "warmfork.api.completed",
     "DEVNULL": "warmfork.api.streams",
+    "Executor": "warmfork.api.executor.executor",
+    "ExecutorBroken": "warmfork.api.executor.errors",
     "Exited": "warmfork._words.outcome",
     "Failure": "warmfork.api.completed",
+    "ForkedError": "warmfork.api.executor.errors",
+    "Full": "warmfork.api.executor.errors",
+    "InitializerError": "warmfork.api.executor.errors",
     "LimitExceeded": "warmfork.api.limits",
     "Lost": "warmfork._words.outcome",
     "Outcome": "warmfork._words.outcome",
     "PIPE": "warmfork.api.streams",
     "PreloadError": "warmfork._words.errors",
+    "QueueTimeout": "warmfork.api.executor.errors",
     "Refused": "warmfork._words.errors",
     "ResultError": "warmfork.api.completed",
     "RunError": "warmfork.api.completed",
@@ -64,12 +79,15 @@ _PLACES = {
     "SessionEnded": "warmfork.api.session",
     "Signaled": "warmfork._words.outcome",
     "StartError": "warmfork._words.errors",
+    "TaskFuture": "warmfork.api.executor.futures",
+    "TaskTimeout": "warmfork.api.executor.errors",
     "Template": "warmfork.api.template",
     "TemplateDied": "warmfork._words.errors",
     "TimeLimitExceeded": "warmfork.api.limits",
     "UnsupportedPlatform": "warmfork._words.errors",
     "Usage": "warmfork._words.outcome",
     "WarmforkError": "warmfork._words.errors",
+    "WorkerDied": "warmfork.api.executor.errors",
     "get_child": "warmfork.mp.client.popen",
     "get_context": "warmfork.mp.client.context",
     "install": "warmfork.mp.client.install",

@@ -55,6 +55,7 @@ VARIABLES = (
 
 LOGGERS = (
     ("warmfork", "what templates have to say: preloads that failed, threads that a preload left, deaths"),
+    ("warmfork.executor", "what an executor does without telling a future: births that failed, callbacks that raised"),
     ("warmfork.tracker", "what the tracker has cleaned up after processes that ended, and which template died"),
 )
 """The loggers, and what they are told. They are the program's own: nothing is printed unless it says so, but for

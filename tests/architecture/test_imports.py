@@ -121,6 +121,7 @@ def test_a_template_that_has_rehearsed_a_birth_has_what_its_children_need_and_no
         "warmfork._template.pretouch",
         "warmfork._template.pressure",
         "warmfork._machine.evidence",
+        "warmfork._machine.spilled",
         "warmfork._child.large",
     }
     assert seen["rehearsed"] - NEEDS - PICKLE - get_functools() - idle == set()

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import os
 from _struct import pack
-from mmap import PAGESIZE
 
-from warmfork._machine import calls, fds, memfds, memory, sockets, state
+from warmfork._machine import calls, fds, memory, sockets, spilled
 from warmfork._words import buffers as buffers_
 from warmfork._words import messages, wire
 
@@ -18,9 +17,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from warmfork._child.birth import Birth
     from warmfork._words.buffers import Pickled
-
-
-EFBIG = 27
 
 
 def prepare() -> None:
@@ -83,21 +79,4 @@ def spill(pickled: Pickled) -> int:
 
     The child may leave right after, while the client is busy with something else: so it is not left in our memory.
     """
-    sizes = tuple(map(len, pickled.buffers))
-    places, end = buffers_.lay_out(sizes, PAGESIZE)
-    memory = memfds.make_memory("warmfork-result")
-    try:
-        with state.LiftedFileLimit():
-            memfds.write_all(memory, b"".join([pack("<q", size) for size in sizes]))
-            for buffer, at in zip(pickled.buffers, places, strict=True):
-                memfds.write_all(memory, buffer, at)
-            for part in pickled.parts:
-                memfds.write_all(memory, part, end)
-                end += len(part)
-            os.ftruncate(memory, end)
-    except OSError as error:
-        os.close(memory)
-        limit = " (a limit of the size of files, RLIMIT_FSIZE, ulimit -f)" if error.errno == EFBIG else ""
-        size = sum(sizes) + sum(map(len, pickled.parts))
-        raise OSError(error.errno, f"no room for a result of {size:,} bytes: {error.strerror}{limit}") from error
-    return memory
+    return spilled.spill(pickled.parts, pickled.buffers, "a result")

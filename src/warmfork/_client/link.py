@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 from _thread import RLock
 
-from warmfork._client import results
-from warmfork._machine import fds, sockets
+from warmfork._machine import fds, sockets, spilled
 from warmfork._words import messages, protocol, wire
 
 TYPE_CHECKING = False
@@ -108,7 +107,7 @@ class Link:
         if not self._memory:
             return loads(message.inline)
         with self._memory:
-            data, buffers = results.map_result(self._memory.fileno(), message.size, message.buffers)
+            data, buffers = spilled.map_spilled(self._memory.fileno(), message.size, message.buffers)
             return loads(data, buffers=buffers)
 
     def close(self) -> None:
