@@ -107,3 +107,8 @@ def encode_environment(env: Mapping[str, str] | Literal["minimal"] | None) -> di
         if not name or b"=" in name or b"\0" in name + value:
             raise ValueError(f"env: no variable can be {os.fsdecode(name)!r}={os.fsdecode(value)!r}")
     return found
+
+
+def get_sys_path() -> tuple[str, ...]:
+    """Give sys.path with "" resolved, as a child in another folder needs it."""
+    return tuple(entry or get_here() for entry in sys.path if isinstance(entry, str))  # type: ignore[redundant-expr]

@@ -16,7 +16,7 @@ from warmfork._words.buffers import Pickled, run
 from warmfork._words.errors import PreloadError, WarmforkError
 from warmfork._words.spec import Spec
 from warmfork.api.arguments import check_arguments, check_call, check_list
-from warmfork.api.birthplace import Birthplace, encode_environment, get_here, open_folder
+from warmfork.api.birthplace import Birthplace, encode_environment, get_here, get_sys_path, open_folder
 from warmfork.api.by_value import warn_of_globals
 from warmfork.api.ending import GRACE, end_children
 from warmfork.api.main_module import MissingGuard, describe_main, find_unguarded
@@ -390,11 +390,6 @@ def get_default_name() -> str:
     from warmfork._client.launch import get_program_name
 
     return get_program_name()
-
-
-def get_sys_path() -> tuple[str, ...]:
-    """Give sys.path with '' resolved, as a child in another folder needs it."""
-    return tuple(entry or get_here() for entry in sys.path if isinstance(entry, str))  # type: ignore[redundant-expr]
 
 
 Template.__module__ = "warmfork"

@@ -11,6 +11,7 @@ from collections import deque
 from concurrent.futures._base import PENDING, RUNNING
 from itertools import repeat, starmap
 
+from warmfork._machine import sockets
 from warmfork._words import work
 
 TYPE_CHECKING = False
