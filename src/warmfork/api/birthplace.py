@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from warmfork._words.errors import StartError
 
