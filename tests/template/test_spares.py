@@ -273,3 +273,35 @@ def test_the_death_of_a_client_ends_its_spares(tmp_path):
         expect=-signal.SIGKILL,
     )
     assert done.stderr == ""
+
+
+def have_a_leaving_spare(template: warmfork.Template) -> psutil.Process:
+    """Give a spare that has decided to leave, and can still be sent something."""
+    spare = have_a_spare(template)
+    wait_until(lambda: spare.name() == "leaving", 10.0, "the end of its life")
+    return spare
+
+
+@pytest.mark.parametrize("size", [10, 200_000, 3_000_000])
+def test_a_spare_that_leaves_while_it_is_fed_is_no_child_that_ended_well(tmp_path, size):
+    """It takes what was sent before it says that it leaves, and that may be the half."""
+    sign = tmp_path / "ran"
+    with warmfork.Template(preload=["tests.warm:leave_slowly"], spares="auto") as template:
+        for _ in range(2):
+            have_a_leaving_spare(template)
+            child = template.start(write_length, (str(sign), bytearray(size)))
+            assert child.wait(20) == warmfork.Exited(0)
+            assert sign.read_text() == str(size)
+            sign.unlink()
+
+
+def write_length(path: str, data: bytearray) -> None:
+    with open(path, "w") as file:
+        file.write(str(len(data)))
+
+
+def test_a_child_that_ends_before_it_was_fed_is_an_error_and_no_success():
+    with warmfork.Template(preload=["tests.warm:end_before_the_feed"], spares=0) as template:
+        template.wait_ready()
+        with pytest.raises(warmfork.StartError, match="ended before it had taken what it was to do"):
+            template.start(write_length, ("", bytearray(3_000_000)))

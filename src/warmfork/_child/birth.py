@@ -73,13 +73,13 @@ def receive_feed(birth: Birth) -> None:
         wait_as_spare(birth)
     got = receive_whole(birth.socket)
     if not got.data:
-        ending.leave(0)
+        ending.leave(ending.UNFED)
     state_size, payload_size, count, flags = feed.split(got.data)
     passed = got.fds
     while len(passed) < count:
         more = receive_whole(birth.socket)
         if not more.data:
-            os._exit(0)
+            os._exit(ending.UNFED)
         passed += more.fds
     start = feed.HEADER.size
     content = memoryview(got.data)[start:]
@@ -106,7 +106,7 @@ def take_policy(birth: Birth) -> None:
     kill = int(birth.state["kill"])
     birth.board.write_child(birth.slot, kill, encode_name(birth.state["name"]))
     if kill and fds.wait_readable(birth.watch, 0):
-        ending.leave(0)
+        ending.leave(ending.UNFED)
     os.close(birth.watch)
 
 
@@ -132,7 +132,7 @@ def receive_pieces(socket: sockets.socket, size: int) -> bytes:
     while size > 0:
         part = receive_whole(socket).data
         if not part:
-            os._exit(0)
+            os._exit(ending.UNFED)
         parts.append(part)
         size -= len(part)
     return b"".join(parts)

@@ -25,6 +25,9 @@ def run_exit_handlers() -> None:
     atexit._run_exitfuncs()
 
 
+UNFED = 1
+"""The exit code of a child that was not given all that it was to do: never 0, for nothing of the user's has run."""
+
 STACK = 16_384
 WAITER_RECHECK = 1000
 """Microseconds that the helper sleeps: until the child's death was told."""
