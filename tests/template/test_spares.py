@@ -16,7 +16,7 @@ import pytest
 
 import warmfork
 from tests import warm
-from tests.running import ROOT
+from tests.running import ROOT, run_meanwhile
 from tests.support import doing_without, fork, run_program, wait_until
 from warmfork._template import forking
 from warmfork._template.spares import AUTO, SparePolicy
@@ -305,3 +305,46 @@ def test_a_child_that_ends_before_it_was_fed_is_an_error_and_no_success():
         template.wait_ready()
         with pytest.raises(warmfork.StartError, match="ended before it had taken what it was to do"):
             template.start(write_length, ("", bytearray(3_000_000)))
+
+
+def test_a_spare_that_was_handed_over_ends_with_its_client_though_the_template_was_never_told(tmp_path):
+    """The template has another client, and so lives on; the one that dies has nothing else that ends with it."""
+    code = """
+        import os, signal, sys, time, warmfork
+        from warmfork._client import channel
+
+        context = warmfork.get_context(spares=2)
+
+        def die(self, pid, kill, name):
+            time.sleep(0.3)  # the child has read its feed by then
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        def stay(writer):
+            other = context.Process(target=os.getpid)
+            other.start()
+            other.join()
+            os.write(writer.fileno(), b".")
+            os.read(0 if sys.stdin else writer.fileno(), 1)
+            time.sleep(60)
+
+        if __name__ == "__main__":
+            reader, writer = context.Pipe(duplex=False)
+            stays = context.Process(target=stay, args=(writer,))
+            stays.start()
+            os.read(reader.fileno(), 1)
+            while not context._prepared.get_channel().children.spares:
+                context._prepared.get_channel().catch_up()
+            channel.Channel.tell_spare_taken = die
+            spare = context._prepared.get_channel().children.spares[0].record.pid
+            print(stays.pid, spare, flush=True)
+            context.Process(target=time.sleep, args=(60,), daemon=True).start()
+    """
+    with run_meanwhile(code, tmp_path) as program:
+        stays, spare = map(int, program.stdout.readline().split())
+        watched = os.pidfd_open(spare)
+        try:
+            assert program.wait(20) == -signal.SIGKILL
+            assert select.select([watched], [], [], 10)[0], "it lives on without its client"
+        finally:
+            os.close(watched)
+            os.kill(stays, signal.SIGKILL)

@@ -11,7 +11,7 @@ from warmfork._machine import pids, signals, titles
 from warmfork._template import forking, spares
 from warmfork._template.births import Births
 from warmfork._template.deaths import Deaths
-from warmfork._template.state import get_leave
+from warmfork._template.state import get_leave, holds_children
 from warmfork._words import board as board_
 from warmfork._words import messages
 
@@ -149,7 +149,7 @@ class Children:
             client.children.discard(pid)
             client.traffic.note_death(pid, state.busy)
             self.loop.guard(self.deaths.tell, client, pid, status, usage, None)  # the others are dead all the same
-            if client.channel is None and not any(state.children[other][2] for other in client.children):
+            if client.channel is None and not holds_children(state, client):
                 self.release(client)
 
 

@@ -52,6 +52,20 @@ def count_started(state: TemplateState) -> int:
     return len(state.children) - sum(len(client.traffic.spares) for client in state.clients)
 
 
+def holds_children(state: TemplateState, client: ClientRecord) -> bool:
+    """Is there a child that the client's death ends? Or a spare: it may have been handed over, and become such a child,
+    without our having heard of that."""
+    return any(pid in client.traffic.spares or is_ended_with_client(state, pid) for pid in client.children)
+
+
+def is_ended_with_client(state: TemplateState, pid: int) -> bool:
+    """Does this child end with its client? The board says it, which a child that was a spare writes itself: the client
+    may have died before it told us."""
+    slot, _, kill = state.children[pid]
+    row = state.board.read_row(slot)
+    return bool(row.kill if row is not None else kill)
+
+
 def get_leave(state: TemplateState) -> int:
     """Give the fd by which spares are told to leave."""
     if state.leave < 0:
