@@ -9,7 +9,7 @@ from warmfork._client import launch, waiting
 from warmfork._client.link import Link
 from warmfork._machine import fds, pids, sockets
 from warmfork._words import messages
-from warmfork._words.errors import ChildError, RemoteTraceback
+from warmfork._words.errors import ChildError, RemoteTraceback, StartError
 from warmfork._words.outcome import Exited, Lost, Signaled, Usage, read_status
 from warmfork._words.times import check_seconds
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from warmfork._words.children import Answer, Record
 
 SIGKILL = 9
+EMFILE = 24
 LEAVE_TIMEOUT = 1.0
 """Seconds for a child that was never given a call to leave by itself, before it is ended."""
 
@@ -73,9 +74,10 @@ class Child:
 
     @classmethod
     def _from_answer(cls, channel: Channel, answer: Answer, order: StartRequest) -> Child:
-        """Make the handle of the child that an answer brought."""
+        """Make the handle of the child that an answer brought. Raises StartError where this process has too many files
+        open for what belongs to it."""
         if answer.record is None or len(answer.fds) != 2:
-            raise OSError("the fds of a child did not arrive: is this process out of fds?")
+            raise StartError("recvmsg", "the fds of a child did not arrive: Too many open files", EMFILE)
         return cls(channel, answer.record, answer.fds, order)
 
     def __repr__(self) -> str:
