@@ -68,3 +68,11 @@ def end_before_the_feed() -> None:
 
     steps = [(name, (lambda _: os._exit(0)) if name == "feed" else step) for name, step in birth.STEPS]
     birth.STEPS = tuple(steps)
+
+
+def handle_signals() -> None:
+    """Preloaded: handlers that a spare must not call."""
+    import signal
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, lambda *_: None)

@@ -348,3 +348,29 @@ def test_a_spare_that_was_handed_over_ends_with_its_client_though_the_template_w
         finally:
             os.close(watched)
             os.kill(stays, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP, signal.SIGRTMIN])
+def test_a_spare_that_waits_dies_of_a_signal_and_the_next_start_has_another_process(number):
+    """It was taken by the child that the spare became: a start that nobody had done anything to was killed."""
+    with warmfork.Template(preload=["tests.warm:handle_signals"], spares=1) as template:
+        spare = have_a_spare(template)
+        pidfd = os.pidfd_open(spare.pid)
+        os.kill(spare.pid, number)
+        assert select.select([pidfd], [], [], 10)[0], "it has not taken it"
+        os.close(pidfd)
+        child = template.start(os.getpid)
+        assert child.result(20) == child.pid != spare.pid
+        assert child.wait(20) == warmfork.Exited(0)
+
+
+def test_a_spare_that_waits_stays_through_what_ends_nobody():
+    with warmfork.Template(spares=1) as template:
+        spare = have_a_spare(template)
+        for number in (signal.SIGWINCH, signal.SIGURG, signal.SIGCHLD):
+            os.kill(spare.pid, number)
+        os.kill(spare.pid, signal.SIGTSTP)
+        wait_until(lambda: spare.status() == psutil.STATUS_STOPPED, 10.0, "its stop")
+        os.kill(spare.pid, signal.SIGCONT)
+        wait_until(lambda: spare.status() == psutil.STATUS_SLEEPING, 10.0, "its going on")
+        assert template.start(os.getpid).result(20) == spare.pid

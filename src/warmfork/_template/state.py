@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from warmfork._machine import fds, pids, state
+from warmfork._machine import fds, pids, signals, state
 from warmfork._machine.pending_kills import PendingKills
 
 TYPE_CHECKING = False
@@ -22,7 +22,7 @@ class TemplateState:
 
     __slots__ = (
         "base", "board", "born", "busy", "children", "clients", "generation", "here", "kept", "latest", "leave", "me",
-        "pending_kills", "policy", "prefault_calls", "spec", "starts", "titled",
+        "pending_kills", "policy", "prefault_calls", "signals", "spec", "starts", "titled",
     )  # fmt: skip
 
     def __init__(self, spec: Spec, board: Board, generation: int, kept: tuple[int, ...], policy: int) -> None:
@@ -43,6 +43,7 @@ class TemplateState:
         self.busy = 0.0  # when a child last started or died, by monotonic()
         self.titled = -1  # the number of children that our title shows
         self.leave = -1  # an eventfd: what tells spares to leave
+        self.signals: int | None = None  # an fd: what tells spares that a signal waits for them
         self.prefault_calls: list[Callable[[], int]] = []  # give a spare the pages that a birth touches
         self.born: Birth | None = None  # in a child: what it was forked for
 
@@ -71,6 +72,13 @@ def get_leave(state: TemplateState) -> int:
     if state.leave < 0:
         state.leave = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
     return state.leave
+
+
+def get_signals(state: TemplateState) -> int:
+    """Give the fd by which each spare learns that a signal waits for it, or -1."""
+    if state.signals is None:
+        state.signals = signals.open_signals()
+    return state.signals
 
 
 def let_spares_go(state: TemplateState) -> None:
