@@ -74,7 +74,7 @@ def receive_feed(birth: Birth) -> None:
         wait_as_spare(birth)
     got = receive_whole(birth.socket)
     if not got.data:
-        ending.leave(ending.UNFED)
+        ending.leave(0)
     state_size, payload_size, count, flags = feed.split(got.data)
     passed = got.fds
     while len(passed) < count:

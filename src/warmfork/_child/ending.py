@@ -28,7 +28,7 @@ def run_exit_handlers() -> None:
 
 
 UNFED = 1
-"""The exit code of a child that was not given all that it was to do: never 0, for nothing of the user's has run."""
+"""The exit code of a child that was given a part of what it was to do: never 0, for nothing of the user's has run."""
 
 STACK = 16_384
 WAITER_RECHECK = 1000
