@@ -72,3 +72,102 @@ def close_all_and_open(folder: str) -> str:
     warmfork.track(f"{folder}/0", "file")
     warmfork.untrack(f"{folder}/0", "file")
     return str(lock)
+
+
+class Spraying:
+    """An argument that says, while it is unpickled, things with open files on the child's feed."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __reduce__(self) -> tuple[object, tuple[int]]:
+        return spray, (self.count,)
+
+
+def spray(count: int) -> int:
+    """Say each word that a child has before its last, with open files, of which the first comes again and again."""
+    import sys
+
+    from warmfork._child.birth import Birth
+    from warmfork._machine import sockets
+    from warmfork._words import messages, wire
+
+    frame = sys._getframe()
+    while not isinstance(frame.f_locals.get("birth"), Birth):
+        frame = frame.f_back
+    socket = frame.f_locals["birth"].socket
+    for _ in range(count):
+        sockets.send_within(socket, wire.encode(messages.BuffersAt(b"")), [1, 1])
+    sockets.send_within(socket, wire.encode(messages.Became()), [1, 1])
+    return count
+
+
+class Unflushable:
+    """A stream whose flush() fails as no stream's does."""
+
+    def write(self, text: str) -> int:
+        return len(text)
+
+    def flush(self) -> None:
+        raise KeyError("the buffer")
+
+
+def leave_with_unflushable(note: str) -> None:
+    """Put such a stream in stdout's place, and have something done at exit."""
+    import atexit
+    import sys
+
+    sys.stdout = Unflushable()
+    atexit.register(write_note, note)
+
+
+def leave_without_stderr(note: str, argument: object) -> None:
+    """Leave by sys.exit() where stderr is closed, and have something done at exit."""
+    import atexit
+    import sys
+
+    sys.stderr.close()
+    atexit.register(write_note, note)
+    sys.exit(argument)
+
+
+class Untold:
+    """What sys.exit() is given, and can't be written."""
+
+    def __str__(self) -> str:
+        raise KeyError("no text")
+
+
+def write_note(note: str) -> None:
+    with open(note, "w") as file:
+        file.write("done")
+
+
+def end_alone(answer: int) -> None:
+    """Have it said on this fd, at the very end, whether a helper may be made, whose making closes all files."""
+    from warmfork._child import ending
+
+    may_outlive = ending.may_outlive
+
+    def look() -> bool:
+        found = may_outlive()
+        os.write(answer, b"1" if found else b"0")
+        return found
+
+    ending.may_outlive = look
+
+
+def end_thread(answer: int) -> None:
+    """The same, of a child in which an exit handler starts a thread, by the C library's own call, that does not end."""
+    import atexit
+
+    from warmfork._machine import calls
+
+    def start() -> None:
+        handle = bytes(8)
+        _locked.append(handle)
+        pause = calls.make_pointer(calls.find("pause"))
+        calls.call("pthread_create", calls.make_pointer(calls.get_address(handle)), None, pause, None)
+
+    atexit.register(start)
+    end_alone(answer)

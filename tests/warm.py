@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 from resource import RUSAGE_SELF, getrusage
 
 imported_by = os.getpid()
@@ -40,3 +41,38 @@ def note_faults() -> None:
 def count_faults() -> int:
     """Give how many this child has had since it was taken: -1 of one that was no spare."""
     return getrusage(RUSAGE_SELF).ru_minflt - taken[-1] if taken else -1
+
+
+def leave_slowly() -> None:
+    """Preloaded: a spare whose life is over takes a while to say so, in which it may be taken."""
+    from warmfork._machine import fds
+    from warmfork._template import spares
+
+    spares.LIFE = 0.2
+    list_readable = fds.list_readable
+
+    def wait_and_linger(these: tuple[int, ...], timeout: float | None) -> list[int]:
+        ready = list_readable(these, timeout)
+        if not ready and timeout == spares.LIFE:
+            with open(f"/proc/{os.getpid()}/comm", "w") as name:
+                name.write("leaving")
+            select.select((), (), (), 0.5)
+        return ready
+
+    fds.list_readable = wait_and_linger
+
+
+def end_before_the_feed() -> None:
+    """Preloaded: a child ends by itself, with exit code 0, before it reads anything."""
+    from warmfork._child import birth
+
+    steps = [(name, (lambda _: os._exit(0)) if name == "feed" else step) for name, step in birth.STEPS]
+    birth.STEPS = tuple(steps)
+
+
+def handle_signals() -> None:
+    """Preloaded: handlers that a spare must not call."""
+    import signal
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, lambda *_: None)

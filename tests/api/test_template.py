@@ -132,7 +132,7 @@ def test_a_lambda_and_a_nested_function_start_by_value(template: warmfork.Templa
     assert template.start(lambda: offset).result(10) == 40
 
 
-@pytest.mark.parametrize(("argument", "code"), [(None, 0), (3, 3), (256 + 4, 4), (0, 0), (True, 1)])
+@pytest.mark.parametrize(("argument", "code"), [(None, 0), (3, 3), (256 + 4, 4), (0, 0), (True, 1), (2**40, 255)])
 def test_sys_exit_is_an_exit_code_and_no_result(template: warmfork.Template, argument: object, code: int):
     child = template.start(targets.raise_error, (SystemExit(argument),))
     with pytest.raises(warmfork.ChildError, match="ended without a result") as caught:

@@ -175,3 +175,42 @@ def test_what_a_child_has_locked_or_listens_on_is_free_when_it_is_known_to_be_de
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         assert helper, "no helper was to be made: this test shows nothing"
+
+
+def test_a_stream_whose_flush_fails_anyhow_costs_neither_exit_handlers_nor_the_end(tmp_path: Path, capfd):
+    """The interpreter was finalised in its place, and ran what was the template's."""
+    with warmfork.Template(preload=["tests.ends"]) as template:
+        child = template.start(ends.leave_with_unflushable, (str(tmp_path / "note"),))
+        assert child.wait(20) == warmfork.Exited(1)
+    assert (tmp_path / "note").read_text() == "done"
+    said = capfd.readouterr().err
+    assert said.count("KeyError: 'the buffer'") == 1 and "start.py" not in said
+
+
+@pytest.mark.parametrize("argument", ["why", ends.Untold()], ids=["text", "untold"])
+def test_without_stderr_a_child_that_leaves_runs_its_exit_handlers_all_the_same(tmp_path: Path, argument: object):
+    with warmfork.Template(preload=["tests.ends"]) as template:
+        child = template.start(ends.leave_without_stderr, (str(tmp_path / "note"), argument))
+        assert child.wait(20) == warmfork.Exited(1)
+        with pytest.raises(warmfork.ChildError, match=r"sys\.exit"):
+            child.result(20)
+    assert (tmp_path / "note").read_text() == "done"
+
+
+def test_a_thread_that_an_exit_handler_has_started_is_counted_before_files_are_closed(tmp_path: Path):
+    """It is no thread of Python's, so only the kernel knows of it. What closes all files is for a child that is alone."""
+    code = """
+        import os, warmfork
+        from tests import ends
+
+        if __name__ == "__main__":
+            with warmfork.Template(preload=["tests.ends:always_have_a_helper", "tests.ends"]) as template:
+                for deed in ("alone", "thread"):
+                    reader, writer = os.pipe()
+                    child = template.start(getattr(ends, "end_" + deed), (1,), stdout=writer)
+                    os.close(writer)
+                    assert child.wait(20) == warmfork.Exited(0), child.outcome
+                    print(deed, os.read(reader, 10))
+    """
+    done = run_program(code, tmp_path, env={"PYTHONPATH": ROOT})
+    assert done.stdout == "alone b'1'\nthread b'0'\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import threading
@@ -10,11 +11,13 @@ from pathlib import Path
 import pytest
 
 import warmfork
-from tests import targets
+from tests import ends, targets
 from tests.running import ROOT
 from tests.signs import make_sign
 from tests.support import run_program, wait_until
 from warmfork._client.handle import Child
+from warmfork._machine import fds
+from warmfork._words.children import Answer, Record
 
 KERNEL = tuple(int(part) for part in os.uname().release.split(".")[:2])
 
@@ -90,3 +93,23 @@ def test_threads_that_close_their_handles_while_others_start_meet_no_error():
         for thread in threads:
             thread.join(60)
     assert errors == []
+
+
+def test_open_files_that_a_child_sends_before_its_last_word_are_closed():
+    """Each stayed open in the program for good."""
+    with warmfork.Template(preload=["tests.ends"], spares=0) as template:
+        template.start(len, ([],)).result(20)
+        before = len(fds.list_fds())
+        child = template.start(abs, (ends.Spraying(50),))
+        child.wait(20)
+        with pytest.raises(warmfork.ChildError):
+            child.result(20)  # its Became was ours, so the real one is nonsense
+        child.close()
+        assert len(fds.list_fds()) == before
+
+
+def test_files_of_a_child_that_did_not_arrive_are_a_start_error_with_its_number_and_a_hint():
+    answer = Answer(Record(os.getpid()), None, [])
+    with pytest.raises(warmfork.StartError, match="hint: raise the limit of open files") as caught:
+        Child._from_answer(None, answer, None)
+    assert isinstance(caught.value, OSError) and caught.value.errno == errno.EMFILE

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import time
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 import warmfork
 from tests import targets
 from tests.support import run_program, wait_until
+from warmfork._client.handle import ANSWER_TIMEOUT
 
 PUBLIC = {"stdin", "stdout", "stderr",
     "pid", "name", "wait", "result", "outcome", "usage", "is_running", "terminate", "kill", "send_signal", "fileno",
@@ -142,3 +144,27 @@ def test_nothing_of_ours_is_reported_as_unclosed(tmp_path: Path, flags: list[str
     """
     done = run_program(code, tmp_path, flags=flags)
     assert done.stderr == ""
+
+
+def test_all_deaths_below_a_template_that_stands_still_are_told_within_two_seconds():
+    """Each was waited for by itself: the sixth was told after twelve."""
+    with warmfork.Template(preload=["tests.targets"], spares=0) as template:
+        children = [template.start(os._exit, (code,)) for code in range(3, 8)]
+        kept = template.start(signal.pause)
+        os.kill(template.pid, signal.SIGSTOP)
+        try:
+            began = time.monotonic()
+            assert [child.wait(20).code for child in children] == [3, 4, 5, 6, 7]
+            assert time.monotonic() - began < 2 * ANSWER_TIMEOUT
+        finally:
+            os.kill(template.pid, signal.SIGCONT)
+        channel = template._get_channel(20.0)
+
+        def has_said_something() -> bool:
+            channel.catch_up()
+            return channel.silent_since is None
+
+        wait_until(has_said_something, 20.0)
+        kept.kill()
+        assert kept.wait(20) == warmfork.Signaled(signal.SIGKILL)
+        assert kept.usage is not None, "it has said a word since, and has all the time that it needs again"

@@ -155,10 +155,8 @@ class Play:
         stage.wait_dead(successor, "the successor")
 
     def is_deadly(self) -> bool:
-        """Does whoever is struck die? Helpers and spares take no SIGTERM."""
-        helpers = (cells.TEMPLATE, cells.TRACKER, cells.BOTH)
-        parked = self.cell.who == cells.SPARE and self.cell.when == "parked"
-        return not (self.cell.how == cells.TERM and (self.cell.who in helpers or parked))
+        """Does whoever is struck die? Helpers take no SIGTERM."""
+        return not (self.cell.how == cells.TERM and self.cell.who in (cells.TEMPLATE, cells.TRACKER, cells.BOTH))
 
     def choose_victims(self) -> list[int]:
         """Give the pids of those that the cell is about."""
@@ -301,8 +299,6 @@ class Play:
     def judge_next_start(self) -> None:
         """Another start works, and nothing is open in the program that was not before."""
         stage = self.stage
-        if self.cell.who == cells.SPARE and self.cell.how == cells.TERM and not self.stopped:
-            self.judge_signalled_spare()
         stage.tell_program("next")
         ended = stage.expect("ended", name="next")
         if ended["code"]:
@@ -313,20 +309,6 @@ class Play:
             if grown > 0:
                 self.fault(f"{grown} fds more are open in the program")
         stage.wait("no zombie below the program", lambda: not list_zombies(stage.program.pid), PROMPT)
-
-    def judge_signalled_spare(self) -> None:
-        """What was sent to a spare by its pid is taken by the child that it becomes, which is told so."""
-        stage, [spare] = self.stage, self.victims
-        for _ in range(4):
-            stage.tell_program("next")
-            ended = stage.expect("ended", name="next")
-            stage.events.clear()
-            wanted = CODES[cells.TERM] if ended["child"] == spare else 0
-            if ended["code"] != wanted:
-                self.fault(f"a start that was to end with {wanted} ended with {ended['code']}")
-            if ended["child"] == spare:
-                return
-        self.fault("nobody has taken the spare that was sent a signal")
 
     def note(self, check: object) -> None:
         """Make a check, and note what it finds without giving up the others."""

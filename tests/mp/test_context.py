@@ -39,7 +39,9 @@ def start(context: Context, target: object, *args: object, **options: object) ->
 
 
 @pytest.mark.parametrize(
-    ("argument", "code"), [(0, 0), (3, 3), (None, 0), (-1, 255), (257, 1), ("a message", 1)], ids=str
+    ("argument", "code"),
+    [(0, 0), (3, 3), (None, 0), (-1, 255), (257, 1), (2**40, 255), (-(2**70), 255), ("a message", 1)],
+    ids=str,
 )
 def test_the_exit_code_is_what_the_process_left_with(context: Context, argument: object, code: int, capfd):
     process = start(context, sys.exit, argument)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -86,3 +87,37 @@ def test_ps_sees_a_tree_whose_boards_are_files(tmp_path: Path):
     """
     pid, _, said = run_program(code, tmp_path, env={"PYTHONPATH": ROOT}).stdout.partition(" ")
     assert f'"pid": {pid}' in said and '"generation": 1' in said
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can change its root directory")
+@pytest.mark.parametrize("way", ["context", "installed", "many"])
+def test_a_child_that_has_changed_its_root_directory_is_refused_by_name(tmp_path: Path, way: str):
+    """It was a bare ImportError: what starts processes is loaded at the first start, and could not be found."""
+    code = """
+        import multiprocessing, os, sys, warmfork
+
+        if sys.argv[1] == "installed":
+            warmfork.install()
+            context = multiprocessing.get_context("forkserver")
+        else:
+            context = warmfork.get_context()
+
+        def nothing(): pass
+
+        def change_root():
+            os.chroot("/proc")
+            try:
+                if sys.argv[1] == "many":
+                    context.start_many([context.Process(target=nothing)])
+                else:
+                    context.Process(target=nothing).start()
+            except warmfork.Refused as error:
+                sys.stdout.write(error.difference)
+
+        if __name__ == "__main__":
+            process = context.Process(target=change_root)
+            process.start()
+            process.join()
+    """
+    done = run_program(code, tmp_path, way)
+    assert done.stdout.startswith("root directory: this process's has no /"), done.stderr

@@ -16,7 +16,7 @@ import pytest
 
 import warmfork
 from tests import warm
-from tests.running import ROOT
+from tests.running import ROOT, run_meanwhile
 from tests.support import doing_without, fork, run_program, wait_until
 from warmfork._client.channel import Channel
 from warmfork._template import forking, spares
@@ -339,3 +339,104 @@ def test_the_death_of_a_client_ends_its_spares(tmp_path):
         expect=-signal.SIGKILL,
     )
     assert done.stderr == ""
+
+
+def have_a_leaving_spare(template: warmfork.Template) -> psutil.Process:
+    """Give a spare that has decided to leave, and can still be sent something."""
+    spare = have_a_spare(template)
+    wait_until(lambda: spare.name() == "leaving", 10.0, "the end of its life")
+    return spare
+
+
+@pytest.mark.parametrize("size", [10, 200_000, 3_000_000])
+def test_a_spare_that_leaves_while_it_is_fed_is_no_child_that_ended_well(tmp_path, size):
+    """It takes what was sent before it says that it leaves, and that may be the half."""
+    sign = tmp_path / "ran"
+    with warmfork.Template(preload=["tests.warm:leave_slowly"], spares="auto") as template:
+        for _ in range(2):
+            have_a_leaving_spare(template)
+            child = template.start(write_length, (str(sign), bytearray(size)))
+            assert child.wait(20) == warmfork.Exited(0)
+            assert sign.read_text() == str(size)
+            sign.unlink()
+
+
+def write_length(path: str, data: bytearray) -> None:
+    with open(path, "w") as file:
+        file.write(str(len(data)))
+
+
+def test_a_child_that_ends_before_it_was_fed_is_an_error_and_no_success():
+    with warmfork.Template(preload=["tests.warm:end_before_the_feed"], spares=0) as template:
+        template.wait_ready()
+        with pytest.raises(warmfork.StartError, match="ended before it had taken what it was to do"):
+            template.start(write_length, ("", bytearray(3_000_000)))
+
+
+def test_a_spare_that_was_handed_over_ends_with_its_client_though_the_template_was_never_told(tmp_path):
+    """The template has another client, and so lives on; the one that dies has nothing else that ends with it."""
+    code = """
+        import os, signal, sys, time, warmfork
+        from warmfork._client import channel
+
+        context = warmfork.get_context(spares=2)
+
+        def die(self, pid, kill, name):
+            time.sleep(0.3)  # the child has read its feed by then
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        def stay(writer):
+            other = context.Process(target=os.getpid)
+            other.start()
+            other.join()
+            os.write(writer.fileno(), b".")
+            os.read(0 if sys.stdin else writer.fileno(), 1)
+            time.sleep(60)
+
+        if __name__ == "__main__":
+            reader, writer = context.Pipe(duplex=False)
+            stays = context.Process(target=stay, args=(writer,))
+            stays.start()
+            os.read(reader.fileno(), 1)
+            while not context._prepared.get_channel().children.spares:
+                context._prepared.get_channel().catch_up()
+            channel.Channel.tell_spare_taken = die
+            spare = context._prepared.get_channel().children.spares[0].record.pid
+            print(stays.pid, spare, flush=True)
+            context.Process(target=time.sleep, args=(60,), daemon=True).start()
+    """
+    with run_meanwhile(code, tmp_path) as program:
+        stays, spare = map(int, program.stdout.readline().split())
+        watched = os.pidfd_open(spare)
+        try:
+            assert program.wait(20) == -signal.SIGKILL
+            assert select.select([watched], [], [], 10)[0], "it lives on without its client"
+        finally:
+            os.close(watched)
+            os.kill(stays, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP, signal.SIGRTMIN])
+def test_a_spare_that_waits_dies_of_a_signal_and_the_next_start_has_another_process(number):
+    """It was taken by the child that the spare became: a start that nobody had done anything to was killed."""
+    with warmfork.Template(preload=["tests.warm:handle_signals"], spares=1) as template:
+        spare = have_a_spare(template)
+        pidfd = os.pidfd_open(spare.pid)
+        os.kill(spare.pid, number)
+        assert select.select([pidfd], [], [], 10)[0], "it has not taken it"
+        os.close(pidfd)
+        child = template.start(os.getpid)
+        assert child.result(20) == child.pid != spare.pid
+        assert child.wait(20) == warmfork.Exited(0)
+
+
+def test_a_spare_that_waits_stays_through_what_ends_nobody():
+    with warmfork.Template(spares=1) as template:
+        spare = have_a_spare(template)
+        for number in (signal.SIGWINCH, signal.SIGURG, signal.SIGCHLD):
+            os.kill(spare.pid, number)
+        os.kill(spare.pid, signal.SIGTSTP)
+        wait_until(lambda: spare.status() == psutil.STATUS_STOPPED, 10.0, "its stop")
+        os.kill(spare.pid, signal.SIGCONT)
+        wait_until(lambda: spare.status() == psutil.STATUS_SLEEPING, 10.0, "its going on")
+        assert template.start(os.getpid).result(20) == spare.pid

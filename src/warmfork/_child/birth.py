@@ -11,7 +11,7 @@ import sys
 from time import monotonic_ns
 
 from warmfork._child import ending, reseeding, stdio
-from warmfork._machine import fds, memfds, role, sockets, state, titles
+from warmfork._machine import fds, memfds, role, signals, sockets, state, titles
 from warmfork._words import feed, messages, wire
 from warmfork._words.board import encode_name
 
@@ -29,7 +29,7 @@ class Birth:
 
     __slots__ = (
         "base", "board", "buffers", "client", "door", "fds", "identity", "keep", "leave", "life", "parent", "payload",
-        "slot", "socket", "spec", "state", "step", "watch",
+        "signals", "slot", "socket", "spec", "state", "step", "watch",
     )  # fmt: skip
 
     def __init__(self, socket: sockets.socket, board: Board, slot: int, base: tuple[Any, ...], spec: Spec) -> None:
@@ -48,6 +48,7 @@ class Birth:
         self.door = -1
         self.client = 0  # of a spare: the pid of its client
         self.leave = -1  # of a spare: an fd that tells it to leave
+        self.signals = -1  # of a spare: an fd that tells that a signal waits
         self.watch = -1  # of a spare: a pidfd on its client
         self.life: float | None = None  # of a spare: seconds after which it leaves if nobody takes it
         self.keep: object = None  # the server: its sockets were closed by number, their destructors must never run
@@ -79,7 +80,7 @@ def receive_feed(birth: Birth) -> None:
     while len(passed) < count:
         more = receive_whole(birth.socket)
         if not more.data:
-            os._exit(0)
+            os._exit(ending.UNFED)
         passed += more.fds
     start = feed.HEADER.size
     content = memoryview(got.data)[start:]
@@ -100,13 +101,14 @@ def take_policy(birth: Birth) -> None:
     """Write on the board what this spare is now: the template may never hear of it, for it or the client may die before.
     First the board, then a look at the client: so either we see its death, or who acts on that sees our policy.
 
-    It waited in a process group of its own, with all signals blocked. What was sent to it, by whomever, waits until it
-    has its client's dispositions; what was sent to the client's group before was never for it."""
+    It waited in a process group of its own, with all signals blocked. What is sent to it from the feed's coming on, by
+    whomever, waits until it has its client's dispositions; what was sent to it before has ended it; what was sent to the
+    client's group before was never for it."""
     state.set_group(birth.state["small"][state.GROUP], birth.base[state.GROUP])
     kill = int(birth.state["kill"])
     birth.board.write_child(birth.slot, kill, encode_name(birth.state["name"]))
     if kill and fds.wait_readable(birth.watch, 0):
-        ending.leave(0)
+        ending.leave(ending.UNFED)
     os.close(birth.watch)
 
 
@@ -134,7 +136,7 @@ def receive_pieces(socket: sockets.socket, size: int) -> bytes:
     while size > 0:
         part = receive_whole(socket).data
         if not part:
-            os._exit(0)
+            os._exit(ending.UNFED)
         parts.append(part)
         size -= len(part)
     return b"".join(parts)
@@ -145,10 +147,17 @@ EMFILE = 24
 
 def wait_as_spare(birth: Birth) -> None:
     """Wait until somebody takes this spare, or its life is over, or memory is short, or its client is dead: the end of
-    its feed is no sign of that, for a fork of the client may hold it open (M1)."""
+    its feed is no sign of that, for a fork of the client may hold it open (M1).
+
+    A signal that comes before the feed is for the spare, and ends it as it ends any process; no handler of the preload's
+    is called. One that comes with the feed may have been sent after start() had returned: it is for the child."""
     number = birth.socket.fileno()
-    ready = fds.list_readable((number, birth.leave, birth.watch), birth.life)
-    os.close(birth.leave)
+    told = (birth.signals,) if birth.signals >= 0 else ()
+    ready = fds.list_readable((number, birth.leave, birth.watch, *told), birth.life)
+    while ready and ready == list(told):
+        signals.take_waiting()
+        ready = fds.list_readable((number, birth.leave, birth.watch, *told), birth.life)
+    fds.close_all((birth.leave, *told))
     if number not in ready:
         # Whoever takes us from here on is told so by its send; whoever was quicker is served all the same.
         birth.socket.shutdown(sockets.SHUT_RD)

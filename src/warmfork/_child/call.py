@@ -42,7 +42,7 @@ def run_call(birth: Birth) -> int:
     except SystemExit as error:
         code = ending.read_code(error.code)
         if error.code is not None and not isinstance(error.code, int):  # sys.exit("why")
-            birth.announce(messages.Raised(0, 0, b"", wire.keep_end(f"sys.exit({str(error.code)!r})")))
+            birth.announce(messages.Raised(0, 0, b"", wire.keep_end(f"sys.exit({describe(error.code)})")))
     except BaseException as error:
         code = 1
         if not birth.state["fds"] & feed.HAS_IN and ending.wanted_stdin(error):
@@ -50,6 +50,14 @@ def run_call(birth: Birth) -> int:
         report(birth, error)
     ending.run_exit_handlers()
     return code
+
+
+def describe(value: object) -> str:
+    """Give a value's text, quoted. Its type may be one whose methods fail."""
+    try:
+        return repr(str(value))
+    except Exception as refusal:
+        return f"a {type(value).__name__} without a text: {type(refusal).__name__}"
 
 
 UNSENDABLE = {

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from _struct import pack
 
+from warmfork._child import ending
 from warmfork._machine import calls, fds, memory, sockets, spilled
 from warmfork._words import buffers as buffers_
 from warmfork._words import messages, wire
@@ -47,7 +48,7 @@ def wait_filled(birth: Birth) -> int:
     wait(birth)
     got = sockets.receive(birth.socket)
     if not got.data:
-        os._exit(0)
+        os._exit(ending.UNFED)
     message = wire.decode(got.data)
     if not isinstance(message, messages.Filled):
         raise RuntimeError(f"{message!r} in place of the buffers")
@@ -61,7 +62,7 @@ def receive(birth: Birth, view: memoryview) -> None:
         wait(birth)
         got = birth.socket.recv_into(view[at : at + buffers_.MESSAGE], 0, sockets.RECEIVE)
         if not got:
-            os._exit(0)
+            os._exit(ending.UNFED)
         at += got
 
 
@@ -71,7 +72,7 @@ def wait(birth: Birth) -> None:
     number = birth.socket.fileno()
     fds.wait_any_readable((number, birth.parent), None)
     if not fds.wait_readable(number, 0):
-        os._exit(0)
+        os._exit(ending.UNFED)
 
 
 def spill(pickled: Pickled) -> int:

@@ -257,5 +257,5 @@ async def start_fork(under_way: PendingStart, channel: Channel, reader: ChannelR
     if answer.failure is not None:
         raise make_refusal(answer.failure)
     child = Child._from_answer(channel, answer, under_way.order)
-    under_way.feed(channel, child)
+    under_way.feed_only(channel, child)
     return child

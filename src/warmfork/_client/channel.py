@@ -58,6 +58,7 @@ class Channel:
         self.requests = 0
         self.modules = 0  # how many were loaded at the last look
         self.told: frozenset[str] = frozenset()  # what the template has heard that we have loaded
+        self.silent_since: float | None = None  # since when a death is asked for, and the template has said nothing
         self.lock = RLock()  # a signal handler may start a process, or ask for an outcome, while we hold it
         self.leader = 0  # the thread that reads
         self.waiters: list[LockType] = []
@@ -145,6 +146,15 @@ class Channel:
         with self.lock:
             self.children.waiting.discard(request)
             self.children.answers.pop(request, None)
+
+    def give_answer_time(self, seconds: float) -> float:
+        """Give until when the template has to tell of deaths, by monotonic(): so many seconds from the moment at which
+        one was first asked for that it has not said a word since. All who ask share them."""
+        self.catch_up()
+        with self.lock:
+            if self.silent_since is None:
+                self.silent_since = monotonic()
+            return self.silent_since + seconds
 
     def wait_until(self, ready: Callable[[], bool], deadline: float | None) -> bool:
         """Read until that is so. False where the channel ended or the deadline passed first."""
@@ -254,6 +264,7 @@ class Channel:
         if not got.data:
             self.end()
             return
+        self.silent_since = None
         try:
             message = wire.decode(got.data)
             after = protocol.step(protocol.CHANNEL, self.state, protocol.DOWN, message)

@@ -14,11 +14,10 @@ from warmfork._client.feeding import measure
 from warmfork._machine import calls, fds, sockets, transfer
 from warmfork._words import buffers as buffers_
 from warmfork._words import messages, wire
-from warmfork._words.errors import StartError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, NoReturn
+    from typing import Any
 
     from warmfork._client.link import Link
 
@@ -28,56 +27,54 @@ if TYPE_CHECKING:
 BUFFERS_TIMEOUT = 60.0
 """Seconds for a child to make room. It takes a millisecond; a machine that swaps may need many."""
 
-GONE = (BrokenPipeError, ConnectionError, ProcessLookupError)
-"""What is raised where the child is dead. It is a child all the same: its outcome tells."""
-
 is_refused = False
 """Does the kernel forbid writing to a child? Learnt at the first try, for good."""
 
 
 def fill(child: Link, buffers: list[Buffer]) -> None:
-    """Fill the memory of a child that was fed. Returns also where it died meanwhile. Raises StartError where it does not
-    make room in time."""
+    """Fill the memory of a child that was fed. Returns also where it has told why it can't be filled.
+
+    Raises ConnectionError where it is dead, or leaves, and TimeoutError where it takes nothing: it is stopped by
+    somebody, or swapped out. Then nothing of the user's has run in it.
+    """
     addresses = wait_buffers_at(child)
-    if addresses is None or child.feed is None:
+    if addresses is None:
         return
     follows = 0
     try:
-        try:
-            if not is_refused:
-                transfer.write(child.pid, child.fileno(), list_stretches(buffers, addresses))
-        except ProcessLookupError:
-            return
-        except OSError as error:
-            refuse(error)
-        if is_refused:
-            follows = sum(map(measure, buffers))
-        sockets.send_within(child.feed, wire.encode(messages.Filled(follows)), timeout=BUFFERS_TIMEOUT)
-        if follows:
-            send(child.feed, buffers)
-    except GONE:
-        return
-    except TimeoutError:
-        give_up()
+        if not is_refused:
+            transfer.write(child.pid, child.fileno(), list_stretches(buffers, addresses))
+    except ProcessLookupError as error:
+        raise BrokenPipeError(EPIPE, "the child is dead") from error
+    except OSError as error:
+        refuse(error)
+    if is_refused:
+        follows = sum(map(measure, buffers))
+    feed = child.feed
+    if feed is None:
+        raise BrokenPipeError(EPIPE, "the child has closed its feed")
+    sockets.send_within(feed, wire.encode(messages.Filled(follows)), timeout=BUFFERS_TIMEOUT)
+    if follows:
+        send(feed, buffers)
+
+
+EPIPE = 32
 
 
 def wait_buffers_at(child: Link) -> list[int] | None:
-    """Wait until the child says where its room is. None where it has failed before that, or is dead."""
+    """Wait until the child says where its room is. None where it has told why it has none. Raises as fill() does."""
     deadline = monotonic() + BUFFERS_TIMEOUT
     while True:
         dead = fds.wait_readable(child.fileno(), 0)
         room = child.read_buffers_at()
         if room is not None:
             return [address for (address,) in iter_unpack("<q", room)]
-        if dead or child.feed is None or child.is_birth_over():
+        if child.words:
             return None
+        if dead or child.feed is None or child.is_birth_over():
+            raise BrokenPipeError(EPIPE, "the child is dead")
         if not fds.wait_any_readable((child.feed.fileno(), child.fileno()), deadline - monotonic()):
-            give_up()
-
-
-def give_up() -> NoReturn:
-    """Give up a child that takes nothing: stopped by somebody, or swapped out. Raises StartError."""
-    raise StartError("buffers", f"the child has taken nothing for {BUFFERS_TIMEOUT} s")
+            raise TimeoutError(f"the child has taken nothing for {BUFFERS_TIMEOUT} s")
 
 
 def list_stretches(buffers: list[Buffer], addresses: list[int]) -> list[transfer.Stretch]:

@@ -9,7 +9,7 @@ from warmfork._client import launch, waiting
 from warmfork._client.link import Link
 from warmfork._machine import fds, pids, sockets
 from warmfork._words import messages
-from warmfork._words.errors import ChildError, RemoteTraceback
+from warmfork._words.errors import ChildError, RemoteTraceback, StartError
 from warmfork._words.outcome import Exited, Lost, Signaled, Usage, read_status
 from warmfork._words.times import check_seconds
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from warmfork._words.children import Answer, Record
 
 SIGKILL = 9
+EMFILE = 24
 LEAVE_TIMEOUT = 1.0
 """Seconds for a child that was never given a call to leave by itself, before it is ended."""
 
@@ -30,13 +31,14 @@ BOOTTIME = 7
 """CLOCK_BOOTTIME, in which the kernel tells when a process was started."""
 
 ANSWER_TIMEOUT = 2.0
-"""Seconds that a living template has to tell the status of a child that is dead already, before others are asked."""
+"""Seconds that a living template has to tell the status of children that are dead already, before others are asked."""
 
 REAP_TIMEOUT = 1.0
 """Seconds for whoever is the parent of an orphan, PID 1 mostly, to reap it."""
 
 USAGE_TIMEOUT = 0.25
-"""Seconds that the tracker has to tell the resource usage of a child whose status is known."""
+"""Seconds that the tracker has to tell the resource usage of a child whose status is known; and that a template has to
+tell of one that it has reaped."""
 
 
 class Child:
@@ -73,9 +75,10 @@ class Child:
 
     @classmethod
     def _from_answer(cls, channel: Channel, answer: Answer, order: StartRequest) -> Child:
-        """Make the handle of the child that an answer brought."""
+        """Make the handle of the child that an answer brought. Raises StartError where this process has too many files
+        open for what belongs to it."""
         if answer.record is None or len(answer.fds) != 2:
-            raise OSError("the files of a child did not arrive: raise the limit of open files (ulimit -n)")
+            raise StartError("recvmsg", "the fds of a child did not arrive: Too many open files", EMFILE)
         return cls(channel, answer.record, answer.fds, order)
 
     def __repr__(self) -> str:
@@ -143,7 +146,8 @@ class Child:
     def _learn_outcome(self) -> Exited | Signaled | Lost:
         """Learn how the child ended. The order of the sources is that of M4."""
         record, channel = self._record, self._channel
-        channel.wait_until(lambda: record.exited is not None, monotonic() + ANSWER_TIMEOUT)
+        deadline = channel.give_answer_time(ANSWER_TIMEOUT)
+        channel.wait_until(lambda: record.exited is not None, deadline)
         fate: messages.Exited | messages.Fate | None = record.exited
         if fate is None and channel.dead:
             fate = self._ask_tracker()
@@ -154,6 +158,12 @@ class Child:
             stack, why = (evidence.stack, evidence.why) if evidence is not None else ("", "")
             return read_status(fate.status, stack, self._explain(fate.status, why))
         status = self._ask_kernel()
+        if (
+            status is None
+            and not channel.dead
+            and channel.wait_until(lambda: record.exited is not None, monotonic() + USAGE_TIMEOUT)
+        ):
+            return self._learn_outcome()  # told meanwhile
         if status is None:
             return Lost("its template died before it could tell")
         return read_status(status, "", self._explain(status, ""))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from _thread import RLock
 
+from warmfork._client.fd_list import Owned
 from warmfork._machine import fds, sockets, spilled
 from warmfork._words import messages, protocol, wire
 
@@ -77,6 +78,7 @@ class Link:
         if item is None:
             return  # a signal handler has read on
         got = sockets.unpack_received(item)
+        held = Owned()  # closes what nobody takes
         said: list[messages.Message] = []
         try:
             message = wire.decode(got.data)
@@ -88,14 +90,14 @@ class Link:
         if not self._unread or self._unread[0] is not item:
             return
         del self._unread[0]
+        held[:] = got.fds
         self.state = after
         if said and isinstance(said[0], messages.BuffersAt):
             self._room = said[0].addresses
             return
         self.words += said
-        if said and got.fds:
-            self._memory.number, got.fds[:] = got.fds[0], got.fds[1:]
-        fds.close_all(got.fds)
+        if held and said and isinstance(said[0], (messages.Returned, messages.Raised)):  # its last word
+            self._memory.number, held[:] = held[0], held[1:]
         self.keep = None
         if not self._replies or (said and after == "ended"):
             self.close()

@@ -114,10 +114,10 @@ def wait_all(channel: Channel, requests: list[int], starts: list[PendingStart]) 
 
 
 def feed_all(channel: Channel, starts: list[PendingStart], waiting: list[Child]) -> list[Child]:
-    """Feed them all. One that died before it was fed is a child all the same: its outcome tells."""
+    """Feed them all. Raises what feed_only() raises, the others ended."""
     try:
         for start, child in zip(starts, waiting, strict=True):
-            start.feed(channel, child)
+            start.feed_only(channel, child)
     except BaseException:
         end_all(waiting)
         raise

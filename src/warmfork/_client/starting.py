@@ -51,8 +51,9 @@ class PendingStart:
             self.payload = self.make_payload()
         self.said = feeding.take_state(channel.born, self.order)
 
-    def feed(self, channel: Channel, child: Child) -> bool:
-        """Feed a child what was prepared. False where it is dead, and took nothing. Raises OSError, the child sent away."""
+    def feed(self, channel: Channel, child: Child) -> OSError | None:
+        """Feed a child what was prepared, all of it. Where it took less, because it is dead, leaves, or stands still, it is
+        ended, and the error is given: nothing of the user's has run in it. Raises other errors, the child sent away."""
         payload = self.payload
         if payload is None:
             raise RuntimeError("a child is sent what prepare() has made")
@@ -60,29 +61,46 @@ class PendingStart:
         link.fed_us = monotonic_ns() // 1000
         try:
             feeding.feed(link.feed, channel.born, self.order, self.said, payload, self.client.get_door_fd())
-        except GONE:
+            if payload.buffers:
+                from warmfork._client import filling
+
+                filling.fill(link, payload.buffers)
+        except (*GONE, TimeoutError) as error:
+            end_unfed(child)
             link.close()
-            return False
+            return error
         except BaseException:
+            end_unfed(child)
             send_away([child])
             raise
-        if payload.buffers:
-            self.fill(child, payload)
         link.keep = payload.keep
         link.births = self.client.in_birth
         link.births.add(link)
-        return True
+        return None
 
-    def fill(self, child: Child, payload: Payload) -> None:
-        """Bring a child the large parts of its payload. Raises StartError, the child ended."""
-        from warmfork._client import filling
+    def feed_only(self, channel: Channel, child: Child) -> None:
+        """Feed a child for which there is no other one. One that died before it was fed is a child all the same, and its
+        outcome tells. Raises StartError where that would say that all went well, or it has taken nothing for long; and what
+        feed() raises."""
+        error = self.feed(channel, child)
+        if error is None:
+            return
+        outcome = child.wait()
+        if isinstance(error, TimeoutError):
+            child.close()
+            raise StartError("buffers" if self.payload and self.payload.buffers else "feed", str(error))
+        if outcome.ok:
+            child.close()
+            raise StartError("feed", f"the child ended before it had taken what it was to do: {outcome}")
 
-        try:
-            filling.fill(child._link, payload.buffers)
-        except BaseException:
-            child.kill()  # not only its feed closed: it may be stopped, and a fork may have a copy of the feed
-            send_away([child])
-            raise
+
+def end_unfed(child: Child) -> None:
+    """End a child that was not fed whole: it may be stopped, or a fork of ours have a copy of its feed, and then it would
+    not leave when that is closed."""
+    try:
+        child.kill()
+    except PermissionError:  # a preload has made its template another user
+        return
 
 
 def start(
@@ -124,10 +142,10 @@ def start_spare(under_way: PendingStart, channel: Channel) -> Child | None:
         raise
     while spare is not None:
         child = Child._from_answer(channel, spare, under_way.order)
-        if under_way.feed(channel, child):
+        if under_way.feed(channel, child) is None:
             channel.tell_spare_taken(child.pid, under_way.order.kill, child.name)
             return child
-        spare = channel.take_spare()  # it was leaving: the next one
+        spare = channel.take_spare()  # it was leaving, or dies: the next one
     return None
 
 
@@ -189,7 +207,6 @@ def ask_and_feed(under_way: PendingStart, channel: Channel, request: int) -> Chi
         raise make_timeout(channel)
     if answer.failure is not None:
         raise make_refusal(answer.failure)
-    # One that died before it was fed is a child all the same: its outcome tells, and nothing of the user's has run.
     child = Child._from_answer(channel, answer, under_way.order)
-    under_way.feed(channel, child)
+    under_way.feed_only(channel, child)
     return child

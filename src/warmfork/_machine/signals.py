@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import _signal
 
+from warmfork._machine import calls
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -50,6 +52,36 @@ def list_set(numbers: Iterable[int]) -> dict[int, object]:
     """Give those of these signals that Python code handles or ignores, with handler or SIG_IGN."""
     found = {number: _signal.getsignal(number) for number in numbers}
     return {number: disposition for number, disposition in found.items() if disposition not in (SIG_DFL, None)}
+
+
+def open_signals() -> int:
+    """Open an fd that is readable while a signal waits that is blocked (signalfd(2), Linux 2.6.27): for whoever polls it,
+    not for whoever opened it. -1 where there is none: a filter, or this Python has no _ctypes."""
+    try:
+        return calls.call("signalfd", -1, b"\xff" * SIGSET, SFD_CLOEXEC | SFD_NONBLOCK)
+    except (ImportError, OSError):
+        return -1
+
+
+SIGSET = 128
+"""Bytes of a sigset_t of the C library."""
+SFD_CLOEXEC, SFD_NONBLOCK = 0o2000000, 0o4000
+
+IGNORED, STOPPING = (17, 18, 23, 28), (20, 21, 22)  # CHLD, CONT, URG, WINCH; TSTP, TTIN, TTOU
+"""Signals that end nobody who has made no arrangements for them."""
+
+
+def take_waiting() -> None:
+    """Have those signals that are blocked, and wait, do to this process what they do to one that has made no arrangements
+    for them: end it, mostly. No handler is called."""
+    for number in _signal.sigpending():
+        if number in IGNORED or number in STOPPING:
+            _signal.sigtimedwait((number,), 0)
+            if number in STOPPING:
+                _signal.raise_signal(FORCED[1])
+        else:
+            set_disposition(number, SIG_DFL)
+            _signal.pthread_sigmask(_signal.SIG_UNBLOCK, (number,))
 
 
 def set_disposition(number: int, disposition: object) -> None:

@@ -12,7 +12,7 @@ from warmfork._machine import pids, signals, titles
 from warmfork._template import forking, spares
 from warmfork._template.births import FEED, Births
 from warmfork._template.deaths import Deaths
-from warmfork._template.state import get_leave
+from warmfork._template.state import get_leave, get_signals, holds_children
 from warmfork._words import board as board_
 from warmfork._words import messages
 
@@ -59,8 +59,8 @@ class Children:
         board.write_slot(slot, client.pid, wanted.kill, now, clock_gettime_ns(BOOTTIME), name)
         board.write_phase(board_.FORKING, now)
         try:
-            leave = get_leave(state) if is_spare else -1
-            kept = (*state.kept, leave, client.pidfd) if is_spare else state.kept
+            leave, told = (get_leave(state), get_signals(state)) if is_spare else (-1, -1)
+            kept = (*state.kept, leave, told, client.pidfd) if is_spare else state.kept
             pid, ours, theirs = forking.fork_child(kept, apart=is_spare)
         except OSError as error:
             board.write_phase(board_.SERVING, now)
@@ -71,7 +71,7 @@ class Children:
             state.born = Birth(ours, board, slot, state.base, state.spec)
             state.born.keep = self
             if is_spare:
-                self.become_spare(state.born, client, leave)
+                self.become_spare(state.born, client, leave, told)
             return
         board.write_phase(board_.SERVING, now)
         board.write_pid(slot, pid)
@@ -105,9 +105,9 @@ class Children:
         if "freeze" not in state.spec.without:
             gc.freeze()
 
-    def become_spare(self, born: Birth, client: ClientRecord, leave: int) -> None:
+    def become_spare(self, born: Birth, client: ClientRecord, leave: int, told: int) -> None:
         """In a child that was forked ahead: be ready to wait."""
-        born.client, born.leave, born.watch = client.pid, leave, client.pidfd
+        born.client, born.leave, born.signals, born.watch = client.pid, leave, told, client.pidfd
         titles.set_title(f"warmfork: spare {self.state.spec.name}")
         for touch in self.state.prefault_calls:
             touch()
@@ -171,7 +171,7 @@ class Children:
             client.children.discard(pid)
             client.traffic.note_death(pid, state.busy)
             self.loop.guard(self.deaths.tell, client, pid, status, usage, None)  # the others are dead all the same
-            if client.channel is None and not any(state.children[other][2] for other in client.children):
+            if client.channel is None and not holds_children(state, client):
                 self.release(client)
 
 

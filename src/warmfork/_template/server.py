@@ -17,7 +17,7 @@ from warmfork._template.children import Children
 from warmfork._template.clients import ClientRecord
 from warmfork._template.idle import Idle
 from warmfork._template.spares import SparePolicy
-from warmfork._template.state import TemplateState, count_started
+from warmfork._template.state import TemplateState, count_started, holds_children, is_ended_with_client
 from warmfork._words import board as board_
 from warmfork._words import messages, protocol, wire
 
@@ -222,7 +222,7 @@ class Server:
         if client.channel is not None:
             self.loop.forget(client.channel.fileno())
             client.drop()
-        if not any(self.state.children[pid][2] for pid in client.children):
+        if not holds_children(self.state, client):
             self.release(client)
         elif client.is_another_program():
             self.bury_client(client)
@@ -238,9 +238,7 @@ class Server:
         """The client is dead: end those of its children whose policy says so, let the others live."""
         children, client.children = client.children, set()
         for pid in children:
-            # The board, which a child that was a spare writes itself: the client may have died before it told us.
-            row = self.state.board.read_row(self.state.children[pid][0])
-            if row.kill if row is not None else self.state.children[pid][2]:
+            if is_ended_with_client(self.state, pid):
                 self.loop.guard(self.state.pending_kills.end, pid, None)
         self.detach(client)
 

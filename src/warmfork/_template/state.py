@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from warmfork._machine import fds, pids, state
+from warmfork._machine import fds, pids, signals, state
 from warmfork._machine.pending_kills import PendingKills
 
 TYPE_CHECKING = False
@@ -22,7 +22,7 @@ class TemplateState:
 
     __slots__ = (
         "base", "board", "born", "busy", "children", "clients", "generation", "here", "kept", "latest", "leave", "me",
-        "pending_kills", "policy", "prefault_calls", "spec", "starts", "titled", "wanted",
+        "pending_kills", "policy", "prefault_calls", "signals", "spec", "starts", "titled", "wanted",
     )  # fmt: skip
 
     def __init__(self, spec: Spec, board: Board, generation: int, kept: tuple[int, ...], policy: int) -> None:
@@ -43,6 +43,7 @@ class TemplateState:
         self.busy = 0.0  # when a child last started or died, by monotonic()
         self.titled = -1  # the number of children that our title shows
         self.leave = -1  # an eventfd: what tells spares to leave
+        self.signals: int | None = None  # an fd: what tells spares that a signal waits for them
         self.prefault_calls: list[Callable[[], int]] = []  # give a spare the pages that a birth touches
         self.wanted: list[str] = []  # modules that are still to be loaded, for clients have them
         self.born: Birth | None = None  # in a child: what it was forked for
@@ -53,11 +54,32 @@ def count_started(state: TemplateState) -> int:
     return len(state.children) - sum(len(client.traffic.spares) for client in state.clients)
 
 
+def holds_children(state: TemplateState, client: ClientRecord) -> bool:
+    """Is there a child that the client's death ends? Or a spare: it may have been handed over, and become such a child,
+    without our having heard of that."""
+    return any(pid in client.traffic.spares or is_ended_with_client(state, pid) for pid in client.children)
+
+
+def is_ended_with_client(state: TemplateState, pid: int) -> bool:
+    """Does this child end with its client? The board says it, which a child that was a spare writes itself: the client
+    may have died before it told us."""
+    slot, _, kill = state.children[pid]
+    row = state.board.read_row(slot)
+    return bool(row.kill if row is not None else kill)
+
+
 def get_leave(state: TemplateState) -> int:
     """Give the fd by which spares are told to leave."""
     if state.leave < 0:
         state.leave = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
     return state.leave
+
+
+def get_signals(state: TemplateState) -> int:
+    """Give the fd by which each spare learns that a signal waits for it, or -1."""
+    if state.signals is None:
+        state.signals = signals.open_signals()
+    return state.signals
 
 
 def let_spares_go(state: TemplateState) -> None:

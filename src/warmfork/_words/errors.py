@@ -41,6 +41,7 @@ HINTS = {
     "fork": "look at the limits of processes and memory: ulimit -u, ulimit -v, the cgroup's pids.max and memory.max",
     "socketpair": "raise the limit of open files (ulimit -n)",
     "pidfd_open": "raise the limit of open files (ulimit -n)",
+    "recvmsg": "raise the limit of open files (ulimit -n)",
     "sendmsg": "raise the limit of open files (ulimit -n): too many are on their way between processes",
     "start_timeout": "give start_timeout more seconds, or None to wait for ever",
     "board": "a template has room for 32,768 children at a time: use another template for more",

@@ -209,7 +209,8 @@ async def arun(
 
 async def settle(child: Child, reader: ChannelReader) -> None:
     """Wait until it is known how a dead child ended."""
-    await reader.wait_until(lambda: child._record.exited is not None, monotonic() + ANSWER_TIMEOUT)
+    deadline = reader.channel.give_answer_time(ANSWER_TIMEOUT)
+    await reader.wait_until(lambda: child._record.exited is not None, deadline)
     if reader.channel.dead and child.outcome is None:
         # Its template died too: the tracker is asked, which may take a while.
         await asyncio.get_running_loop().run_in_executor(None, child.wait)

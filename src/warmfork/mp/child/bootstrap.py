@@ -17,7 +17,7 @@ from multiprocessing import context, process
 from multiprocessing import util as util_
 
 from warmfork._child import birth as birth_
-from warmfork._child import stdio
+from warmfork._child import ending, stdio
 from warmfork._machine import role
 from warmfork.mp.child.main_module import import_main
 from warmfork.mp.shared import carried, installed, patching
@@ -182,12 +182,7 @@ def run_after_forkers(obj: Any) -> None:
 
 def read_exit_code(error: SystemExit) -> int:
     """Give the exit code of a SystemExit, as BaseProcess._bootstrap reads it."""
-    if error.code is None:
-        return 0
-    if isinstance(error.code, int):
-        return error.code
-    sys.stderr.write(f"{error.code}\n")
-    return 1
+    return ending.read_code(error.code)
 
 
 def prepare(said: dict[str, Any], birth: Birth) -> None:

@@ -7,6 +7,7 @@ from warmfork._machine import platform, role
 from warmfork._words.errors import Refused, StartError, UnsupportedPlatform, WarmforkError
 from warmfork.api.options import get_executable
 from warmfork.mp.child.main_module import check_not_importing_main
+from warmfork.mp.shared.process import check_root
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,9 +23,12 @@ NO_TEMPLATE = ("launch", "template", "start_timeout")
 def start(process_obj: Any, get_prepared: Callable[[], Prepared]) -> Any:
     """Start a process from the template, or by spawn. Raises what begin() and Popen raise."""
     try:
-        begin(get_prepared)
-        from warmfork.mp.client.popen import Popen
-
+        try:
+            begin(get_prepared)
+            from warmfork.mp.client.popen import Popen
+        except ImportError:
+            check_root()
+            raise
         return Popen(process_obj, get_prepared())
     except WarmforkError as error:
         check_spawn_helps(error)
@@ -36,9 +40,12 @@ def start(process_obj: Any, get_prepared: Callable[[], Prepared]) -> Any:
 def start_many(processes: list[Any], get_prepared: Callable[[], Prepared]) -> list[Any]:
     """Start these, all or none."""
     try:
-        begin(get_prepared)
-        from warmfork.mp.client.popen import start_many
-
+        try:
+            begin(get_prepared)
+            from warmfork.mp.client.popen import start_many
+        except ImportError:
+            check_root()
+            raise
         return start_many(processes, get_prepared())
     except WarmforkError as error:
         check_spawn_helps(error)

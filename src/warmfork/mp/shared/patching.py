@@ -54,10 +54,10 @@ def undo() -> None:
 
 def start_process(process_obj: Any) -> Any:
     """Start a process of the installed "forkserver"."""
-    from warmfork.mp.client.beginning import start
     from warmfork.mp.shared import installed
+    from warmfork.mp.shared.process import load_beginning
 
-    return start(process_obj, installed.get)
+    return load_beginning().start(process_obj, installed.get)
 
 
 def replace(module: ModuleType, attribute: str, value: Any) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from multiprocessing import context, process
 
+from warmfork._words.errors import Refused
 from warmfork._words.times import DEFAULT, Default
 from warmfork.mp.shared.stdlib import is_stdlib
 
@@ -54,14 +55,30 @@ class ContextProcess(process.BaseProcess):
     @staticmethod
     def _Popen(process_obj: process.BaseProcess) -> Any:
         own: Context = type(process_obj)._context  # type: ignore[attr-defined]
-        from warmfork.mp.client import beginning
-
+        beginning = load_beginning()
         return beginning.start(process_obj, own.get_prepared)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         if "_is_made" in vars(type(self)):
             return make_process, (), self.__dict__
         return super().__reduce_ex__(protocol)
+
+
+def load_beginning() -> Any:
+    """Load what starts processes: at the first start, for few children start any. Raises Refused where a change of the
+    root directory has hidden it."""
+    try:
+        from warmfork.mp.client import beginning
+    except ImportError:
+        check_root()
+        raise
+    return beginning
+
+
+def check_root() -> None:
+    """Raise Refused where this process sees our own files no longer: it has another root directory than its template."""
+    if not os.path.exists(__file__):
+        raise Refused(f"root directory: this process's has no {os.path.dirname(__file__)}")
 
 
 def check_startable(obj: Any) -> None:
@@ -148,8 +165,7 @@ class Context(context.BaseContext):
             raise AssertionError("cannot start a process twice")
         if not wanted:
             return
-        from warmfork.mp.client import beginning
-
+        beginning = load_beginning()
         for one, popen in zip(wanted, beginning.start_many(wanted, self.get_prepared), strict=True):
             one._started(popen)
 
