@@ -39,6 +39,7 @@ class Tree:
         self.identities = fds.identify(self.receiver.fileno()), fds.identify(self.ledger.fileno())
         self.read = 0  # how far the ledger's reports were read
         self.size = 0  # how long it was then
+        self.heard = 0  # the number of the last report that was read
         self.successions = 0
         self.ends: list[float] = []  # when trackers have died that had lived for a moment
         self.left: list[tuple[messages.Inherit, fds.Fd, fds.Fd]] = []  # dead templates: pidfd, board
@@ -131,7 +132,8 @@ class Tree:
         self.read = start
         for end, record in ledger_.read_records(data):
             self.read = start + end
-            if isinstance(record, messages.Reported):
+            if isinstance(record, messages.Reported) and record.number > self.heard:
+                self.heard = record.number
                 found.append(record)
         return found
 

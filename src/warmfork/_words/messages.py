@@ -393,7 +393,9 @@ class Dropped(Message, tag=72):
 
 
 class Reported(Message, tag=73):
-    """Something that the program is to have in its log: `level` as of the logging module."""
+    """Something that the program is to have in its log: `level` as of the logging module. Reports are numbered from 1 on,
+    since a ledger that is written anew has them once more."""
 
+    number: int
     level: int
     text: str
