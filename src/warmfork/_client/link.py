@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+HAVE_MEMORY = messages.Returned, messages.Raised
+"""With these may come a memfd."""
+
+
 class Link:
     """The socket (`feed`), what has come on it, and what has to be kept until the child has become what was asked.
 
@@ -92,11 +96,13 @@ class Link:
         self.state = after
         if said and isinstance(said[0], messages.BuffersAt):
             self._room = said[0].addresses
+            got.close()
             return
         self.words += said
-        if said and got.fds:
+        if said and isinstance(said[0], HAVE_MEMORY) and got.fds:
             self._memory.number, got.fds[:] = got.fds[0], got.fds[1:]
-        fds.close_all(got.fds)
+            sockets.stop_lingering(self._memory.fileno())  # nobody may ever ask for the result
+        got.close()
         self.keep = None
         if not self._replies or (said and after == "ended"):
             self.close()
