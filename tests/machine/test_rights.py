@@ -32,7 +32,12 @@ def give_up_privileges() -> None:
     calls.call("prctl", 38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS
 
 
+def drop_capabilities() -> None:
+    calls.call("capset", (0x20080522).to_bytes(4, "little") + bytes(4), bytes(24))
+
+
 CHANGES = [
+    pytest.param(drop_capabilities, "capabilities", marks=root_only),
     pytest.param(drop_user, "user ids", marks=root_only),
     pytest.param(drop_group, "group ids", marks=root_only),
     pytest.param(join_group, "groups", marks=root_only),
