@@ -164,13 +164,11 @@ class Client:
 
     def register(self, kind: str, name: str) -> None:
         """Have a name removed with the tree. Raises OSError where the folder that it is in is not there, StartError."""
-        folders = launch.open_folder(kind, name)
-        self.tell(messages.Register(kind, name), tuple(folder.fileno() for folder in folders))
+        launch.tell_of_name(self, messages.Register(kind, name), [])
 
     def hold(self, kind: str, name: str) -> None:
         """Have a name removed with this process. Raises as register() does."""
-        passed = [fds.Fd(pids.open_pidfd(os.getpid())), *launch.open_folder(kind, name)]
-        self.tell(messages.Track(kind, name), tuple(fd.fileno() for fd in passed))
+        launch.tell_of_name(self, messages.Track(kind, name), [fds.Fd(pids.open_pidfd(os.getpid()))])
 
     # -- channels
 

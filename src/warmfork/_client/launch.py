@@ -16,6 +16,7 @@ from warmfork._words.outcome import read_status
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from warmfork._client.client import Client
     from warmfork._words.spec import Spec
 
 
@@ -227,6 +228,25 @@ def open_folder(kind: str, name: str) -> list[fds.Fd]:
     if kind not in ("file", "folder"):
         return []
     return [fds.Fd(os.open(os.path.dirname(name), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))]
+
+
+def tell_of_name(client: Client, message: messages.Register | messages.Track, passed: list[fds.Fd]) -> None:
+    """Send the tracker this with these fds, and with the folder that a file or a folder is in. Then wait until it has looked
+    at who says that, unless we are the program: of the dead nobody knows what they may do. Raises OSError, StartError."""
+    folders = open_folder(message.kind, message.name)
+    client.ensure_door()
+    if not folders or client.tree is not None:
+        client.tell(message, tuple(fd.fileno() for fd in (*passed, *folders)))
+        return
+    reader, writer = map(fds.Fd, os.pipe2(os.O_CLOEXEC))
+    with reader:
+        with writer:
+            client.tell(message, tuple(fd.fileno() for fd in (*passed, writer, *folders)))
+        fds.wait_readable(reader.fileno(), HEARD)  # its end: the tracker has closed what came along
+
+
+HEARD = 2.0
+"""Seconds that a process waits for the tracker to hear of a file of its own. Where that is dead, a successor may hear it."""
 
 
 def ask_fate(door: sockets.socket, pid: int, moment: int, timeout: float) -> messages.Fate | None:

@@ -10,11 +10,11 @@ import os
 from select import EPOLLHUP
 from time import monotonic
 
-from warmfork._machine import fds, pids, signals, sockets, titles
+from warmfork._machine import fds, pids, rights, signals, sockets, titles
 from warmfork._machine.loop import Loop
 from warmfork._tracker import names
 from warmfork._tracker.answers import answer_channel, send_answer
-from warmfork._tracker.folders import Folders
+from warmfork._tracker.folders import KINDS, Folders
 from warmfork._tracker.generations import Generations
 from warmfork._tracker.holders import Holders
 from warmfork._tracker.orphans import Orphans
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 WARNING, ERROR = 30, 40
 
 MOST_TITLES = 1000
+"""Processes of which something is remembered before all of it is forgotten."""
 
 
 class Tracker:
@@ -49,6 +50,7 @@ class Tracker:
         self.door_open = True
         self.book = book
         self.titles = {(root.pid, root.since): names.read_title(root.pid) or root.name}
+        self.confined: set[tuple[int, int]] = set()
         self.reserve = fds.Fd(fds.open_null())
         # Hold the program's stderr only: a pipe behind its stdout is to end when it ends.
         os.dup2(self.reserve.fileno(), 1)
@@ -188,6 +190,8 @@ class Tracker:
         """Do what a process of ours asks."""
         if isinstance(message, messages.Hello):
             self.generations.serve_hello(message, got)
+        elif isinstance(message, messages.Register | messages.Track) and not self.may_remove(message, got.pid):
+            return
         elif isinstance(message, messages.Register):
             folder = self.folders.keep(message.kind, message.name, got)
             title = self.get_title(got.pid)
@@ -214,6 +218,25 @@ class Tracker:
             self.orphans.serve_ask(message, adopt(got))
         elif isinstance(message, messages.Sweep) and len(got.fds) == 1:
             self.sweep(adopt(got))
+
+    def may_remove(self, message: messages.Register | messages.Track, pid: int) -> bool:
+        """May this process remove such a name itself? We do it with our rights, and a process may have given up some of its
+        own. Asked each time of a file or a folder. Where it may not, that is reported, once for each process. The program
+        is believed, which may be dead by now: it could write in the ledger what it wants."""
+        if message.kind not in KINDS or (pid == self.root.pid and pids.read_since(pid) in (0, self.root.since)):
+            return True
+        difference = rights.find_less_over_files(pid)
+        key = pid, pids.read_since(pid)
+        if difference and key not in self.confined:
+            if len(self.confined) >= MOST_TITLES:
+                self.confined.clear()
+            self.confined.add(key)
+            self.book.report(
+                WARNING,
+                f"pid {pid} ({self.get_title(pid) or 'unknown'}) may not have files removed by us that it tracks "
+                f"({message.name[:1000]!r} is the first): it has other rights than we have: {difference[:4000]}",
+            )
+        return not difference
 
     def sweep(self, answer: sockets.socket) -> None:
         """Have all names removed, and say how many were left."""

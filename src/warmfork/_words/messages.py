@@ -146,8 +146,6 @@ class Inherit(Message, tag=16):
 
 
 # Answers of the tracker, each the only message on its socket.
-
-
 class Fate(Message, tag=10):
     """A process that the tracker reaped: `known` is 0 where it has no status of it."""
 
@@ -193,8 +191,6 @@ class NamesSwept(Message, tag=13):
 
 
 # The control socket: tracker <-> template.
-
-
 class Launch(Message, tag=20):
     """Become this generation. Fds: spec, board, log, door, stacks."""
 
@@ -214,8 +210,6 @@ class Sealed(Message, tag=22):
 
 
 # The channel: client <-> template.
-
-
 class Welcome(Message, tag=30):
     """The template serves you. Fds: a pidfd on it, and its board, to be read."""
 
@@ -305,8 +299,6 @@ class Stuck(Message, tag=38):
 
 
 # The feed: client <-> its child. The first message down is not one of these: it is the feed itself (see feed.py).
-
-
 class BirthFailed(Message, tag=40):
     """The child could not become what was asked: the step, and the traceback. It exits with code 1."""
 
@@ -350,8 +342,6 @@ class Raised(Message, tag=43):
 
 
 # The ledger: begun by the program, written by the tracker, read by its successor and the program (see ledger.py).
-
-
 class Root(Message, tag=7):
     """Whose tree it is: the program of this pid, started at `since` (ns since boot)."""
 
