@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from select import POLLRDHUP, poll
 from time import monotonic
 
 from warmfork._client import spawn
@@ -36,8 +37,10 @@ class Tree:
         self.watch(interpreter.pid)
         self.door = sockets.adopt_socket(state.move_high(interpreter.door.detach()))
         self.receiver = fds.Fd(state.move_high(interpreter.receiver.detach()))
+        self.own = sockets.adopt_socket(state.move_high(interpreter.own.detach()))
+        self.own_receiver = fds.Fd(state.move_high(interpreter.own_receiver.detach()))
         self.ledger = fds.Fd(state.move_high(interpreter.ledger.release()))
-        self.identities = fds.identify(self.receiver.fileno()), fds.identify(self.ledger.fileno())
+        self.identities = self.identify()
         self.read = 0  # how far the ledger's reports were read
         self.size = 0  # how long it was then
         self.heard = 0  # the number of the last report that was read
@@ -53,9 +56,35 @@ class Tree:
 
     def is_ours(self) -> bool:
         """Do these fds still mean what they did? The program may have closed all, and reused the numbers."""
-        return fds.is_still(self.receiver.fileno(), self.identities[0]) and fds.is_still(
-            self.ledger.fileno(), self.identities[1]
-        )
+        try:
+            return self.identify() == self.identities
+        except OSError:
+            return False
+
+    def identify(self) -> tuple[tuple[int, int], ...]:
+        """Give what our fds mean. Raises OSError where one is closed."""
+        return tuple(fds.identify(fd.fileno()) for fd in (self.receiver, self.ledger, self.own, self.own_receiver))
+
+    def is_door_shut(self) -> bool:
+        """Has somebody who has the door shut it down? That is its end, for all who have it."""
+        look = poll()
+        look.register(self.receiver.fileno(), POLLRDHUP)
+        return bool(look.poll(0))
+
+    def renew_door(self) -> sockets.socket:
+        """Make another door in its place, hand it to the tracker, and give it. Raises StartError."""
+        try:
+            door, receiver = sockets.make_pair()
+            sockets.ask_for_credentials(receiver)
+            sockets.send_within(self.own, wire.encode(messages.Door()), (receiver.fileno(),))
+        except OSError as error:
+            raise StartError("launch", f"the door is shut, and there can be no other: {error.strerror}") from error
+        self.door.close()
+        self.receiver.close()
+        self.door = sockets.adopt_socket(state.move_high(door.detach()))
+        self.receiver = fds.Fd(state.move_high(receiver.detach()))
+        self.identities = self.identify()
+        return self.door
 
     def has_tracker(self) -> bool:
         """Does the tracker live?"""
@@ -89,7 +118,7 @@ class Tree:
                         "launch", f"the tracker ended at once, {len(self.ends)} times: {read_status(status)}\n{said}"
                     )
                 self.ends.clear()
-            pid = spawn.spawn(*self.made_of, self.receiver.fileno(), self.ledger.fileno())
+            pid = spawn.spawn(*self.made_of, self.receiver.fileno(), self.ledger.fileno(), self.own_receiver.fileno())
         except OSError as error:
             raise StartError(
                 "launch", f"the tracker is dead, and no successor could be started: {executable}: {error.strerror}"
@@ -141,14 +170,20 @@ class Tree:
     def close(self) -> None:
         """Let go of all of it, where it is still ours."""
         ours = self.is_ours()
-        for fd in (self.receiver, self.ledger):
+        for fd in (self.receiver, self.ledger, self.own_receiver):
             fd.close() if ours else fd.release()
+        self.own.close() if ours else self.own.detach()
         number, identity = self.pidfd.fileno(), self.pidfd_identity[1]
         self.pidfd.close() if fds.is_still(number, identity) else self.pidfd.release()
         for _, pidfd, board in self.left:
             for fd in (pidfd, board):
                 fd.close() if ours else fd.release()
         self.left.clear()
+
+
+def get_own_interpreter() -> tuple[str, tuple[str, ...]]:
+    """Give this interpreter's executable and its options."""
+    return sys.executable or "", spawn.get_flags()
 
 
 def get_program_name() -> str:

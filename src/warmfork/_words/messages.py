@@ -137,6 +137,10 @@ class Hung(Message, tag=15):
     pid: int
 
 
+class Door(Message, tag=18):
+    """Another door, for one that somebody has shut. From the root of the tree only. Fds: its receiving end."""
+
+
 class Inherit(Message, tag=16):
     """A template that the tracker before you has started. From the root of the tree only. Fds: a pidfd on it, its board."""
 

@@ -9,8 +9,9 @@ from itertools import count
 
 from warmfork import startup
 from warmfork._client import feeding, payload, starting
-from warmfork._client.client import get_client, get_interpreter
+from warmfork._client.client import get_client
 from warmfork._client.handle import Child
+from warmfork._client.launch import get_own_interpreter
 from warmfork._machine import fds, platform, state
 from warmfork._words.buffers import Pickled, run
 from warmfork._words.errors import WarmforkError
@@ -328,7 +329,7 @@ class Template(Runs):
             raise ValueError(f"{self!r} was stopped")
         if self._spec is None:
             startup.watch_names()
-            executable, flags = get_interpreter()
+            executable, flags = get_own_interpreter()
             options, place = self._options, self._birthplace
             self._spec = Spec(
                 name=self.name,
