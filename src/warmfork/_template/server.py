@@ -207,9 +207,12 @@ class Server:
         if isinstance(message, messages.Spawn):
             client.traffic.note_start(now, missed=True)
             self.children.fork(client, messages.Spawn(message.request, int(bool(message.kill)), message.name))
-        elif isinstance(message, messages.SpareTaken) and message.pid in client.traffic.spares:
+        elif isinstance(message, messages.SpareTaken):
+            # It counts as a start though it may be dead already, and have been taken for a spare that nobody wanted: or
+            # there would be none for the next start.
             client.traffic.note_start(now, missed=False)
-            self.children.enter(client, message)
+            if message.pid in client.traffic.spares:
+                self.children.enter(client, message)
 
     def detach(self, client: ClientRecord) -> None:
         """The client has let go of its channel. It may live on: its children's policy still needs its death."""
