@@ -3,7 +3,8 @@
 What is left has DEADLINE seconds to go: a process that is ending is no leftover. What stays on purpose, and is none:
 
 - this program's tracker, which lives as long as its program, and the stdlib's resource tracker where a test needed it;
-- the fds that a client keeps for good: the two ends of the door and of its own socket, the ledger, a pidfd on its tracker, one on itself, its
+- the fds that a client keeps for good: the two ends of the door, and of its own socket, the ledger, a pidfd on its
+  tracker, one on itself, its
   oom_score_adj;
 - multiprocessing's own temporary folder and arenas, one for each program.
 

@@ -17,7 +17,7 @@ from tests.support import run_program, wait_until
 
 PUBLIC = {
     "pid", "name", "wait", "result", "outcome", "usage", "is_running", "terminate", "kill", "send_signal", "fileno",
-    "close",
+    "close", "stdin", "stdout", "stderr",
 }  # fmt: skip
 
 
