@@ -3,7 +3,8 @@
 What is left has DEADLINE seconds to go: a process that is ending is no leftover. What stays on purpose, and is none:
 
 - this program's tracker, which lives as long as its program, and the stdlib's resource tracker where a test needed it;
-- the fds that a client keeps for good: the door's two ends, the ledger, a pidfd on its tracker, one on itself, its
+- the fds that a client keeps for good: the two ends of the door, and of its own socket, the ledger, a pidfd on its
+  tracker, one on itself, its
   oom_score_adj;
 - multiprocessing's own temporary folder and arenas, one for each program.
 
@@ -176,7 +177,9 @@ def list_kept_fds() -> set[int]:
         if client.door is not None:
             kept.add(client.door.fileno())
         if client.tree is not None:
-            kept.update(fd.fileno() for fd in (client.tree.pidfd, client.tree.receiver, client.tree.ledger))
+            tree = client.tree
+            its = (tree.pidfd, tree.receiver, tree.ledger, tree.own, tree.own_receiver)
+            kept.update(fd.fileno() for fd in its)
             kept.update(fd.fileno() for _, *pair in client.tree.left for fd in pair)
     if "warmfork._client.feeding" in sys.modules:
         kept.add(sys.modules["warmfork._client.feeding"]._own[1])

@@ -106,6 +106,27 @@ def test_a_python_without_the_wrappers_makes_the_calls_by_number(tmp_path: Path)
     assert (done.stdout, done.stderr) == (SAID, "")
 
 
+def test_a_python_without_the_wrappers_ends_what_a_child_of_a_dead_program_has_started(tmp_path: Path):
+    (tmp_path / "sitecustomize.py").write_text(HIDING)
+    code = """
+        import os, subprocess, time, warmfork
+
+        def start_sleeper():
+            subprocess.Popen(["setsid", "sleep", "1000"])
+            with open("begun", "w") as fifo:
+                fifo.write("!")
+            time.sleep(1000)
+
+        if __name__ == "__main__":
+            os.mkfifo("begun")
+            template = warmfork.Template(orphans="kill")
+            template.start(start_sleeper)
+            open("begun").read()
+            os.kill(os.getpid(), 9)
+    """
+    run_program(code, tmp_path, env={"PYTHONPATH": str(tmp_path)}, expect=-9)  # which looks for what is left
+
+
 SETTINGS = """
 import os, signal, socket, sys
 {settings}

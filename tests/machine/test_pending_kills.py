@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -79,3 +80,40 @@ def test_a_process_that_we_may_not_end_is_said_once_and_costs_nobody_else(monkey
     assert said == [f"pid {parent.pid} was to end with its program, and can't be ended by us: Operation not permitted"]
     parent.kill()
     parent.wait()
+
+
+def test_an_error_at_a_kill_comes_once_and_costs_the_others_nothing(monkeypatch: pytest.MonkeyPatch):
+    """A loop calls kill_due() again at once for as long as somebody is due: an error that came each time was for ever."""
+    families = [
+        subprocess.Popen([sys.executable, "-c", FAMILY.format(inner=STAYS)], stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    children = [os.pidfd_open(int(parent.stdout.readline())) for parent in families]
+    kills = pending_kills.PendingKills()
+    for parent in families:
+        kills.end(parent.pid)
+    kills.due = dict.fromkeys(kills.due, 0.0)
+    kills.descendants = [(0.0, pidfd) for _, pidfd in kills.descendants]
+    failing = [families[0].pid, kills.descendants[0][1].fileno()]
+    may = kills.may
+
+    def fail(send: object, whom: int, number: int) -> bool:
+        if whom in failing:
+            raise RuntimeError(f"{whom} {number}")
+        return may(send, whom, number)
+
+    monkeypatch.setattr(kills, "may", fail)
+    for whom in failing:
+        with pytest.raises(RuntimeError, match=str(whom)):
+            kills.kill_due()
+    kills.kill_due()
+    assert not kills
+    assert families[1].wait(10) == -9
+    wait_until(lambda: targets.is_dead(children[1]))
+    for parent, child in zip(families, children, strict=True):
+        parent.kill()
+        parent.wait()
+        parent.stdout.close()
+        if not targets.is_dead(child):
+            signal.pidfd_send_signal(child, 9)
+        os.close(child)

@@ -212,3 +212,10 @@ def test_a_zombie_is_not_reaped_until_somebody_has_reaped_it():
     os.waitpid(pid, 0)
     assert KERNEL < (6, 15) or pids.wait_reaped(pidfd, 5)
     os.close(pidfd)
+
+
+@pytest.mark.parametrize("pid", [2**40, 2**31, 2**70, -5, 0, 1 << 22])
+def test_what_is_no_pid_is_opened_as_the_dead_are(pid: int):
+    """The rows of a board may have been written by anybody."""
+    assert pids.open_older(pid, 2**62) == -1
+    assert pids.open_same(pid, 5) == -1

@@ -119,3 +119,12 @@ def test_a_zombie_shows_nothing(other):
 
 def test_a_field_that_is_not_there_is_none():
     assert proc.read_field("/proc/self/status", b"NoSuchField:") is None
+
+
+def test_a_fifo_is_no_file_to_map_and_nobody_waits_for_its_writer(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    fd = os.open(tmp_path / "fifo", os.O_PATH)
+    try:
+        assert proc.map_file(os.getpid(), fd, 0) is None
+    finally:
+        os.close(fd)

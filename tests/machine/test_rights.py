@@ -32,6 +32,10 @@ def give_up_privileges() -> None:
     calls.call("prctl", 38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS
 
 
+def drop_capabilities() -> None:
+    calls.call("capset", (0x20080522).to_bytes(4, "little") + bytes(4), bytes(24))
+
+
 CHANGES = [
     pytest.param(drop_user, "user ids", marks=root_only),
     pytest.param(drop_group, "group ids", marks=root_only),
@@ -48,7 +52,10 @@ def test_nothing_differs_where_nothing_has_changed():
     assert rights.read("self") == me and rights.compare(me, me, me) == ""
 
 
-@pytest.mark.parametrize(("change", "name"), CHANGES)
+SEEN_BY_ITSELF = [*CHANGES, pytest.param(drop_capabilities, "capabilities", marks=root_only)]
+
+
+@pytest.mark.parametrize(("change", "name"), SEEN_BY_ITSELF)
 def test_each_change_is_seen_and_named_by_the_process_itself(change, name):
     def look():
         before = rights.take()
@@ -126,3 +133,18 @@ def test_what_can_not_be_seen_of_an_asker_is_a_difference():
     assert rights.compare({"user ids": "0"}, server, server).startswith("net namespace: can't be seen")
     assert rights.compare({"user ids": "0"}, {"user ids": "0"}, server).startswith("net namespace: can't be seen")
     assert rights.compare(server, {"user ids": "0"}, server) == ""
+
+
+@pytest.mark.parametrize("name", rights.OVER_FILES)
+def test_who_has_less_over_files_than_we_is_told_apart_and_who_is_elsewhere_is_not(name, monkeypatch):
+    mine = rights.read("self")
+    other = {**mine, "root directory": "1:2", "mnt namespace": "another", "cgroup": "0::/another"}
+    monkeypatch.setattr(rights, "read", lambda pid: mine if pid == "self" else other)
+    assert rights.find_less_over_files(5) == ""
+    other[name] = "0" if "capab" in name else "another"
+    if name == "capabilities":
+        other["user ids"] = mine["user ids"] = "5\t5\t5\t5"
+        mine[name] = "1"
+    assert rights.find_less_over_files(5).startswith(f"{name}: ")
+    other.clear()
+    assert "can't be seen" in rights.find_less_over_files(5)

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
 
 from tests.running import run_meanwhile
 from tests.signs import make_sign
@@ -66,3 +70,60 @@ def test_a_tree_whose_program_is_dead_keeps_its_names_while_its_tracker_lives(tm
         assert list_its() == left
         os.kill(child, 9)
         wait_until(lambda: not list_its())
+
+
+@contextmanager
+def hold_open(path: Path | str, flags: int = os.O_RDWR) -> Iterator[int]:
+    fd = os.open(path, flags | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+END = "import warmfork\nwith warmfork.Template() as t: t.start(int).result()"
+
+
+@pytest.mark.parametrize(
+    "name", ["x-warmfork-ledger", "memfd:warmfork-ledger (deleted)", "warmfork-ledger-0123456789ab"]
+)
+def test_a_fifo_with_the_name_of_a_ledger_holds_up_no_tracker_at_its_end(tmp_path: Path, name: str):
+    """Anybody may have one open: opening it again waits for a writer."""
+    fifo = Path("/dev/shm") / name if name.startswith("warmfork") else tmp_path / name
+    os.mkfifo(fifo)
+    try:
+        # O_PATH: there is no writer.
+        with hold_open(fifo, os.O_PATH), a_dead_tree():
+            if name.startswith("warmfork"):
+                fifo.unlink()  # its link in /proc says "(deleted)", as a ledger's does
+            run_program(END, tmp_path)
+    finally:
+        fifo.unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize(
+    "content", [b"\xff" * 64, (2**63 - 1).to_bytes(8, "little"), b"", b"\0" * 16 + b"\xff" * 8, b"\1" * 4096]
+)
+def test_a_file_with_the_name_of_a_ledger_may_say_anything(tmp_path: Path, content: bytes):
+    fd = os.memfd_create("warmfork-ledger", os.MFD_CLOEXEC)
+    try:
+        os.pwrite(fd, content, 0)
+        os.ftruncate(fd, max(len(content), 1 << 40))  # to be read to its end it would take all memory
+        with a_dead_tree() as semaphore:
+            run_program(END, tmp_path)
+            assert not semaphore.exists()
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def a_dead_tree() -> Iterator[Path]:
+    """A semaphore of one, so that a tracker has a reason to look for the ledgers of the living."""
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    path = Path(f"/dev/shm/sem.mp-{os.stat('/proc/self/ns/pid').st_ino:x}.{gone.pid:x}.cd34-xyz")
+    path.write_text("x")
+    try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)

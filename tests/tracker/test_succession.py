@@ -20,7 +20,9 @@ from tests import targets
 from tests.running import get_tracker
 from tests.signs import give, make_sign
 from tests.support import wait_until
+from warmfork._client import launch
 from warmfork._client.client import get_client
+from warmfork._machine import fds
 from warmfork._tracker.book import ROOM, Book
 from warmfork._words import messages
 
@@ -281,3 +283,25 @@ def test_a_ledger_takes_no_more_room_than_what_counts(tmp_path: Path):
         assert os.fstat(fd).st_blocks * 512 < ROOM + (1 << 16)
     finally:
         os.close(fd)
+
+
+def test_a_report_is_read_once_however_often_the_ledger_is_written_anew_and_whoever_does_it():
+    fd = os.memfd_create("ledger")
+    try:
+        book = Book(fd)
+        book.write(messages.Root(5, 6, "app", "prefix"))
+        reader = launch.Tree.__new__(launch.Tree)
+        reader.ledger, reader.read, reader.size, reader.heard = fds.Fd(fd), 0, 0, 0
+        book.report(30, "first")
+        assert [report.text for report in reader.take_reports()] == ["first"]
+        book.report(30, "second")
+        for _ in range(3):
+            book.compact()
+            assert [report.text for report in reader.take_reports()] in (["second"], [])
+        successor = Book(fd)
+        successor.compact()
+        successor.report(30, "third")
+        successor.compact()
+        assert [report.text for report in reader.take_reports()] == ["third"]
+    finally:
+        reader.ledger.close()

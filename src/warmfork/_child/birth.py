@@ -119,7 +119,7 @@ def receive_whole(socket: sockets.socket) -> sockets.Received:
     while True:
         fds.wait_readable(socket.fileno(), None)
         try:
-            got = sockets.receive(socket, sockets.ANCILLARY)
+            got = sockets.receive(socket)
         except BlockingIOError:
             continue  # a fork of the client's, which has the other end, is none of our business; nor is a spurious wake
         if got.cut:

@@ -168,7 +168,7 @@ async def get_channel(loop: AbstractEventLoop, client: Client, spec: Spec, timeo
 async def wait_answered(loop: AbstractEventLoop, client: Client, channel: Channel, deadline: float | None) -> None:
     """Wait until a hello is answered, or never will be, or the deadline has passed; as Client.wait_welcome() does."""
     reader = get_reader(loop, channel)
-    patience = None if client.tree is not None or client.is_tracker_alive() else monotonic() + client_.SUCCESSION
+    patience = None if client.tree is not None or role.is_tracker_alive() else monotonic() + client_.SUCCESSION
     with client.lock:
         channel.waiting += 1  # nobody else gives it up meanwhile
     try:

@@ -270,12 +270,12 @@ class Channel:
             after = protocol.step(protocol.CHANNEL, self.state, protocol.DOWN, message)
         except ValueError:
             self.unread.clear()
-            fds.close_all(got.fds)
+            got.close()
             self.end()
             raise
         if isinstance(message, messages.Noted):
             del self.unread[0]
-            fds.close_all(got.fds)
+            got.close()
             log_note(self.generation, message.text)
         elif after == "served" and not isinstance(message, messages.Welcome):
             with self.lock:
@@ -283,10 +283,11 @@ class Channel:
         else:
             self.state = after
             del self.unread[0]
-            self.greet(message, got.fds)
+            with got:
+                self.greet(message, got.fds)
 
     def greet(self, message: messages.Message, passed: list[int]) -> None:
-        """Take the first message: a Welcome, or why there is none."""
+        """Take the first message: a Welcome, with what it takes off the fds that came along; or why there is none."""
         self.last = message
         if isinstance(message, messages.Welcome) and len(passed) != 2:
             self.last = messages.Refused("what it sent did not arrive: raise the limit of open files (ulimit -n)", 0)
@@ -299,7 +300,6 @@ class Channel:
             environment = state.split_environment(message.environment) if message.environment else None
             self.born.environment = environment
             self.born.cwd = message.cwd_device, message.cwd_inode
-        fds.close_all(passed)
 
     def dup_template(self) -> int:
         """Give a pidfd on the template that outlives this channel, for its end to be waited for. -1 where none is to be

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import atexit
 import os
-import sys
 from _thread import RLock
 from time import monotonic
 
 from warmfork._client import launch, waiting, welcome
 from warmfork._client.channel import Channel
-from warmfork._client.spawn import get_flags
 from warmfork._machine import fds, pids, rights, role, sockets, state
 from warmfork._words import messages
 from warmfork._words.errors import StartError
@@ -67,7 +65,7 @@ class Client:
                 self.drop_door()
             fds.fill_standard_streams()
             if self.door is None:
-                executable, flags = (spec.executable, spec.flags) if spec else get_interpreter()
+                executable, flags = (spec.executable, spec.flags) if spec else launch.get_own_interpreter()
                 environment = spec.environment if spec else state.join_environment(state.get_environment())
                 atexit.register(log_last_reports)
                 self.tree = launch.launch_tracker(executable, flags, environment, role.prefix)
@@ -75,7 +73,15 @@ class Client:
                 self.door_identity = fds.identify(self.door.fileno())
             elif self.tree is not None:
                 self.ensure_tracker(self.tree)
+                self.ensure_open(self.tree)
             return self.door
+
+    def ensure_open(self, tree: launch.Tree) -> None:
+        """Have another door where somebody has shut ours: his siblings lose theirs, and we do not. Raises StartError."""
+        with self.lock:
+            if tree.is_door_shut():
+                self.door = tree.renew_door()
+                self.door_identity = fds.identify(self.door.fileno())
 
     def ensure_tracker(self, tree: launch.Tree) -> None:
         """Log what the tracker has reported, and start a successor where it is dead: nobody else does. Raises
@@ -151,6 +157,11 @@ class Client:
             if tree is not None:
                 tree.close()
 
+    def forget_shut_door(self) -> None:
+        """Nothing can be sent through the door. Of our own tree we make another one at the next call."""
+        if self.tree is None or not self.tree.is_door_shut():
+            self.drop_door()
+
     def tell(self, message: messages.Message, passed: tuple[int, ...] = ()) -> None:
         """Send the tracker a message: one lock-free send, safe from the garbage collector once the door exists."""
         from warmfork._words import wire
@@ -162,18 +173,16 @@ class Client:
         try:
             sockets.send_within(door, data, passed)
         except (BrokenPipeError, ConnectionError):
-            self.drop_door()
+            self.forget_shut_door()
             sockets.send_within(self.ensure_door(), data, passed)
 
     def register(self, kind: str, name: str) -> None:
         """Have a name removed with the tree. Raises OSError where the folder that it is in is not there, StartError."""
-        folders = launch.open_folder(kind, name)
-        self.tell(messages.Register(kind, name), tuple(folder.fileno() for folder in folders))
+        launch.tell_of_name(self, messages.Register(kind, name), [])
 
     def hold(self, kind: str, name: str) -> None:
         """Have a name removed with this process. Raises as register() does."""
-        passed = [fds.Fd(pids.open_pidfd(os.getpid())), *launch.open_folder(kind, name)]
-        self.tell(messages.Track(kind, name), tuple(fd.fileno() for fd in passed))
+        launch.tell_of_name(self, messages.Track(kind, name), [fds.Fd(pids.open_pidfd(os.getpid()))])
 
     # -- channels
 
@@ -236,7 +245,7 @@ class Client:
             try:
                 channel = self.say_hello(key, spec, failed)
             except (BrokenPipeError, ConnectionError):
-                self.drop_door()
+                self.forget_shut_door()
                 continue
             except OSError as error:
                 raise StartError("launch", f"a template can't be asked for: {error.strerror}") from error
@@ -258,7 +267,7 @@ class Client:
         and its successor reads our hello, or it has handed that on; or has died over it, and then the channel ends."""
         with self.lock:
             channel.waiting += 1
-        patience = None if self.tree is not None or self.is_tracker_alive() else monotonic() + SUCCESSION
+        patience = None if self.tree is not None or role.is_tracker_alive() else monotonic() + SUCCESSION
         alone = False
         try:
             while not welcome.is_answered(channel) and (deadline is None or monotonic() < deadline):
@@ -297,11 +306,6 @@ class Client:
             welcome.log_notes(channel.last)
         self.log_reports()  # how the generation before it died
 
-    def is_tracker_alive(self) -> bool:
-        """Does the tracker live that started the template of this process? Where it does not there may be a successor."""
-        pid, since = role.tracker
-        return not pid or pids.is_alive(pid, since)
-
     def retire(self, spec: Spec) -> Channel | None:
         """Let go of the template of this spec: the next start has a fresh one. Running children run on."""
         with self.lock:
@@ -337,7 +341,11 @@ class Client:
 
     def get_door_fd(self) -> int:
         """Give the door's fd, or -1 where there is none to hand on."""
-        return self.door.fileno() if self.door is not None and self.is_door_ours() else -1
+        if self.door is None or not self.is_door_ours():
+            return -1
+        if self.tree is not None and self.tree.is_ours() and self.tree.has_tracker():
+            self.ensure_open(self.tree)
+        return self.door.fileno()
 
     def tidy(self) -> None:
         """Let go of what was kept for children whose birth is over."""
@@ -348,11 +356,6 @@ class Client:
             self.close_retired()
         if self.tree is not None:
             self.look_after_tracker()
-
-
-def get_interpreter() -> tuple[str, tuple[str, ...]]:
-    """Give this interpreter's executable and its options."""
-    return sys.executable or "", get_flags()
 
 
 _client: Client | None = None
@@ -389,6 +392,8 @@ def forget_after_fork() -> None:
         return
     new = Client(old.door, old.door_identity)
     if old.tree is not None:
+        if old.tree.is_ours():
+            old.tree.own.close()  # it is the program's, and nobody else's
         role.tracker = old.tree.tracker, pids.read_since(old.tree.tracker) or -1  # where it is dead: never equal
     for channel in (*old.channels.values(), *old.opening.values(), *old.retired):
         channel.drop_after_fork()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from select import POLLRDHUP, poll
 from time import monotonic
 
 from warmfork._client import spawn
@@ -16,6 +17,7 @@ from warmfork._words.outcome import read_status
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from warmfork._client.client import Client
     from warmfork._words.spec import Spec
 
 
@@ -35,10 +37,13 @@ class Tree:
         self.watch(interpreter.pid)
         self.door = sockets.adopt_socket(state.move_high(interpreter.door.detach()))
         self.receiver = fds.Fd(state.move_high(interpreter.receiver.detach()))
+        self.own = sockets.adopt_socket(state.move_high(interpreter.own.detach()))
+        self.own_receiver = fds.Fd(state.move_high(interpreter.own_receiver.detach()))
         self.ledger = fds.Fd(state.move_high(interpreter.ledger.release()))
-        self.identities = fds.identify(self.receiver.fileno()), fds.identify(self.ledger.fileno())
+        self.identities = self.identify()
         self.read = 0  # how far the ledger's reports were read
         self.size = 0  # how long it was then
+        self.heard = 0  # the number of the last report that was read
         self.successions = 0
         self.ends: list[float] = []  # when trackers have died that had lived for a moment
         self.left: list[tuple[messages.Inherit, fds.Fd, fds.Fd]] = []  # dead templates: pidfd, board
@@ -51,9 +56,35 @@ class Tree:
 
     def is_ours(self) -> bool:
         """Do these fds still mean what they did? The program may have closed all, and reused the numbers."""
-        return fds.is_still(self.receiver.fileno(), self.identities[0]) and fds.is_still(
-            self.ledger.fileno(), self.identities[1]
-        )
+        try:
+            return self.identify() == self.identities
+        except OSError:
+            return False
+
+    def identify(self) -> tuple[tuple[int, int], ...]:
+        """Give what our fds mean. Raises OSError where one is closed."""
+        return tuple(fds.identify(fd.fileno()) for fd in (self.receiver, self.ledger, self.own, self.own_receiver))
+
+    def is_door_shut(self) -> bool:
+        """Has somebody who has the door shut it down? That is its end, for all who have it."""
+        look = poll()
+        look.register(self.receiver.fileno(), POLLRDHUP)
+        return bool(look.poll(0))
+
+    def renew_door(self) -> sockets.socket:
+        """Make another door in its place, hand it to the tracker, and give it. Raises StartError."""
+        try:
+            door, receiver = sockets.make_pair()
+            sockets.ask_for_credentials(receiver)
+            sockets.send_within(self.own, wire.encode(messages.Door()), (receiver.fileno(),))
+        except OSError as error:
+            raise StartError("launch", f"the door is shut, and there can be no other: {error.strerror}") from error
+        self.door.close()
+        self.receiver.close()
+        self.door = sockets.adopt_socket(state.move_high(door.detach()))
+        self.receiver = fds.Fd(state.move_high(receiver.detach()))
+        self.identities = self.identify()
+        return self.door
 
     def has_tracker(self) -> bool:
         """Does the tracker live?"""
@@ -87,7 +118,7 @@ class Tree:
                         "launch", f"the tracker ended at once, {len(self.ends)} times: {read_status(status)}\n{said}"
                     )
                 self.ends.clear()
-            pid = spawn.spawn(*self.made_of, self.receiver.fileno(), self.ledger.fileno())
+            pid = spawn.spawn(*self.made_of, self.receiver.fileno(), self.ledger.fileno(), self.own_receiver.fileno())
         except OSError as error:
             raise StartError(
                 "launch", f"the tracker is dead, and another could not be started: {executable}: {error.strerror}"
@@ -131,21 +162,28 @@ class Tree:
         self.read = start
         for end, record in ledger_.read_records(data):
             self.read = start + end
-            if isinstance(record, messages.Reported):
+            if isinstance(record, messages.Reported) and record.number > self.heard:
+                self.heard = record.number
                 found.append(record)
         return found
 
     def close(self) -> None:
         """Let go of all of it, where it is still ours."""
         ours = self.is_ours()
-        for fd in (self.receiver, self.ledger):
+        for fd in (self.receiver, self.ledger, self.own_receiver):
             fd.close() if ours else fd.release()
+        self.own.close() if ours else self.own.detach()
         number, identity = self.pidfd.fileno(), self.pidfd_identity[1]
         self.pidfd.close() if fds.is_still(number, identity) else self.pidfd.release()
         for _, pidfd, board in self.left:
             for fd in (pidfd, board):
                 fd.close() if ours else fd.release()
         self.left.clear()
+
+
+def get_own_interpreter() -> tuple[str, tuple[str, ...]]:
+    """Give this interpreter's executable and its options."""
+    return sys.executable or "", spawn.get_flags()
 
 
 def get_program_name() -> str:
@@ -225,6 +263,25 @@ def open_folder(kind: str, name: str) -> list[fds.Fd]:
     if kind not in ("file", "folder"):
         return []
     return [fds.Fd(os.open(os.path.dirname(name), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))]
+
+
+def tell_of_name(client: Client, message: messages.Register | messages.Track, passed: list[fds.Fd]) -> None:
+    """Send the tracker this with these fds, and with the folder that a file or a folder is in. Then wait until it has looked
+    at who says that, unless we are the program: of the dead nobody knows what they may do. Raises OSError, StartError."""
+    folders = open_folder(message.kind, message.name)
+    client.ensure_door()
+    if not folders or client.tree is not None:
+        client.tell(message, tuple(fd.fileno() for fd in (*passed, *folders)))
+        return
+    reader, writer = map(fds.Fd, os.pipe2(os.O_CLOEXEC))
+    with reader:
+        with writer:
+            client.tell(message, tuple(fd.fileno() for fd in (*passed, writer, *folders)))
+        fds.wait_readable(reader.fileno(), HEARD)  # its end: the tracker has closed what came along
+
+
+HEARD = 2.0
+"""Seconds that a process waits for the tracker to hear of a file of its own. Where that is dead, a successor may hear it."""
 
 
 def ask_fate(door: sockets.socket, pid: int, moment: int, timeout: float) -> messages.Fate | None:

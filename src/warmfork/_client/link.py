@@ -91,6 +91,7 @@ class Link:
             return
         del self._unread[0]
         held[:] = got.fds
+        list(map(sockets.stop_lingering, held))  # nobody may ever ask for the result
         self.state = after
         if said and isinstance(said[0], messages.BuffersAt):
             self._room = said[0].addresses

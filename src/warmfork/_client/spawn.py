@@ -26,10 +26,13 @@ class Interpreter:
         self.owner = os.getpid()
         self.ledger = fds.Fd(memfds.make_memory("warmfork-ledger"))
         self.door, self.receiver = sockets.make_pair()
+        self.own, self.own_receiver = sockets.make_pair()  # nobody else's, to say that the door is shut
         try:
             os.fchmod(self.ledger.fileno(), 0o600)  # a memfd is 0777: whoever sees the link in /proc could write it
             sockets.ask_for_credentials(self.receiver)
-            self.pid = spawn(executable, flags, environment, self.receiver.fileno(), self.ledger.fileno())
+            sockets.ask_for_credentials(self.own_receiver)
+            passed = self.receiver.fileno(), self.ledger.fileno(), self.own_receiver.fileno()
+            self.pid = spawn(executable, flags, environment, *passed)
         except BaseException:
             self.close()
             raise
@@ -38,6 +41,8 @@ class Interpreter:
         """Close what we hold of it."""
         self.door.close()
         self.receiver.close()
+        self.own.close()
+        self.own_receiver.close()
         self.ledger.close()
 
     def discard(self) -> None:
@@ -54,15 +59,17 @@ def spawn(
     environment: dict[bytes, bytes],
     receiver: int,
     ledger: int,
+    own: int,
     stderr: int = 2,
 ) -> int:
-    """Start an interpreter as tracker, with the receiving end of the door, and the ledger. Gives its pid. Raises
-    OSError."""
-    # Where fd numbers are low, one of the three may have the number that another is to get.
+    """Start an interpreter as tracker, with the receiving ends of the door and of the program's own socket, and the
+    ledger. Gives its pid. Raises OSError."""
+    # Where fd numbers are low, one of the four may have the number that another is to get.
     streams = streams_.list_open()
     with (
         make_high(receiver) as door,
         make_high(ledger) as book,
+        make_high(own) as programs,
         make_high(stderr) as errors,
         fds.Fd(fds.open_null()) as null,
     ):
@@ -77,6 +84,7 @@ def spawn(
                 (os.POSIX_SPAWN_DUP2, errors.fileno() if 2 in streams or stderr != 2 else null.fileno(), 2),
                 (os.POSIX_SPAWN_DUP2, door.fileno(), 3),
                 (os.POSIX_SPAWN_DUP2, book.fileno(), 4),
+                (os.POSIX_SPAWN_DUP2, programs.fileno(), 5),
             ],
             # Blocked from before its first instruction: ^C may come before it could ignore it.
             setsigmask=signals.HELPERS_BLOCK,
@@ -85,10 +93,10 @@ def spawn(
 
 
 def make_high(fd: int) -> fds.Fd:
-    """Give a copy of this fd that is above 4. Raises OSError."""
+    """Give a copy of this fd that is above 5. Raises OSError."""
     from fcntl import F_DUPFD_CLOEXEC, fcntl
 
-    return fds.Fd(fcntl(fd, F_DUPFD_CLOEXEC, 5))
+    return fds.Fd(fcntl(fd, F_DUPFD_CLOEXEC, 6))
 
 
 def diagnose(executable: str, flags: tuple[str, ...], environment: dict[bytes, bytes]) -> tuple[int, str]:
@@ -101,7 +109,8 @@ def diagnose(executable: str, flags: tuple[str, ...], environment: dict[bytes, b
             fds.Fd(memfds.make_memory("warmfork-errors")) as errors,
         ):
             sender.close()
-            pid = spawn(executable, flags, environment, receiver.fileno(), ledger.fileno(), errors.fileno())
+            passed = receiver.fileno(), ledger.fileno(), receiver.fileno(), errors.fileno()
+            pid = spawn(executable, flags, environment, *passed)
             with fds.Fd(pids.open_pidfd(pid)) as pidfd:
                 if not fds.wait_readable(pidfd.fileno(), DIAGNOSIS):
                     os.kill(pid, 9)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from time import monotonic
 
-from warmfork._machine import fds, pids
+from warmfork._machine import fds, pids, syscalls
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class PendingKills:
         self.descendants += [(due, descendant) for descendant in found]
         self.ask(pid, self.send)
         for descendant in found:
-            self.ask(descendant.fileno(), send_by_pidfd)
+            self.ask(descendant.fileno(), syscalls.send_pidfd_signal)
 
     def ask(self, whom: int, send: Callable[[int, int], None]) -> None:
         """Ask a process to end. A stopped one takes SIGTERM only after SIGCONT."""
@@ -73,7 +73,7 @@ class PendingKills:
         """Send a signal to one that was named by its pid."""
         pidfd = self.pidfds.get(pid)
         if pidfd is not None:
-            send_by_pidfd(pidfd.fileno(), number)
+            syscalls.send_pidfd_signal(pidfd.fileno(), number)
         else:
             os.kill(pid, number)
 
@@ -85,26 +85,23 @@ class PendingKills:
             pidfd.close()
 
     def kill_due(self) -> None:
-        """Kill those whose grace is over."""
+        """Kill those whose grace is over. Each is taken off before that: what goes wrong must not come again at every turn
+        of a loop."""
         now = monotonic()
         for pid in [pid for pid, due in self.due.items() if due <= now]:
-            self.may(self.send, pid, KILL)
-            self.forget(pid)  # nothing outlives that
-        for _, descendant in [item for item in self.descendants if item[0] <= now]:
-            with descendant:
-                self.may(send_by_pidfd, descendant.fileno(), KILL)
-        self.descendants = [item for item in self.descendants if item[0] > now]
+            del self.due[pid]
+            try:
+                self.may(self.send, pid, KILL)
+            finally:
+                self.forget(pid)  # nothing outlives that
+        while late := next((item for item in self.descendants if item[0] <= now), None):
+            self.descendants.remove(late)
+            with late[1] as descendant:
+                self.may(syscalls.send_pidfd_signal, descendant.fileno(), KILL)
 
     def get_due(self) -> float:
         """Give when the next is due, by monotonic(). There must be one."""
         return min([*self.due.values(), *(due for due, _ in self.descendants)])
-
-
-def send_by_pidfd(pidfd: int, number: int) -> None:
-    """Send a signal to the process that a pidfd names. Raises ProcessLookupError, PermissionError."""
-    import _signal
-
-    _signal.pidfd_send_signal(pidfd, number)
 
 
 def open_descendants(pid: int) -> list[fds.Fd]:

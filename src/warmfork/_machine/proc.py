@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from mmap import mmap
+from stat import S_ISREG
 
 from warmfork._machine import memory
 
@@ -80,15 +81,15 @@ def read_share(pid: int) -> Share | None:
 
 def map_file(pid: int, fd: int, size: int) -> tuple[tuple[int, int], mmap] | None:
     """Map a file that another process has open, for reading. Gives it with what identifies the file, or None where it
-    is gone, can't be opened, or is shorter than `size`. Of a file that its holder may cut short, which would end us by
-    SIGBUS, it is a copy."""
+    is gone, can't be opened, is no file of a file system, or is shorter than `size`; whatever it is, nobody is waited
+    for. Of a file that its holder may cut short, which would end us by SIGBUS, it is a copy."""
     try:
-        mine = os.open(f"/proc/{pid}/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
+        mine = os.open(f"/proc/{pid}/fd/{fd}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return None
     try:
         info = os.fstat(mine)
-        if info.st_size < size:
+        if not S_ISREG(info.st_mode) or info.st_size < size:
             return None
         identity = info.st_dev, info.st_ino
         if memory.has_seal(mine, memory.SEAL_SHRINK):

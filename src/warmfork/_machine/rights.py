@@ -1,12 +1,13 @@
 """What a process may do: its users and groups, its confinement, its root, its namespaces, its cgroup.
 
 A child has its template's. So whoever has less must get none from there: `take` is what a client compares at each start
-(4 us), `read` what the kernel says of any process, and a tracker believes.
+(6 us), `read` what the kernel says of any process, and a tracker believes.
 """
 
 from __future__ import annotations
 
 import os
+from _struct import pack
 
 from warmfork._machine import calls
 
@@ -17,10 +18,10 @@ if TYPE_CHECKING:
 
 GET_NO_NEW_PRIVS, GET_SECCOMP = 39, 21
 
-OWN = ("user ids", "group ids", "groups", "root directory", "no_new_privs", "seccomp")
+OWN = ("user ids", "group ids", "groups", "root directory", "no_new_privs", "seccomp", "capabilities")
 """The fields of what take() gives."""
 
-_asks: tuple[Callable[[], int], ...] | None = None
+_asks: tuple[Callable[[], object], ...] | None = None
 
 
 def take() -> tuple[Any, ...]:
@@ -43,12 +44,27 @@ def get_ids() -> tuple[int, int]:
     return os.getuid(), os.getgid()
 
 
-def prepare() -> tuple[Callable[[], int], ...]:
+def prepare() -> tuple[Callable[[], object], ...]:
     """Make the calls for what no module of Python's asks."""
     try:
-        return tuple(calls.prepare("prctl", what, 0, 0, 0, 0) for what in (GET_NO_NEW_PRIVS, GET_SECCOMP))
+        return (
+            *(calls.prepare("prctl", what, 0, 0, 0, 0) for what in (GET_NO_NEW_PRIVS, GET_SECCOMP)),
+            prepare_capabilities(),
+        )
     except (ImportError, OSError):  # an interpreter without _ctypes
-        return (lambda: -1, lambda: -1)
+        return (lambda: -1, lambda: -1, lambda: -1)
+
+
+VERSION = 0x20080522
+"""_LINUX_CAPABILITY_VERSION_3 (linux/capability.h): two structs of three 32-bit sets, the lower halves first."""
+
+
+def prepare_capabilities() -> Callable[[], object]:
+    """Make the call that gives the capabilities of the calling thread: effective, permitted and inheritable ones, in hex.
+    Raises OSError."""
+    found = bytearray(24)
+    ask = calls.prepare("capget", pack("=Ii", VERSION, 0), calls.make_pointer(calls.get_address(found)))
+    return lambda: ask() or found.hex(" ", 4)
 
 
 def find_difference(mine: tuple[Any, ...], others: tuple[Any, ...]) -> str:
@@ -126,3 +142,16 @@ def compare(asker: dict[str, str], server: dict[str, str], tree: dict[str, str])
 
 
 CAPABILITIES = ("capabilities", "capability bounds")
+
+OVER_FILES = (
+    "user ids", "group ids", "groups", "capabilities", "capability bounds", "no_new_privs", "seccomp", "seccomp filters",
+    "user namespace",
+)  # fmt: skip
+"""Of what read() gives: what may keep a process from removing a file in a folder that it has open."""
+
+
+def find_less_over_files(asker: int) -> str:
+    """Say what keeps a process from removing files as we may: "" where nothing does, as far as the kernel shows that."""
+    ours = read("self")
+    mine = {name: ours[name] for name in OVER_FILES if name in ours}
+    return compare(read(asker), mine, mine)

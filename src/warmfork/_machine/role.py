@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from warmfork._machine import fds
+from warmfork._machine import fds, pids
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,6 +38,12 @@ def become_child(given_door: int) -> None:
     global kind
     kind = CHILD
     take_door(given_door)
+
+
+def is_tracker_alive() -> bool:
+    """Does the tracker live that started the template of this process? Where it does not there may be a successor."""
+    pid, since = tracker
+    return not pid or pids.is_alive(pid, since)
 
 
 def take_door(given: int) -> None:

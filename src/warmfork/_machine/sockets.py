@@ -12,6 +12,8 @@ from _socket import (
     MSG_NOSIGNAL,
     MSG_TRUNC,
     SCM_RIGHTS,
+    SO_DOMAIN,
+    SO_LINGER,
     SO_PASSCRED,
     SO_TYPE,
     SOCK_CLOEXEC,
@@ -26,7 +28,7 @@ from posix import close
 from select import POLLIN, POLLOUT, poll
 from time import monotonic
 
-from warmfork._machine.fds import Fd, close_all
+from warmfork._machine.fds import Fd
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,7 +42,7 @@ BUFFER = 65_536
 SCM_CREDENTIALS = 2
 CREDENTIALS = Struct("=iII")  # struct ucred: pid, uid, gid (the real ones)
 ANCILLARY = CMSG_SPACE(MOST_FDS * 4) + CMSG_SPACE(CREDENTIALS.size)
-FEW = CMSG_SPACE(32) + CMSG_SPACE(CREDENTIALS.size)
+"""Room for all that a message can bring: what there is no room for, the kernel closes while we wait in recvmsg()."""
 NEVER_BLOCK = MSG_DONTWAIT | MSG_NOSIGNAL
 RECEIVE = MSG_DONTWAIT | MSG_CMSG_CLOEXEC  # without MSG_CMSG_CLOEXEC, Python's recvmsg leaves fds inheritable
 RECEIVE_BLOCKING = MSG_CMSG_CLOEXEC
@@ -74,8 +76,36 @@ class Received:
 
     def close(self) -> None:
         """Close what nobody has taken."""
-        fds, self.fds = self.fds, []
-        close_all(fds)
+        while self.fds:
+            close_foreign(self.fds.pop())
+
+
+NO_LINGER = pack("=ii", 0, 0)
+"""struct linger: close() does not wait until what was written is sent."""
+
+
+def stop_lingering(fd: int) -> None:
+    """Have the last close() of an fd that somebody sent wait for nobody, if it is a socket: he may have made it linger, for
+    up to 18 hours."""
+    try:
+        made = socket(*KIND, fd)
+    except OSError:  # no socket
+        return
+    try:
+        made.setsockopt(SOL_SOCKET, SO_LINGER, NO_LINGER)
+    except OSError:  # a kind that does not know of it
+        return
+    finally:
+        made.detach()
+
+
+def close_foreign(fd: int) -> None:
+    """Close an fd that somebody sent, waiting for nobody. What it has not written by then is his loss, and no error."""
+    stop_lingering(fd)
+    try:
+        close(fd)
+    except OSError:
+        return  # it is closed all the same
 
 
 def make_pair() -> tuple[socket, socket]:
@@ -99,21 +129,21 @@ class NoSocket(OSError):
 
 
 def adopt_socket(fd: int) -> socket:
-    """Make a socket object of a SEQPACKET socket's fd. Raises NoSocket, the fd closed, where that is something else: it
-    may have been sent by anybody."""
+    """Make a socket object of the fd of a socket as make_pair() makes them. Raises NoSocket, the fd closed, where that is
+    something else: it may have been sent by anybody."""
     try:
         made = socket(*KIND, fd)
     except OSError as error:
-        close(fd)
+        close_foreign(fd)
         raise NoSocket(error.errno, error.strerror) from error
     try:
         make_patient(made)
-        kind = made.getsockopt(SOL_SOCKET, SO_TYPE)
+        kind = made.getsockopt(SOL_SOCKET, SO_DOMAIN), made.getsockopt(SOL_SOCKET, SO_TYPE)
     except OSError as error:
-        made.close()
+        close_foreign(made.detach())
         raise NoSocket(error.errno, error.strerror) from error
-    if kind != SOCK_SEQPACKET:
-        made.close()
+    if kind != KIND[:2]:
+        close_foreign(made.detach())
         raise NoSocket(EPROTOTYPE, "Protocol wrong type for socket")
     return made
 
@@ -166,12 +196,12 @@ def send_within(
                 raise TimeoutError(f"the receiver has read nothing for {timeout} s") from None
 
 
-def receive(from_: socket, ancillary: int = FEW, flags: int = RECEIVE, size: int = BUFFER) -> Received:
+def receive(from_: socket, flags: int = RECEIVE, size: int = BUFFER) -> Received:
     """Receive one message. Raises BlockingIOError where there is none, or waits (RECEIVE_BLOCKING); `data` is empty at
     the end of the stream."""
     while True:
         try:
-            return unpack_received(from_.recvmsg(size, ancillary, flags))
+            return unpack_received(from_.recvmsg(size, ANCILLARY, flags))
         except BlockingIOError:
             # Whoever shares the socket may have made it non-blocking: that is no reason not to wait.
             if flags & MSG_DONTWAIT:
@@ -184,7 +214,7 @@ def receive(from_: socket, ancillary: int = FEW, flags: int = RECEIVE, size: int
 def receive_into(unread: list[Any], from_: socket) -> None:
     """Receive one message as the kernel gives it, for unpack_received(), to the end of a list. It is all one call, so
     that no signal handler can come, and raise, while nobody knows of the fds."""
-    unread.extend(map(from_.recvmsg, (BUFFER,), (FEW,), (RECEIVE,)))
+    unread.extend(map(from_.recvmsg, (BUFFER,), (ANCILLARY,), (RECEIVE,)))
 
 
 def unpack_received(raw: tuple[Any, ...]) -> Received:

@@ -209,8 +209,11 @@ class Server:
         if isinstance(message, messages.Spawn):
             client.traffic.note_start(now, True, self.state.latest in self.state.children)
             self.children.fork(client, messages.Spawn(message.request, int(bool(message.kill)), message.name))
-        elif isinstance(message, messages.SpareTaken) and message.pid in client.traffic.spares:
-            self.children.enter(client, message)
+        elif isinstance(message, messages.SpareTaken):
+            if message.pid in client.traffic.spares:
+                self.children.enter(client, message)
+            else:  # it is dead already, and was taken for a spare that nobody wanted: the next start has one again
+                client.traffic.note_start(now, True)
         elif isinstance(message, messages.Wanted):
             from warmfork._machine import wanted
 

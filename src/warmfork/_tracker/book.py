@@ -53,7 +53,9 @@ class Book:
         except OSError as error:
             if not self.full:
                 self.full = True
-                self.take(messages.Reported(30, f"the tracker's list can't be written: {error.strerror}"))
+                self.take(
+                    messages.Reported(self.get_next(), 30, f"the tracker's list can't be written: {error.strerror}")
+                )
         self.take(record)
         if self.end - self.compacted > ROOM:
             self.compact()
@@ -80,4 +82,8 @@ class Book:
 
     def report(self, level: int, text: str) -> None:
         """Have the program log this: it reads the ledger at its next call."""
-        self.write(messages.Reported(level, wire.fit(text, 8000)))
+        self.write(messages.Reported(self.get_next(), level, wire.fit(text, 8000)))
+
+    def get_next(self) -> int:
+        """Give the number of the next report."""
+        return self.reports[-1].number + 1 if self.reports else 1

@@ -4,7 +4,7 @@ whatever its path means by then, or means in another root or mount namespace."""
 from __future__ import annotations
 
 import os
-from stat import S_ISDIR
+from fcntl import F_GETFL, fcntl
 
 from warmfork._machine import fds, sockets
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 KINDS = ("file", "folder")
 """Kinds of names that are in a folder."""
 
+PATH_OF_FOLDER = os.O_PATH | os.O_DIRECTORY
 PRUNE_FROM = 64
 ESTALE = 116
 
@@ -38,11 +39,11 @@ class Folders:
             raise ValueError(f"nothing in a folder has the name {name!r}")
         if not got.fds:
             raise ValueError("no folder came along")
+        # The flags say it without asking any file system: it was opened as a folder, and only to be named.
+        if fcntl(got.fds[-1], F_GETFL) & PATH_OF_FOLDER != PATH_OF_FOLDER:
+            raise ValueError("what came along is no folder that was opened with O_PATH and O_DIRECTORY")
         folder = got.take(-1)
-        info = os.fstat(folder.fileno())
-        if not S_ISDIR(info.st_mode):
-            raise ValueError("what came along is no folder")
-        identity = info.st_dev, info.st_ino
+        identity = fds.identify(folder.fileno())
         if identity not in self.known:
             if len(self.known) >= self.prune_at:
                 self.prune()

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from stat import S_ISDIR
+
 from warmfork._machine import fds, pids, sockets
 from warmfork._tracker import names
+from warmfork._tracker.folders import KINDS
 from warmfork._words import messages, outcome
+from warmfork._words.ledger import Entry
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -12,7 +17,6 @@ if TYPE_CHECKING:
     from warmfork._tracker.book import Book
     from warmfork._tracker.folders import Folders
     from warmfork._tracker.sweeper import Sweeper
-    from warmfork._words.ledger import Entry
 
 WARNING = 30
 
@@ -83,22 +87,48 @@ class Holders:
             else:
                 self.book.write(messages.Dropped(entry.kind, entry.name, pid))
         if lost:
+            to_go = [self.put_aside(entry, pid) for entry in lost]
             self.sweeper.run(
-                lambda: [names.remove(entry, self.folders) for entry in lost],
+                lambda: [names.remove(entry, self.folders) for entry in to_go],
                 self.folders.list_fds(),
-                lambda outcomes: self.report(pid, status, lost, outcomes),
+                lambda outcomes: self.report(pid, status, lost, to_go, outcomes),
             )
 
-    def report(self, pid: int, status: int | None, lost: list[Entry], outcomes: list[str]) -> None:
+    def put_aside(self, entry: Entry, pid: int) -> Entry:
+        """Give what nobody holds any longer another name in its folder, now: whoever makes and holds one of its former name
+        from here on keeps it, while the sweeper removes this one. Gives the entry of the new name, which is in the ledger
+        for a successor; or this one, where it can't be renamed, or is something else than was tracked."""
+        if entry.kind not in KINDS:
+            return entry
+        name, path = os.path.basename(entry.name), os.path.dirname(entry.name)
+        aside = Entry(entry.kind, f"{path}/.warmfork-{os.urandom(8).hex()}", entry.maker, entry.title, entry.folder)
+        try:
+            with self.folders.open(entry) as folder:
+                at = folder.fileno()
+                mode = os.stat(name, dir_fd=at, follow_symlinks=False).st_mode
+                if S_ISDIR(mode) != (entry.kind == "folder"):
+                    return entry
+                self.book.write(
+                    messages.Entered(aside.kind, aside.name, aside.maker, aside.title, entry.folder[0], entry.folder[1])
+                )
+                os.rename(name, os.path.basename(aside.name), src_dir_fd=at, dst_dir_fd=at)
+        except OSError:
+            self.book.write(messages.Dropped(aside.kind, aside.name, 0))
+            return entry
+        self.book.write(messages.Dropped(entry.kind, entry.name, pid))
+        return aside
+
+    def report(self, pid: int, status: int | None, lost: list[Entry], to_go: list[Entry], outcomes: list[str]) -> None:
         """The sweeper has removed what could be: strike it off, and report it. Where it did not come to its end, the names
         stay in the ledger, and are tried again when the tree ends."""
         removed: dict[str, list[str]] = {}
-        for entry, said in zip(lost, outcomes, strict=False):
-            self.book.write(messages.Dropped(entry.kind, entry.name, pid))
+        for entry, gone, said in zip(lost, to_go, outcomes, strict=False):
+            self.book.write(messages.Dropped(gone.kind, gone.name, pid if gone is entry else 0))
             if said == names.REMOVED:
                 removed.setdefault(entry.title, []).append(f"{entry.kind} {entry.name!r}")
             elif said != names.GONE:
-                self.book.report(WARNING, f"resource_tracker: {entry.name!r}: {said}")
+                where = f", which is {gone.name!r} by now" if gone is not entry else ""
+                self.book.report(WARNING, f"resource_tracker: {entry.name!r}{where}: {said}")
         if len(outcomes) < len(lost):
             self.book.report(
                 WARNING, f"could not remove what pid {pid} left: it took too long; it is removed when the program ends"

@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
-DOOR, LEDGER = 3, 4
+DOOR, LEDGER, OWN = 3, 4, 5
 
 SERVED_AT = 8
 """As in the ledger module, which is not loaded yet: where it says that a tracker has served."""
@@ -22,16 +22,16 @@ def main() -> NoReturn:
     """Be the tracker of the tree whose processes hold the other end of fd 3, or find that another process is.
 
     Fd 4 is the tree's ledger. The program has written in it whose tree it is before it says anything at the door; what a
-    tracker before this one knew is there, too.
+    tracker before this one knew is there, too. Fd 5 is the receiving end of the program's own socket.
     """
     raise_limits()
-    close_inherited((DOOR, LEDGER))
+    close_inherited((DOOR, LEDGER, OWN))
     signals.set_mask(signals.HELPERS_BLOCK)
     if not memory.lock(LEDGER):
         os._exit(0)  # two of those who saw the tracker's death were as quick as each other
-    door = sockets.adopt_socket(DOOR)
-    os.set_inheritable(DOOR, False)
-    os.set_inheritable(LEDGER, False)
+    door, own = sockets.adopt_socket(DOOR), sockets.adopt_socket(OWN)
+    for fd in (DOOR, LEDGER, OWN):
+        os.set_inheritable(fd, False)
     first = started = None
     if os.pread(LEDGER, 1, SERVED_AT) in (b"", b"\0"):
         fds.wait_readable(DOOR, None)  # what we are wanted for: a Hello, or a name; or the program's end
@@ -41,7 +41,7 @@ def main() -> NoReturn:
     if first is not None and is_bare():  # else by exec, as later ones are
         # A second interpreter would take 8 ms more. This one has the program's flags, environment and site, and has
         # imported nothing yet that a template does not need.
-        started = fork_template(door, first)
+        started = fork_template((door, own), first)
     from warmfork._machine import pids
     from warmfork._tracker.book import Book
 
@@ -65,7 +65,7 @@ def main() -> NoReturn:
     gc.enable()
     code = 1
     try:
-        server = Tracker(door, book, stack)
+        server = Tracker(door, own, book, stack)
         if first is not None:
             server.serve_first(first, started)
         code = server.serve()
@@ -140,7 +140,7 @@ def is_bare() -> bool:
     return len(os.listdir("/proc/self/task")) == 1
 
 
-def fork_template(door: sockets.socket, hello: sockets.Received) -> Started | None:
+def fork_template(ours: tuple[sockets.socket, ...], hello: sockets.Received) -> Started | None:
     """Fork the template; it has what a Launch and an Adopt would have brought. Returns in the tracker only: None where it
     is not to be a fork, or can't be made; then it is started as later ones are, or it is said why not."""
     if not may_fork(hello):
@@ -162,7 +162,7 @@ def fork_template(door: sockets.socket, hello: sockets.Received) -> Started | No
         channel, pidfd, spec, its_door = hello.fds[:4]
         kept = (theirs.fileno(), board.fileno(), log.fileno(), stacks.fileno(), channel, pidfd, spec, its_door)
         fds.close_all_but(tuple(sorted(kept)))
-        for socket in (control, door):
+        for socket in (control, *ours):
             socket.detach()
         from warmfork._template.main import main as be_template
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 from select import POLLOUT, poll
+from stat import S_ISREG
 from time import monotonic
 
 from warmfork._machine import fds
 from warmfork._tracker import folders as folders_
 from warmfork._words import ledger as ledger_
+from warmfork._words import messages
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -170,9 +172,9 @@ def list_living_prefixes() -> set[str]:
         try:
             for fd in os.listdir(f"/proc/{pid}/fd"):
                 path = f"/proc/{pid}/fd/{fd}"
-                if "warmfork-ledger" in os.readlink(path):
+                if is_ledger(os.readlink(path)):
                     prefixes.add(read_prefix(path))
-        except OSError:  # it ended meanwhile, or is another user's
+        except (OSError, OverflowError):  # it ended meanwhile, or is another user's; or is no ledger, and says nonsense
             continue
     return prefixes
 
@@ -190,11 +192,29 @@ def list_mapped_prefixes(prefixes: Iterable[str]) -> set[str]:
     return mapped
 
 
+def is_ledger(target: str) -> bool:
+    """Is an fd with this link in /proc a ledger, or a file that stands in for one? Where there are semaphores, such files
+    are in their folder too. Whoever else has such a file may be anybody."""
+    name, _, rest = target.partition(" ")
+    folder, _, number = name.rpartition("-")
+    stands_in = folder == "/dev/shm/warmfork-ledger" and len(number) == 12
+    return rest == "(deleted)" and (name == "/memfd:warmfork-ledger" or stands_in)
+
+
+LONGEST_ROOT = 65_536
+"""Bytes from where a ledger begins that hold its first record, which says whose it is."""
+
+
 def read_prefix(path: str) -> str:
-    """Read from a ledger how its tree's semaphores begin."""
-    with open(path, "rb") as file:
-        root = ledger_.find_root(file)
-    return root.prefix if root is not None else ""
+    """Read from a ledger how its tree's semaphores begin; "" of what is no ledger, though its name is one's. Waits for
+    nobody, whatever the file is. Raises OSError, OverflowError."""
+    with fds.Fd(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)) as file:
+        if not S_ISREG(os.fstat(file.fileno()).st_mode):
+            return ""
+        start = int.from_bytes(os.pread(file.fileno(), 8, 0), "little") or ledger_.START
+        data = os.pread(file.fileno(), LONGEST_ROOT, start)
+    _, root = next(ledger_.read_records(data), (0, None))
+    return root.prefix if isinstance(root, messages.Root) else ""
 
 
 PATIENCE = 1.0

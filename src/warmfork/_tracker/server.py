@@ -7,14 +7,13 @@ it knows is in the ledger and on the boards, which outlive it.
 from __future__ import annotations
 
 import os
-from select import EPOLLHUP
 from time import monotonic
 
-from warmfork._machine import fds, pids, signals, sockets, titles
+from warmfork._machine import fds, pids, rights, signals, sockets, titles
 from warmfork._machine.loop import Loop
 from warmfork._tracker import names
 from warmfork._tracker.answers import answer_channel, send_answer
-from warmfork._tracker.folders import Folders
+from warmfork._tracker.folders import KINDS, Folders
 from warmfork._tracker.generations import Generations
 from warmfork._tracker.holders import Holders
 from warmfork._tracker.orphans import Orphans
@@ -34,12 +33,13 @@ if TYPE_CHECKING:
 WARNING, ERROR = 30, 40
 
 MOST_TITLES = 1000
+"""Processes of which something is remembered before all of it is forgotten."""
 
 
 class Tracker:
     """What the tracker of a tree knows."""
 
-    def __init__(self, door: sockets.socket, book: Book, root_stack: int) -> None:
+    def __init__(self, door: sockets.socket, own: sockets.socket, book: Book, root_stack: int) -> None:
         root = book.get_root()
         self.root = root
         self.root_stack = root_stack
@@ -49,6 +49,7 @@ class Tracker:
         self.door_open = True
         self.book = book
         self.titles = {(root.pid, root.since): names.read_title(root.pid) or root.name}
+        self.confined: set[tuple[int, int]] = set()
         self.reserve = fds.Fd(fds.open_null())
         # Hold the program's stderr only: a pipe behind its stdout is to end when it ends.
         os.dup2(self.reserve.fileno(), 1)
@@ -60,7 +61,9 @@ class Tracker:
         self.orphans = Orphans(self.loop, lambda text: book.report(WARNING, text))
         self.generations = Generations(self.loop, book, self.orphans.inherit, self.reap_all)
         self.holders = Holders(self.loop, book, self.folders, self.sweeper)
+        self.own = own
         self.loop.watch(door.fileno(), self.read_door)
+        self.loop.watch(own.fileno(), self.read_own)
         self.root_pidfd = fds.Fd(pids.open_same(root.pid, root.since))
         if self.root_pidfd:
             self.loop.watch(self.root_pidfd.fileno(), self.bury_root)
@@ -143,18 +146,30 @@ class Tracker:
             template.note_asker(first.pid)
             self.generations.add_template(template)
 
-    def read_door(self, events: int) -> None:
-        """Read one message from the door, with an fd in reserve: where there is no other, the first that comes along is
-        the channel on which that can be said."""
+    def read_door(self, _events: int) -> None:
+        """Read one message from the door."""
+        if not self.read_one(self.door):
+            self.close_door()
+
+    def read_own(self, _events: int) -> None:
+        """Read one message from the program's own socket, after all that is still at the door: what was said first is
+        heard first."""
+        while self.door_open and fds.wait_readable(self.door.fileno(), 0):
+            self.loop.guard(self.read_door, 0, None)
+        if not self.read_one(self.own):
+            self.loop.forget(self.own.fileno())
+
+    def read_one(self, socket: sockets.socket) -> bool:
+        """Read one message, with an fd in reserve: where there is no other, the first that comes along is the channel on
+        which that can be said. False at the end of the stream."""
         self.reserve.close()
         try:
-            with sockets.receive(self.door) as got:
+            with sockets.receive(socket) as got:
                 if got.data:
                     self.serve_message(got)
-                elif got.uid < 0 and events & EPOLLHUP:  # else somebody has sent nothing
-                    self.close_door()
+                return bool(got.data) or got.uid >= 0  # somebody has sent nothing, else
         except BlockingIOError:
-            return
+            return True
         finally:
             self.refill_reserve()
 
@@ -166,11 +181,28 @@ class Tracker:
             self.reserve = fds.Fd(-1)
 
     def close_door(self) -> None:
-        """Nobody holds a sending end: every process of the tree is dead, or has closed all its fds."""
+        """Nobody holds a sending end: every process of the tree is dead, or has closed all its fds. Or one of them has shut
+        it down, which is the end of it for all."""
         self.door_open = False
         self.loop.forget(self.door.fileno())
-        if not self.root_dead and self.root_stack and pids.read_start_stack(self.root.pid) != self.root_stack:
+        if self.root_dead:
+            return
+        if self.root_stack and pids.read_start_stack(self.root.pid) != self.root_stack:
             self.bury_root(0)  # it has become another program
+        else:
+            self.book.report(
+                WARNING,
+                "the door is at its end while the program lives: a process of the tree has shut it down (shutdown()?), and "
+                "none that was started before can be heard; the program makes another door at its next start",
+            )
+
+    def open_door(self, door: sockets.socket) -> None:
+        """The program has made another door."""
+        if self.door_open:
+            self.loop.forget(self.door.fileno())
+        self.door.close()
+        self.door, self.door_open = door, True
+        self.loop.watch(door.fileno(), self.read_door)
 
     def serve_message(self, got: sockets.Received) -> None:
         """Do what the message asks. Nonsense, or fds that did not all arrive, cost the sender its message; and nobody is
@@ -190,6 +222,8 @@ class Tracker:
         """Do what a process of ours asks."""
         if isinstance(message, messages.Hello):
             self.generations.serve_hello(message, got)
+        elif isinstance(message, messages.Register | messages.Track) and not self.may_remove(message, got.pid):
+            return
         elif isinstance(message, messages.Register):
             folder = self.folders.keep(message.kind, message.name, got)
             title = self.get_title(got.pid)
@@ -204,6 +238,9 @@ class Tracker:
             self.holders.let_go(message, got.pid)
         elif isinstance(message, messages.Hung):
             self.generations.end_if_hung(message.pid)
+        elif isinstance(message, messages.Door):
+            if got.pid == self.root.pid and not self.root_dead and len(got.fds) == 1:
+                self.open_door(adopt(got))
         elif isinstance(message, messages.Inherit):
             if got.pid == self.root.pid and not self.root_dead:
                 self.generations.take_over(message, got)
@@ -216,6 +253,25 @@ class Tracker:
             self.orphans.serve_ask(message, adopt(got))
         elif isinstance(message, messages.Sweep) and len(got.fds) == 1:
             self.sweep(adopt(got))
+
+    def may_remove(self, message: messages.Register | messages.Track, pid: int) -> bool:
+        """May this process remove such a name itself? We do it with our rights, and a process may have given up some of its
+        own. Asked each time of a file or a folder. Where it may not, that is reported, once for each process. The program
+        is believed, which may be dead by now: it could write in the ledger what it wants."""
+        if message.kind not in KINDS or (pid == self.root.pid and pids.read_since(pid) in (0, self.root.since)):
+            return True
+        difference = rights.find_less_over_files(pid)
+        key = pid, pids.read_since(pid)
+        if difference and key not in self.confined:
+            if len(self.confined) >= MOST_TITLES:
+                self.confined.clear()
+            self.confined.add(key)
+            self.book.report(
+                WARNING,
+                f"pid {pid} ({self.get_title(pid) or 'unknown'}) may not have files removed by us that it tracks "
+                f"({message.name[:1000]!r} is the first): it has other rights than we have: {difference[:4000]}",
+            )
+        return not difference
 
     def sweep(self, answer: sockets.socket) -> None:
         """Have all names removed, and say how many were left."""

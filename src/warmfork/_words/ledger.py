@@ -12,7 +12,6 @@ from warmfork._words import messages, wire
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import BinaryIO
 
 START = 16
 """Where the first ledger begins. Before that: where the one that counts begins, in 8 bytes, and whether a tracker has
@@ -99,12 +98,6 @@ class Ledger:
             else:
                 for holder, since in entry.holders.items():
                     yield messages.NameHeld(entry.kind, entry.name, holder, since, entry.title, *entry.folder)
-
-
-def find_root(file: BinaryIO) -> messages.Root | None:
-    """Find in a ledger whose it is: None where nobody has begun it. What is past, a hole of any size, is not read."""
-    file.seek(int.from_bytes(file.read(8), "little") or START)
-    return next((record for _, record in read_records(file.read()) if isinstance(record, messages.Root)), None)
 
 
 def write_record(record: messages.Message) -> bytes:

@@ -137,6 +137,10 @@ class Hung(Message, tag=15):
     pid: int
 
 
+class Door(Message, tag=18):
+    """Another door, for one that somebody has shut. From the root of the tree only. Fds: its receiving end."""
+
+
 class Inherit(Message, tag=16):
     """A template that the tracker before you has started. From the root of the tree only. Fds: a pidfd on it, its board."""
 
@@ -389,7 +393,9 @@ class Dropped(Message, tag=72):
 
 
 class Reported(Message, tag=73):
-    """Something that the program is to have in its log: `level` as of the logging module."""
+    """Something that the program is to have in its log: `level` as of the logging module. Reports are numbered from 1 on,
+    since a ledger that is written anew has them once more."""
 
+    number: int
     level: int
     text: str

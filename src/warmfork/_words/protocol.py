@@ -26,6 +26,7 @@ TABLE: dict[tuple[str, str], dict[tuple[str, type[m.Message]], str]] = {
         (UP, m.Untrack): "open",
         (UP, m.Hung): "open",
         (UP, m.Inherit): "open",
+        (UP, m.Door): "open",
     },
     (ANSWER, "open"): {
         (DOWN, m.Fate): "ended",

@@ -9,8 +9,9 @@ from itertools import count
 
 from warmfork import startup
 from warmfork._client import feeding, payload, starting
-from warmfork._client.client import STARTS_PROCESSES, get_client, get_interpreter
+from warmfork._client.client import STARTS_PROCESSES, get_client
 from warmfork._client.handle import Child
+from warmfork._client.launch import get_own_interpreter
 from warmfork._machine import fds, platform, state
 from warmfork._words.buffers import Pickled, run
 from warmfork._words.errors import PreloadError, WarmforkError
@@ -360,7 +361,7 @@ class Template(Runs):
             startup.watch_names()
             if self._main[0]:
                 sys.modules.setdefault("__mp_main__", sys.modules["__main__"])  # what children's results say
-            executable, flags = get_interpreter()
+            executable, flags = get_own_interpreter()
             options, place = self._options, self._birthplace
             self._spec = Spec(
                 name=self.name,

@@ -1,0 +1,113 @@
+"""What dead holders leave is put aside at once: whoever holds its name from then on loses nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from tests.attacks.test_boards import make_loop
+from warmfork._machine import fds
+from warmfork._tracker.book import Book
+from warmfork._tracker.folders import Folders
+from warmfork._tracker.holders import Holders
+from warmfork._words import messages
+
+DEAD, LIVING = 1 << 22, os.getpid()
+"""Pids. Nobody looks whether the dead is."""
+
+
+class Scene:
+    """Holders whose sweeper waits until it is told to sweep."""
+
+    def __init__(self, folder: Path) -> None:
+        self.fd = os.memfd_create("ledger")
+        self.folder = folder
+        self.book = Book(self.fd)
+        self.jobs: list[tuple[Callable[[], list[str]], Callable[[list[str]], None]]] = []
+        sweeper = SimpleNamespace(run=lambda work, kept, done: self.jobs.append((work, done)))
+        self.holders = Holders(make_loop(), self.book, Folders(self.book.ledger), sweeper)
+
+    def hold(self, kind: str, name: str, pid: int) -> None:
+        identity = fds.identify(fd := os.open(self.folder, os.O_PATH))
+        os.close(fd)
+        self.book.write(messages.NameHeld(kind, str(self.folder / name), pid, 5, "title", *identity))
+
+    def sweep(self) -> None:
+        while self.jobs:
+            work, done = self.jobs.pop()
+            done(work())
+
+    def list_names(self) -> list[str]:
+        """List what is in the ledger, as its last writer left it and as a successor reads it."""
+        names = sorted(os.path.basename(name) for _, name in self.book.ledger.entries)
+        assert sorted(os.path.basename(name) for _, name in Book(self.fd).ledger.entries) == names
+        return names
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Iterator[Scene]:
+    made = Scene(tmp_path)
+    yield made
+    os.close(made.fd)
+
+
+def make(path: Path, kind: str, text: str) -> None:
+    if kind == "folder":
+        path.mkdir()
+        path /= "inside"
+    path.write_text(text)
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_who_makes_and_holds_a_name_while_the_dead_one_s_is_swept_keeps_it(scene: Scene, kind: str):
+    path = scene.folder / "name"
+    make(path, kind, "the dead one's")
+    scene.hold(kind, "name", DEAD)
+    scene.holders.bury(DEAD, 0)
+    assert not path.exists()
+    make(path, kind, "the living one's")
+    scene.hold(kind, "name", LIVING)
+    scene.sweep()
+    assert os.listdir(scene.folder) == ["name"] == scene.list_names()
+    assert (path / "inside" if kind == "folder" else path).read_text() == "the living one's"
+    assert scene.book.ledger.list_held(LIVING) and not scene.book.ledger.list_held(DEAD)
+    assert f"left: {kind} {str(path)!r}" in scene.book.reports[-1].text
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_what_was_put_aside_is_in_the_ledger_until_it_is_removed(scene: Scene, kind: str):
+    """A tracker that dies meanwhile has a successor, which removes it."""
+    make(scene.folder / "name", kind, "x")
+    scene.hold(kind, "name", DEAD)
+    scene.holders.bury(DEAD, 0)
+    assert scene.list_names() == os.listdir(scene.folder) != ["name"]
+    scene.sweep()
+    assert scene.list_names() == os.listdir(scene.folder) == []
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_what_is_something_else_than_was_tracked_stays_where_it_is(scene: Scene, kind: str):
+    make(scene.folder / "name", {"file": "folder", "folder": "file"}[kind], "x")
+    scene.hold(kind, "name", DEAD)
+    scene.hold(kind, "gone", DEAD)
+    scene.holders.bury(DEAD, 0)
+    scene.sweep()
+    assert os.listdir(scene.folder) == ["name"]
+    assert scene.list_names() == []
+    assert str(scene.folder / "name") in scene.book.reports[-1].text
+
+
+def test_what_can_not_be_renamed_is_swept_all_the_same(scene: Scene, monkeypatch: pytest.MonkeyPatch):
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(1, "Operation not permitted")
+
+    make(scene.folder / "name", "file", "x")
+    scene.hold("file", "name", DEAD)
+    monkeypatch.setattr(os, "rename", refuse)
+    scene.holders.bury(DEAD, 0)
+    scene.sweep()
+    assert scene.list_names() == os.listdir(scene.folder) == []
