@@ -81,7 +81,7 @@ class Worker:
         sign, for a fork of the program may hold its other end."""
         while True:
             try:
-                size, control, _, _ = self.socket.recvmsg_into((self.room,), sockets.FEW, sockets.RECEIVE)
+                size, control, _, _ = self.socket.recvmsg_into((self.room,), sockets.ANCILLARY, sockets.RECEIVE)
             except BlockingIOError:
                 if any(fd == self.parent for fd, _ in self.poller.poll()):
                     return memoryview(b""), []
