@@ -172,6 +172,7 @@ def test_a_template_of_a_context_has_what_a_process_needs_of_multiprocessing_and
             "mp.shared.patching",
             "_words.errors",
             "mp.shared.process",
+            "mp.shared.root",
             "mp.shared.stdlib",
             "_words.times",
         )

@@ -72,7 +72,7 @@ def test_a_child_that_shuts_the_door_harms_neither_the_program_nor_later_childre
         assert get_cpu(tracker) - before < 10, "in ticks: it does not spin"
         assert (get_tracker(), template.generation) == (tracker, 1)
         get_client().log_reports()
-        assert sum("door is at its end" in text for text in caplog.messages) == (0 if how == "reading" else 2)
+        assert sum("was shut down by one of them" in text for text in caplog.messages) == (0 if how == "reading" else 2)
     warmfork.untrack(tmp_path / "kept", "file")
 
 

@@ -7,7 +7,7 @@ import sys
 import warmfork
 from tests.support import wait_until
 from warmfork._client.channel import Channel
-from warmfork._machine import fds
+from warmfork._machine import fds, sockets
 from warmfork._words import messages, wire
 
 
@@ -17,7 +17,7 @@ def find_loaded(*names: str) -> list[str]:
 
 
 def say(template: warmfork.Template, *names: str) -> None:
-    fds.send_within(template._get_channel(20).socket, wire.encode(messages.Wanted(names)))
+    sockets.send_within(template._get_channel(20).socket, wire.encode(messages.Wanted(names)))
 
 
 def test_what_a_client_says_that_it_has_is_there_in_its_next_child():
@@ -47,12 +47,12 @@ def test_it_is_loaded_in_idle_time_before_anybody_asks_for_a_child():
 
 
 def test_a_client_says_once_what_it_has(monkeypatch):
-    here, there = fds.make_pair()
+    here, there = sockets.make_pair()
     channel = Channel(here)
     monkeypatch.delitem(sys.modules, "multiprocessing.heap", raising=False)
     channel.tell_wanted()
     while fds.wait_readable(there.fileno(), 0):
-        fds.receive(there).close()
+        sockets.receive(there).close()
     channel.tell_wanted()
     assert not fds.wait_readable(there.fileno(), 0), "nothing is new"
     monkeypatch.setitem(sys.modules, "not_in_the_table", sys)
@@ -61,7 +61,7 @@ def test_a_client_says_once_what_it_has(monkeypatch):
     monkeypatch.setitem(sys.modules, "multiprocessing.heap", sys)
     for _ in range(2):
         channel.tell_wanted()
-    with fds.receive(there) as got:
+    with sockets.receive(there) as got:
         assert wire.decode(got.data) == messages.Wanted(("multiprocessing.heap",))
     assert not fds.wait_readable(there.fileno(), 0)
     there.close()

@@ -10,7 +10,7 @@ from time import monotonic
 from warmfork._client import launch, waiting, welcome
 from warmfork._client.channel import Channel
 from warmfork._machine import fds, pids, rights, role, sockets, state
-from warmfork._words import messages
+from warmfork._words import messages, wire
 from warmfork._words.errors import StartError
 from warmfork._words.spec import Spec, identify
 
@@ -80,8 +80,8 @@ class Client:
         """Have another door where somebody has shut ours: his siblings lose theirs, and we do not. Raises StartError."""
         with self.lock:
             if tree.is_door_shut():
-                self.door = tree.renew_door()
-                self.door_identity = fds.identify(self.door.fileno())
+                door = self.door = tree.renew_door()
+                self.door_identity = fds.identify(door.fileno())
 
     def ensure_tracker(self, tree: launch.Tree) -> None:
         """Log what the tracker has reported, and start a successor where it is dead: nobody else does. Raises
@@ -164,8 +164,6 @@ class Client:
 
     def tell(self, message: messages.Message, passed: tuple[int, ...] = ()) -> None:
         """Send the tracker a message: one lock-free send, safe from the garbage collector once the door exists."""
-        from warmfork._words import wire
-
         data = wire.encode(message)
         door, tree = self.door, self.tree
         if door is None or not self.is_door_ours() or (tree is not None and not tree.has_tracker()):
@@ -387,13 +385,11 @@ def log_last_reports() -> None:
 def forget_after_fork() -> None:
     """In a forked copy: drop the channels, keep the door, replace the locks."""
     global _client
-    old = _client
-    if old is None:
+    if (old := _client) is None:
         return
     new = Client(old.door, old.door_identity)
     if old.tree is not None:
-        if old.tree.is_ours():
-            old.tree.own.close()  # it is the program's, and nobody else's
+        old.tree.close_own()
         role.tracker = old.tree.tracker, pids.read_since(old.tree.tracker) or -1  # where it is dead: never equal
     for channel in (*old.channels.values(), *old.opening.values(), *old.retired):
         channel.drop_after_fork()

@@ -52,7 +52,7 @@ def fill(child: Link, buffers: list[Buffer]) -> None:
         follows = sum(map(measure, buffers))
     feed = child.feed
     if feed is None:
-        raise BrokenPipeError(EPIPE, "the child has closed its feed")
+        raise BrokenPipeError(EPIPE, "the child has closed the socket on which it is sent its call")
     sockets.send_within(feed, wire.encode(messages.Filled(follows)), timeout=BUFFERS_TIMEOUT)
     if follows:
         send(feed, buffers)

@@ -78,13 +78,21 @@ class Tree:
             sockets.ask_for_credentials(receiver)
             sockets.send_within(self.own, wire.encode(messages.Door()), (receiver.fileno(),))
         except OSError as error:
-            raise StartError("launch", f"the door is shut, and there can be no other: {error.strerror}") from error
+            raise StartError(
+                "launch",
+                f"the socket on which processes reach the tracker is shut, and there can be no other: {error.strerror}",
+            ) from error
         self.door.close()
         self.receiver.close()
         self.door = sockets.adopt_socket(state.move_high(door.detach()))
         self.receiver = fds.Fd(state.move_high(receiver.detach()))
         self.identities = self.identify()
         return self.door
+
+    def close_own(self) -> None:
+        """In a forked copy: close the socket that is the program's, and nobody else's."""
+        if self.is_ours():
+            self.own.close()
 
     def has_tracker(self) -> bool:
         """Does the tracker live?"""

@@ -192,8 +192,8 @@ class Tracker:
         else:
             self.book.report(
                 WARNING,
-                "the door is at its end while the program lives: a process of the tree has shut it down (shutdown()?), and "
-                "none that was started before can be heard; the program makes another door at its next start",
+                "the socket on which processes reach the tracker was shut down by one of them (shutdown()?): those "
+                "that were started before can't be heard any longer; the program makes another at its next start",
             )
 
     def open_door(self, door: sockets.socket) -> None:

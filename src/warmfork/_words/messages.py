@@ -334,8 +334,7 @@ class Filled(Message, tag=47):
 
 
 class Returned(Message, tag=42):
-    """The function returned. The pickled value follows as `size` bytes: in this message, or in the memfd sent along,
-    together with so many `buffers` that it refers to."""
+    """The function returned: `size` bytes of pickle here or in the memfd sent along, and so many `buffers` with it."""
 
     size: int
     buffers: int
@@ -393,8 +392,7 @@ class Dropped(Message, tag=72):
 
 
 class Reported(Message, tag=73):
-    """Something that the program is to have in its log: `level` as of the logging module. Reports are numbered from 1 on,
-    since a ledger that is written anew has them once more."""
+    """Something for the program's log, at `level`. Numbered from 1 on: a ledger written anew has it once more."""
 
     number: int
     level: int

@@ -7,7 +7,7 @@ from warmfork._machine import platform, role
 from warmfork._words.errors import Refused, StartError, UnsupportedPlatform, WarmforkError
 from warmfork.api.options import get_executable
 from warmfork.mp.child.main_module import check_not_importing_main
-from warmfork.mp.shared.process import check_root
+from warmfork.mp.shared.root import check_root
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from __future__ import annotations
 import os
 from multiprocessing import context, process
 
-from warmfork._words.errors import Refused
 from warmfork._words.times import DEFAULT, Default
+from warmfork.mp.shared.root import check_root
 from warmfork.mp.shared.stdlib import is_stdlib
 
 TYPE_CHECKING = False
@@ -73,12 +73,6 @@ def load_beginning() -> Any:
         check_root()
         raise
     return beginning
-
-
-def check_root() -> None:
-    """Raise Refused where this process sees our own files no longer: it has another root directory than its template."""
-    if not os.path.exists(__file__):
-        raise Refused(f"root directory: this process's has no {os.path.dirname(__file__)}")
 
 
 def check_startable(obj: Any) -> None:
