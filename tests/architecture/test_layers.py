@@ -24,7 +24,7 @@ ROOMS: dict[str, set[str]] = {
     "mp.shared": {"_client", "_machine", "_words", "api", "mp.client"},  # api and mp.client: where something is started
     "mp.child": {"_child", "_machine", "_words", "mp.shared"},
     "mp.client": {"_client", "_machine", "_words", "api", "mp.child", "mp.shared", "report"},
-    "cli": {"_machine", "_words", "api"},
+    "cli": {"_child", "_machine", "_words", "api"},  # _child: doctor reseeds as a birth does
 }
 """A room, and the rooms that it may import besides itself."""
 
