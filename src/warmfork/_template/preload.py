@@ -10,6 +10,7 @@ from warmfork._child import stdio
 from warmfork._machine import memory
 from warmfork._template import forking
 from warmfork._words import wire
+from warmfork._words.spec import LEARNT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -75,7 +76,9 @@ def load_one(item: str, policy: str, notes: Notes) -> None:
     try:
         found = find(item)
         if ":" in item:
-            found()
+            said = found()
+            if item == LEARNT:
+                notes.notes.extend(said)
     except BaseException as error:  # SystemExit and KeyboardInterrupt too: a preload must not end the template unseen
         handle_failure(item, policy, error, notes)
     note_cost(item, started, before, notes)

@@ -45,7 +45,8 @@ class Template(Runs):
     3
 
     Args:
-        preload: modules to import ("numpy"), and functions to call ("app.models:load"), in this order.
+        preload: modules to import ("numpy"), and functions to call ("app.models:load"), in this order; "auto", or "auto"
+            among them: also what this program's children have imported before.
         name: what `ps` shows; the program's own name by default. What is longer than 200 bytes is cut.
         on_preload_error: "raise" (PreloadError at the first start) or "warn" (logged, and the children do without).
         audit: what to do about threads and other things that a fork does not survive, where the preload left some:
@@ -72,7 +73,7 @@ class Template(Runs):
 
     def __init__(
         self,
-        preload: Iterable[str] | Default = DEFAULT,
+        preload: Iterable[str] | Literal["auto"] | Default = DEFAULT,
         *,
         name: str | None = None,
         on_preload_error: str | None = None,

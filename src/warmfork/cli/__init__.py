@@ -19,6 +19,7 @@ COMMANDS = {
     "ps": "list your templates, children and trackers",
     "top": "the same, live",
     "doctor": "say what modules do to a template and its children",
+    "preload": "show or forget what was learnt to preload for a program",
     "completion": "print a completion script for bash, zsh or fish",
 }
 

@@ -9,6 +9,7 @@ import sys
 from time import perf_counter
 
 from warmfork._child import reseeding
+from warmfork._machine import memfds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ LARGEST = 1 << 22
 def send(settings: dict[str, Any]) -> dict[str, Any]:
     """Fork a canary. Gives what it says; {"hung": where} where it said nothing in time, {"died": status} where it died."""
     ours, theirs = os.pipe()
-    stack = os.memfd_create("stack")
+    stack = memfds.make_memory("stack")
     pid = os.fork()
     if pid == 0:
         code = 1

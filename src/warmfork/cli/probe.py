@@ -16,7 +16,7 @@ from fcntl import F_DUPFD_CLOEXEC, fcntl
 from time import perf_counter, sleep
 
 from warmfork._child import reseeding
-from warmfork._machine import fds, memory
+from warmfork._machine import fds, memory, pids
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -243,7 +243,7 @@ def fork_once(patience: float) -> bool:
     pid = os.fork()
     if pid == 0:
         os._exit(0)
-    pidfd = os.pidfd_open(pid)
+    pidfd = pids.open_pidfd(pid)
     came = fds.wait_readable(pidfd, patience)
     os.close(pidfd)
     if not came:
@@ -290,7 +290,7 @@ def take_settings() -> dict[str, Any]:
         settings: dict[str, Any] = marshal.loads(file.read())
     _out = fcntl(settings["out"], F_DUPFD_CLOEXEC, OUT)
     os.close(settings["out"])
-    null = os.open(os.devnull, os.O_RDONLY)
+    null = fds.open_null()
     os.dup2(null, 0)
     os.close(null)
     return settings
