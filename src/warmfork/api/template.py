@@ -18,6 +18,7 @@ from warmfork._words.spec import Spec
 from warmfork.api.arguments import check_arguments, check_call, check_list
 from warmfork.api.birthplace import Birthplace, encode_environment, get_here, open_folder
 from warmfork.api.ending import GRACE, end_children
+from warmfork.api.freshness import Freshness, Refreshed, check_reload
 from warmfork.api.options import DEFAULT, Default, check_name, check_orphans, check_timeout, flush_streams, read_options
 from warmfork.api.runs import Runs
 
@@ -36,7 +37,7 @@ LOOKS = 8
 _serials = count(1)
 
 
-class Template(Runs):
+class Template(Refreshed, Runs):
     """A process that has imported what you need, and forks children of itself.
 
     >>> import warmfork
@@ -62,6 +63,8 @@ class Template(Runs):
             "minimal": PATH and language, since its children can read what it was born with. None: this program's.
         cwd: the folder in which it preloads.
         python: the interpreter, another than this program's: it has its own sys.path, where warmfork must be found too.
+        reload: "check": a start looks, at most once a second, whether a file that the template has loaded is another now,
+            and has a fresh template then, beside the old one. "never": a change of a preloaded module is logged.
 
     What is not given is taken from WARMFORK_PRELOAD (comma-separated), WARMFORK_NAME, WARMFORK_ON_PRELOAD_ERROR,
     WARMFORK_AUDIT, WARMFORK_SPARES, WARMFORK_HUGE_PAGES, WARMFORK_START_TIMEOUT ("none": for ever) and
@@ -85,8 +88,11 @@ class Template(Runs):
         env: Mapping[str, str] | Literal["minimal"] | None = None,
         cwd: str | os.PathLike[str] | None = None,
         python: str | os.PathLike[str] | None = None,
+        reload: str = "never",
     ) -> None:
         platform.check()
+        super().__init__()
+        self._reload = check_reload(reload)
         self._options = read_options(preload, name, on_preload_error, audit, spares, huge_pages, start_timeout, orphans)
         self._birthplace = Birthplace(env, cwd, python)
         self.name = self._options.name or get_default_name()
@@ -206,6 +212,7 @@ class Template(Runs):
         if self._stopped:
             raise ValueError(f"{self!r} was stopped")
         check_orphans(orphans)
+        self._refresh()
         fds.fill_standard_streams()
         environment = encode_environment(env)
         folder = open_folder(cwd)
@@ -291,9 +298,11 @@ class Template(Runs):
         channel = client.channels.get(self._key())
         template = channel.dup_template() if channel is not None else -1
         client.retire(self._spec)
-        if template >= 0:
-            fds.wait_readable(template, GRACE)
-            os.close(template)
+        former, self._former = self._former, []
+        for pidfd in (fds.Fd(template), *former):
+            if pidfd:
+                fds.wait_readable(pidfd.fileno(), GRACE)
+            pidfd.close()
 
     def _peek_channel(self) -> Channel | None:
         """Give the channel to the template, if it runs."""
@@ -324,36 +333,44 @@ class Template(Runs):
         return identify(self._get_spec())
 
     def _get_spec(self) -> Spec:
-        """Give the spec, made at the first need: it has the environment, sys.path and argv of that moment."""
+        """Give the spec, made at the first need."""
         if self._stopped and self._spec is None:
             raise ValueError(f"{self!r} was stopped")
         if self._spec is None:
-            startup.watch_names()
-            executable, flags = get_interpreter()
-            options, place = self._options, self._birthplace
-            self._spec = Spec(
-                name=self.name,
-                executable=place.python or executable,
-                flags=flags,
-                preload=self.preload,
-                policies=(options.on_preload_error,) * len(self.preload),
-                audit=options.audit,
-                spares=options.spares,
-                huge_pages=options.huge_pages,
-                without=options.without,
-                entry=ENTRY,
-                # What run() needs in a child is loaded where it is known to be used, or costs nothing beside the rest.
-                loader="warmfork.startup:"
-                + ("prepare" if self.preload or self._runs or place.folder else "watch_names"),
-                loader_arguments=() if place.folder is None else (place.folder,),
-                sys_path=place.find_path() if place.python is not None else get_sys_path(),
-                argv=tuple(map(str, sys.argv)),
-                own_environment=int(place.environment is not None),
-                environment=state.join_environment(place.environment or state.get_environment()),
-                epoch=self._serial,
-                wanted=(),
-            )
+            self._freshness = Freshness()
+            self._spec = self._make_spec(self._serial)
         return self._spec
+
+    def _take_serial(self) -> int:
+        """Give what makes another template of the same options."""
+        return next(_serials)
+
+    def _make_spec(self, serial: int) -> Spec:
+        """Make a spec: it has the environment, sys.path and argv of this moment."""
+        startup.watch_names()
+        executable, flags = get_interpreter()
+        options, place = self._options, self._birthplace
+        return Spec(
+            name=self.name,
+            executable=place.python or executable,
+            flags=flags,
+            preload=self.preload,
+            policies=(options.on_preload_error,) * len(self.preload),
+            audit=options.audit,
+            spares=options.spares,
+            huge_pages=options.huge_pages,
+            without=options.without,
+            entry=ENTRY,
+            # What run() needs in a child is loaded where it is known to be used, or costs nothing beside the rest.
+            loader="warmfork.startup:" + ("prepare" if self.preload or self._runs or place.folder else "watch_names"),
+            loader_arguments=() if place.folder is None else (place.folder,),
+            sys_path=place.find_path() if place.python is not None else get_sys_path(),
+            argv=tuple(map(str, sys.argv)),
+            own_environment=int(place.environment is not None),
+            environment=state.join_environment(place.environment or state.get_environment()),
+            epoch=serial,
+            wanted=(),
+        )
 
 
 def get_default_name() -> str:

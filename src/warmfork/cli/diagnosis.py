@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import sys
 
+from warmfork._words.allowed import ALLOWED
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
 WORTH_MS = 1.0
 """What takes less to import is not worth a place on a preload list that nobody has asked for."""
 
-SAFE_THREADS = {"jemalloc_bg_thd (native)": "jemalloc starts it again in each forked child"}
+SAFE_THREADS = {f"{each.thread} (native)": each.reason for each in ALLOWED if each.thread}
 
 SECRET = re.compile(r"(?i)(secret|token|passw|api_?key|private_?key|credential)")
 SHOWN_VARIABLES = 40

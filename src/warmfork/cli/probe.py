@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import _frozen_importlib
 import _thread
-import gc
 import marshal
 import os
 import sys
@@ -16,7 +15,7 @@ from fcntl import F_DUPFD_CLOEXEC, fcntl
 from time import perf_counter, sleep
 
 from warmfork._child import reseeding
-from warmfork._machine import fds, memory, pids
+from warmfork._machine import fds, locks, memory, pids
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -215,28 +214,6 @@ def run_script(path: str) -> None:
     exec(code, module.__dict__)
 
 
-def find_locks() -> list[tuple[str, str]]:
-    """Find Python's locks that are held now: (module, name). Those of C libraries can't be seen."""
-    kinds = (_thread.LockType, type(_thread.RLock()))
-    found = set()
-    for owner in gc.get_objects():
-        if type(owner) is not dict:
-            continue
-        for name, value in list(owner.items()):
-            if type(value) not in kinds or not is_locked(value):
-                continue
-            holder = next((each for each in gc.get_referrers(owner) if getattr(each, "__dict__", None) is owner), None)
-            module = owner.get("__name__") or getattr(type(holder), "__module__", None)
-            if module not in (None, "threading", "_frozen_importlib"):
-                found.add((str(module), str(name)))
-    return sorted(found)
-
-
-def is_locked(lock: Any) -> bool:
-    """Is this lock held? An RLock says so in its text before Python 3.14."""
-    return bool(lock.locked()) if hasattr(lock, "locked") else repr(lock).startswith("<locked")
-
-
 def fork_once(patience: float) -> bool:
     """Fork a child and throw it away: at-fork handlers of native libraries stop their threads. Gives whether the child
     came through those of its own in time."""
@@ -332,7 +309,7 @@ def main() -> None:
     say("environment", environment.list_all())
     say("variables", sorted(os.environ))
     say("handlers", sorted(set(handlers)))
-    say("locks", find_locks())
+    say("locks", locks.find_held())
     listed = [(fd, module, describe_fd(fd)) for fd, module in importer.descriptors.items()]
     say("fds", [(fd, module, *what) for fd, module, what in listed if what is not None])
     say("gpus", sorted({*fds.list_gpus(), *list_gpu_maps()}))

@@ -86,14 +86,14 @@ def load_all(record: Record, store: Store) -> list[str]:
 
 def load_one(module: Module, store: Store) -> str:
     """Import a module here. Gives why the next template leaves it out, or ""."""
-    before = list_sockets()
+    before = preload.list_sockets()
     try:
         store.note_trial(module.name)
         __import__(module.name)
         store.note_trial("")
     except BaseException as error:  # SystemExit too
         return f"it can't be imported: {preload.describe(error)}"
-    if list_sockets() - before:
+    if preload.list_sockets() - before:
         return "it opens a socket"
     found = preload.Notes()
     preload.note_threads(module.name, found)
@@ -116,18 +116,6 @@ def is_blas(module: Module) -> bool:
             if os.path.isdir(folder) and any("openblas" in file for file in os.listdir(folder)):
                 return True
     return False
-
-
-def list_sockets() -> set[tuple[int, int]]:
-    """List the sockets of this process by what they are."""
-    found = set()
-    for fd in fds.list_fds():
-        try:
-            if os.readlink(f"/proc/self/fd/{fd}").startswith("socket:"):
-                found.add(fds.identify(fd))
-        except OSError:
-            continue
-    return found
 
 
 def try_out(name: str) -> str:
@@ -159,12 +147,12 @@ def try_out(name: str) -> str:
 
 def look_at(name: str) -> str:
     """In the fork: import it, and give what speaks against it."""
-    before = list_sockets()
+    before = preload.list_sockets()
     try:
         __import__(name)
     except BaseException as error:
         return f"it can't be imported: {preload.describe(error)}"
-    if list_sockets() - before:
+    if preload.list_sockets() - before:
         return "it opens a socket"
     found = preload.Notes()
     preload.note_threads(name, found)
