@@ -230,3 +230,9 @@ def test_a_preload_that_opens_a_gpu_device_is_reported(modules: Path, caplog: py
     with warmfork.Template(preload=["opens_gpu"]) as template:
         assert template.start(targets.give, (1,)).result(20) == 1
     assert devices[0] in caplog.text
+
+
+def test_the_page_lists_what_is_allowed():
+    page = Path(ROOT, "docs", "freshness.md").read_text()
+    for each in ALLOWED:
+        assert f"| {each.library} | {each.version} | {each.reason} | `{each.source}` |" in page
