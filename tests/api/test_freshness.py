@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
+import threading
 from pathlib import Path
 
 import pytest
@@ -69,6 +71,18 @@ def test_stop_ends_the_templates_that_were_replaced_and_their_children(module, t
         new = template.pid
     assert not child.is_running()
     assert is_dead(old) and is_dead(new)
+
+
+def test_stop_waits_for_a_replaced_template_that_is_slow_to_end(module):
+    with warmfork.Template(preload=["changing"]) as template:
+        template.wait_ready()
+        old = template.pid
+        os.kill(old, signal.SIGSTOP)
+        template.restart()
+        later = threading.Timer(0.2, os.kill, (old, signal.SIGCONT))
+        later.start()
+    assert is_dead(old)
+    later.join()
 
 
 def is_dead(pid: int | None) -> bool:

@@ -74,6 +74,16 @@ def test_a_module_that_does_nothing_is_safe_and_each_module_has_its_own_cost_and
     assert not any(name.partition(".")[0] in ("rich", "psutil", "warmfork") for name in modules)
 
 
+def test_a_package_is_not_brought_by_what_is_in_it(folder):
+    package = folder / "package"
+    package.mkdir()
+    (package / "__init__.py").write_text("import decimal\n")
+    (package / "inner.py").write_text("")
+    found = [(one["name"], one["by"]) for one in examine(folder, "package.inner")["modules"]]
+    assert len({*found}) == len(found)
+    assert {("package", ""), ("package.inner", ""), ("decimal", "package")} <= {*found}
+
+
 def test_a_thread_that_stays_is_told_with_the_module_that_started_it_and_its_importer_is_not_suggested(folder):
     found = examine(folder, "brings", "quiet_one", code=1)
     (thread,) = pick(found, "thread")

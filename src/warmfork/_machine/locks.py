@@ -10,9 +10,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-STEP = 20_000
-"""Objects that are looked through at a time, to need little memory for it."""
-
 OTHERS = ("threading", "_frozen_importlib", "importlib._bootstrap", "gc", "warmfork")
 """Whose locks are their own business: held while a thread runs, or a module is imported."""
 
@@ -20,15 +17,9 @@ OTHERS = ("threading", "_frozen_importlib", "importlib._bootstrap", "gc", "warmf
 def find_held() -> list[tuple[str, str]]:
     """Find the locks that are held and that an object or a module has: (module, name). Takes 30 ms for a million objects."""
     kinds = (_thread.LockType, _thread.RLock)
-    held: dict[int, Any] = {}
-    objects = gc.get_objects()
-    for start in range(0, len(objects), STEP):
-        for each in gc.get_referents(*objects[start : start + STEP]):
-            if isinstance(each, kinds) and is_locked(each):
-                held[id(each)] = each
-    del objects
+    held = [each for each in gc.get_objects() if type(each) in kinds and is_locked(each)]
     found = set()
-    for lock in list(held.values()):
+    for lock in held:
         for owner in gc.get_referrers(lock):
             if owner is not held:
                 found.update(name_lock(owner, lock))
