@@ -89,7 +89,7 @@ def is_dead(pid: int | None) -> bool:
     """Has a process ended? Its parent, the tracker, may not have reaped it yet."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # reaped, the second while it was being read
         return True
 
 
@@ -145,6 +145,7 @@ def test_check_sees_a_file_that_was_written_while_the_template_preloaded(module,
 
 
 def test_a_reload_that_fails_keeps_the_old_template_and_is_logged_once_for_each_change(module, at_once, caplog):
+    """N77."""
     with warmfork.Template(preload=["changing"], reload="check") as template:
         assert [template.start(read_value).result(20) for _ in range(2)] == [1, 1]
         write(module, "1 / 0")
@@ -165,6 +166,7 @@ def test_never_logs_a_change_once(module, at_once, caplog):
 
 
 def test_files_are_looked_at_no_more_than_once_a_second(module, monkeypatch):
+    """N77."""
     looks = []
     monkeypatch.setattr(freshness.Freshness, "find_changes", lambda self, list_files: looks.append(1) or {})
     with warmfork.Template(preload=["changing"], reload="check") as template:

@@ -66,6 +66,7 @@ def pick(found: dict[str, Any], kind: str) -> list[dict[str, Any]]:
 
 
 def test_a_module_that_does_nothing_is_safe_and_each_module_has_its_own_cost_and_that_of_what_it_brings(folder):
+    """N78: what doctor itself needs (rich, psutil) is not counted, and MiB are not charged to whoever came first alone."""
     found = examine(folder, "quiet_one")
     assert (found["verdict"], found["preload"], found["effect"]) == ("safe", ["quiet_one"], None)
     modules = {one["name"]: one for one in found["modules"]}
@@ -93,6 +94,7 @@ def test_a_thread_that_stays_is_told_with_the_module_that_started_it_and_its_imp
 
 
 def test_threads_that_a_fork_stops_are_no_danger():
+    """N78."""
     facts = {"threads": [("python (native)", "numpy._core", False), ("python (native)", "grpc", True)]}
     severities = {one["module"]: one["severity"] for one in diagnosis.judge(facts, "")}
     assert severities == {"numpy._core": "note", "grpc": "danger"}
@@ -105,11 +107,13 @@ def test_a_listening_socket_is_seen_in_the_child(folder):
 
 
 def test_a_held_lock_is_told_and_a_free_one_is_not(folder):
+    """N79."""
     (one,) = pick(examine(folder, "with_lock", code=1), "lock")
     assert (one["module"], '"held"' in one["what"]) == ("with_lock", True)
 
 
 def test_variables_read_at_import_are_told_with_their_reader_and_do_not_make_a_module_unsafe(folder):
+    """N59."""
     found = examine(folder, "with_variable")
     (one,) = [each for each in pick(found, "environment") if each["module"] == "with_variable"]
     assert "MY_API_KEY (not set), PATH" in one["what"]
@@ -117,6 +121,7 @@ def test_variables_read_at_import_are_told_with_their_reader_and_do_not_make_a_m
 
 
 def test_a_counter_that_starts_alike_in_all_children_is_noted(folder):
+    """N55."""
     (one,) = pick(examine(folder, "with_counter"), "random")
     assert one["what"] == "with_counter.ids gives the same in two children: count(0)"
 
@@ -129,6 +134,7 @@ def test_generators_that_draw_the_same_in_two_children_are_a_finding():
 
 
 def test_children_that_hang_are_found_by_the_deadline(folder):
+    """N79: what C libraries have locked shows itself here alone."""
     (one,) = pick(examine(folder, "--timeout", "1", "hangs_in_forks", code=1), "canary")
     assert (one["severity"], "hung" in one["what"]) == ("danger", True)
 

@@ -15,7 +15,7 @@ OTHERS = ("threading", "_frozen_importlib", "importlib._bootstrap", "gc", "warmf
 
 
 def find_held() -> list[tuple[str, str]]:
-    """Find the locks that are held and that an object or a module has: (module, name). Takes 30 ms for a million objects."""
+    """Find the locks that are held and that an object or a module has: (module, name). Takes 60 ms for a million objects."""
     kinds = (_thread.LockType, _thread.RLock)
     held = [each for each in gc.get_objects() if type(each) in kinds and is_locked(each)]
     found = set()
