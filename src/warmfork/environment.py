@@ -21,7 +21,13 @@ VARIABLES = (
     Variable("WARMFORK_RUN", SWITCH, "0", "1: warmfork serves this program, as under `warmfork run`", HOOK),
     Variable("WARMFORK_KEEP_DEFAULT", SWITCH, "0", "1: `warmfork run` leaves the default start method", HOOK),
     Variable("WARMFORK_REPORT", SWITCH, "0", "1: say at the end which processes were started, and by whom", INSTALLED),
-    Variable("WARMFORK_PRELOAD", "names with commas", "", "what the template imports, and calls", DOORS),
+    Variable(
+        "WARMFORK_PRELOAD",
+        "names with commas; auto",
+        "",
+        "what the template imports, and calls; auto: what this program's children have imported before",
+        DOORS,
+    ),
     Variable(
         "WARMFORK_NAME", "a name", "the program's", "what `warmfork ps` and the logs call the template", INSTALLED
     ),

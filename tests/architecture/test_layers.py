@@ -19,12 +19,13 @@ ROOMS: dict[str, set[str]] = {
     "_child": {"_machine", "_words"},
     "_tracker": {"_machine", "_words"},
     "_template": {"_child", "_machine", "_words"},
+    "learning": {"_machine", "_template"},  # a preload item, called in the template by its name
     "_client": {"_machine", "_words"},
     "api": {"_client", "_machine", "_words", "startup"},
     "mp.shared": {"_client", "_machine", "_words", "api", "mp.client"},  # api and mp.client: where something is started
     "mp.child": {"_child", "_machine", "_words", "mp.shared"},
     "mp.client": {"_client", "_machine", "_words", "api", "mp.child", "mp.shared", "report"},
-    "cli": {"_machine", "_words", "api"},
+    "cli": {"_child", "_machine", "_words", "api", "learning"},  # _child: doctor reseeds as a birth does
 }
 """A room, and the rooms that it may import besides itself."""
 

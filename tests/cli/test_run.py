@@ -242,7 +242,7 @@ def test_help_after_the_program_is_the_programs(python):
 def test_the_command_lists_its_commands(python, words):
     done = run([python, "-m", "warmfork", *words])
     assert (done.returncode, done.stderr) == (0, "")
-    assert {"run", "ps", "top", "completion"} == {
+    assert {"run", "ps", "top", "doctor", "preload", "completion"} == {
         line.split()[0] for line in done.stdout.splitlines() if line.startswith("  ")
     } - {"warmfork"}
 
@@ -251,7 +251,8 @@ def test_an_unknown_command_is_refused_with_the_known_ones(python):
     done = run([python, "-m", "warmfork", "rum"])
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
-        'warmfork: there is no command "rum"\nhint: the commands are run, ps, top, completion; see warmfork --help\n'
+        'warmfork: there is no command "rum"\n'
+        "hint: the commands are run, ps, top, doctor, preload, completion; see warmfork --help\n"
     )
 
 

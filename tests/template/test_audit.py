@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import warmfork
 from tests import targets
 from tests.running import ROOT
 from tests.support import run_program
+from warmfork._words.allowed import ALLOWED, NAMES
 
 THREADS = "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True, name='the-pump').start()\n"
 INTERPRETER = """
@@ -66,6 +68,95 @@ def test_threads_of_a_library_that_stops_them_when_it_forks_are_no_finding(caplo
     with warmfork.Template(preload=["numpy"], audit="refuse") as template:
         assert template.start(targets.multiply_matrices).result(60) == 64.0
     assert caplog.text == ""
+
+
+SOCKETS = {
+    "listens": "import socket\ns = socket.socket(); s.bind(('127.0.0.1', 0)); s.listen()\n",
+    "connects": "import os, socket\nb = socket.create_connection(('127.0.0.1', int(os.environ['PORT'])))\n",
+    "reaches_out": "import os, socket\nc = socket.socket(socket.AF_UNIX); c.connect(os.environ['PEER'])\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "finding"),
+    [
+        ("listens", r'"listens" left a listening socket \(127.0.0.1 port \d+\) open'),
+        ("connects", r'"connects" left a connected socket \(127.0.0.1 port \d+\) open'),
+        ("reaches_out", r'"reaches_out" left a connected socket \(/.*peer\) open'),
+    ],
+)
+def test_sockets_that_children_would_share_are_refused_with_their_module(modules, monkeypatch, name, finding):
+    (modules / f"{name}.py").write_text(SOCKETS[name])
+    peer = socket.socket(socket.AF_UNIX)
+    peer.bind(str(modules / "peer"))
+    peer.listen()
+    server = socket.create_server(("127.0.0.1", 0))
+    monkeypatch.setenv("PEER", str(modules / "peer"))
+    monkeypatch.setenv("PORT", str(server.getsockname()[1]))
+    with peer, server, warmfork.Template(preload=["tests.targets", name], audit="refuse") as template:
+        with pytest.raises(warmfork.AuditError, match=finding) as caught:
+            template.start(targets.give, (1,))
+        assert len(caught.value.findings) == 1
+
+
+def test_sockets_are_logged_where_the_policy_is_to_warn(modules, caplog):
+    (modules / "listens.py").write_text(SOCKETS["listens"])
+    with warmfork.Template(preload=["listens"], audit="warn") as template:
+        assert template.start(targets.give, (1,)).result(20) == 1
+    assert '"listens" left a listening socket' in caplog.text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "pair = socket.socketpair()\n",
+        "lone = socket.socket()\n",
+        "told = socket.socket(type=socket.SOCK_DGRAM); told.connect(('127.0.0.1', 9))\n",
+    ],
+)
+def test_sockets_that_do_no_harm_are_no_finding(modules, caplog, text):
+    (modules / "quiet.py").write_text("import socket\n" + text)
+    with warmfork.Template(preload=["quiet"], audit="refuse") as template:
+        assert template.start(targets.give, (1,)).result(20) == 1
+    assert caplog.text == ""
+
+
+LOCKS = """\
+import threading
+free, free_again = threading.Lock(), threading.RLock()
+class Holder:
+    def __init__(self):
+        self.inner = threading.KIND()
+        self.inner.acquire()
+holder = Holder()
+held = threading.KIND()
+held.acquire()
+"""
+
+
+@pytest.mark.parametrize("kind", ["Lock", "RLock"])
+def test_held_locks_are_refused_with_their_module(modules, kind):
+    (modules / "holds.py").write_text(LOCKS.replace("KIND", kind))
+    with warmfork.Template(preload=["holds"], audit="refuse") as template:
+        with pytest.raises(warmfork.AuditError) as caught:
+            template.start(targets.give, (1,))
+    assert caught.value.findings == (
+        '"holds" holds the lock held: it stays held in every child',
+        '"holds" holds the lock inner: it stays held in every child',
+    )
+
+
+def test_the_standard_library_holds_no_locks_and_no_sockets(caplog):
+    preload = ["asyncio", "logging.handlers", "concurrent.futures", "queue", "multiprocessing.pool", "http.client"]
+    with warmfork.Template(preload=preload, audit="refuse") as template:
+        assert template.start(targets.give, (1,)).result(20) == 1
+    assert caplog.text == ""
+
+
+def test_each_thing_that_is_allowed_says_of_which_library_since_when_why_and_who_says_so():
+    for each in ALLOWED:
+        assert each.library and each.version[0].isdigit() and each.reason and each.source
+    assert "jemalloc_bg_thd" in NAMES
 
 
 @pytest.mark.parametrize("module", ["numpy", "pumps"])
@@ -139,3 +230,9 @@ def test_a_preload_that_opens_a_gpu_device_is_reported(modules: Path, caplog: py
     with warmfork.Template(preload=["opens_gpu"]) as template:
         assert template.start(targets.give, (1,)).result(20) == 1
     assert devices[0] in caplog.text
+
+
+def test_the_page_lists_what_is_allowed():
+    page = Path(ROOT, "docs", "freshness.md").read_text()
+    for each in ALLOWED:
+        assert f"| {each.library} | {each.version} | {each.reason} | `{each.source}` |" in page

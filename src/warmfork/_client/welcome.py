@@ -10,6 +10,7 @@ from warmfork._machine import fds
 from warmfork._words import messages
 from warmfork._words.errors import AuditError, PreloadError, Refused, StartError, TemplateDied
 from warmfork._words.outcome import read_status
+from warmfork._words.spec import LEARNT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def explain(last: messages.Message | None) -> None:
         raise StartError("template", last.why)
     if isinstance(last, messages.Broken):
         raise TemplateDied(last.deaths, last.seconds, read_status(last.status) if last.status >= 0 else None)
-    if isinstance(last, messages.Died):
+    if isinstance(last, messages.Died) and last.preloading != LEARNT:
         how = f"the template ended while preloading: {read_status(last.status)}"
         if last.preloading:
             from warmfork._machine import stacks

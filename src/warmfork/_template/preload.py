@@ -7,9 +7,10 @@ import sys
 from time import perf_counter, sleep
 
 from warmfork._child import stdio
-from warmfork._machine import memory
+from warmfork._machine import fds, memory
 from warmfork._template import forking
 from warmfork._words import wire
+from warmfork._words.spec import LEARNT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ class Notes:
         self.notes: list[str] = []
         self.report: list[str] = []
         self.threads: dict[int, tuple[str, str]] = {}  # those that were left running: name, and by which item
+        self.sockets: dict[tuple[int, int], str] = {}  # those that were left open, and by which item
+        self.own_sockets = list_sockets()
         self.began = perf_counter()
 
 
@@ -75,11 +78,25 @@ def load_one(item: str, policy: str, notes: Notes) -> None:
     try:
         found = find(item)
         if ":" in item:
-            found()
+            said = found()
+            if item == LEARNT:
+                notes.notes.extend(said)
     except BaseException as error:  # SystemExit and KeyboardInterrupt too: a preload must not end the template unseen
         handle_failure(item, policy, error, notes)
     note_cost(item, started, before, notes)
     note_threads(item, notes)
+    for socket in list_sockets() - notes.own_sockets:
+        notes.sockets.setdefault(socket, item)
+
+
+def list_sockets() -> set[tuple[int, int]]:
+    """List the sockets of this process, by what tells them from others."""
+    found = set()
+    for fd in fds.list_fds():
+        info = os.fstat(fd)
+        if info.st_mode & 0o170000 == 0o140000:
+            found.add((info.st_dev, info.st_ino))
+    return found
 
 
 def find(item: str) -> Any:
@@ -171,10 +188,6 @@ def count_threads() -> int:
     return len(os.listdir("/proc/self/task"))
 
 
-SAFE = ("jemalloc_bg_thd",)
-"""Native threads that their library starts again in each forked child: jemalloc's, which pyarrow brings."""
-
-
 def name_threads() -> dict[int, str]:
     """Name the threads besides the main one by their ids: Python's by name, native ones by their own name, if they have
     one. Where they have not, it is that of the thread which has started them. Those that bear a fork are left out."""
@@ -184,10 +197,14 @@ def name_threads() -> dict[int, str]:
         known = {thread.native_id: thread.name for thread in threading.enumerate()}
     main = os.getpid()
     ours = read_name(main)
+    if count_threads() == 1:
+        return {}
     named = {}
+    from warmfork._words import allowed
+
     for task in sorted(map(int, os.listdir("/proc/self/task"))):
         name = read_name(task) if task != main else ""
-        if not name or name in SAFE:  # it ended meanwhile, or is harmless
+        if not name or name in allowed.NAMES:  # it ended meanwhile, or is harmless
             continue
         named[task] = known.get(task) or ("a native thread" if name == ours else f"{name} (native)")
     return named

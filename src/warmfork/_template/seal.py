@@ -92,6 +92,12 @@ def take_census(spec: Spec, notes: preload.Notes) -> list[str]:
     devices = fds.list_gpus()
     if devices:
         findings.append(f"open GPU devices: {', '.join(devices)}: CUDA can't be used in a forked child")
+    if notes.sockets or spec.audit == "refuse":
+        from warmfork._template import audit
+
+        findings += audit.find_sockets(notes.sockets)
+        if spec.audit == "refuse" and spec.preload:  # 60 ms for a million objects
+            findings += audit.find_locks()
     notes.notes.extend(findings)
     return findings
 

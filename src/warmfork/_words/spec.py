@@ -37,6 +37,10 @@ POLICIES = ("raise", "fail", "warn", "ignore")
 on_error="fail" promises. warn: an ImportWarning in the template, a line in the client's log. ignore: the line only."""
 
 
+LEARNT = "warmfork.learning.preload:load"
+"""The preload item that stands for what was learnt of a program. It gives notes for the log; and where a template has died
+in it, the next one first tries in a fork what it imports."""
+
 HUGE_PAGES = ("auto", "on", "off")
 """auto: heaps are collapsed where it pays, in idle time what would take long. on: all of them, at the seal. off: none."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from warmfork._words.errors import StartError
+from warmfork._words.errors import PreloadError, StartError, WarmforkError
 
 
 class MissingGuard(StartError):
@@ -29,6 +29,16 @@ class MissingGuard(StartError):
 
 
 MissingGuard.__module__, MissingGuard.__qualname__ = "builtins", "RuntimeError"  # as multiprocessing names it
+
+
+def check_guard(error: WarmforkError) -> None:
+    """Raise MissingGuard where a template could not be had because the script starts processes when it is run there."""
+    from warmfork._client.client import STARTS_PROCESSES
+
+    if not (isinstance(error, PreloadError) and error.module == "__main__"):
+        return
+    if STARTS_PROCESSES in error.cause or "bootstrapping phase" in error.cause:
+        raise MissingGuard(find_unguarded(error.traceback)) from None
 
 
 def find_unguarded(traceback: str) -> str:

@@ -6,13 +6,13 @@ from __future__ import annotations
 import os
 import sys
 
-from warmfork._words.spec import TECHNIQUES
+from warmfork._words.spec import LEARNT, TECHNIQUES
 from warmfork._words.times import DEFAULT, Default, check_seconds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from typing import Any
+    from typing import Any, Literal
 
 
 __all__ = ["DEFAULT", "Default"]
@@ -25,6 +25,9 @@ LONGEST_NAME = 200
 """Bytes of a name in titles and messages: /proc shows 255, and a title has more to tell."""
 
 ORPHANS = ("kill", "keep")
+
+AUTO = "auto"
+"""The word for what is learnt, among preload items; LEARNT stands for it then, and comes last."""
 
 
 class Options:
@@ -62,7 +65,7 @@ class Options:
 
 
 def read_options(
-    preload: Iterable[str] | Default = DEFAULT,
+    preload: Iterable[str] | Literal["auto"] | Default = DEFAULT,
     name: str | None = None,
     on_preload_error: str | None = None,
     audit: str | None = None,
@@ -148,6 +151,8 @@ def read_word(text: str) -> str | int | bool:
 
 def check_preload(preload: object) -> tuple[str, ...]:
     """Check a preload list. Raises TypeError or ValueError."""
+    if preload == AUTO:
+        return (LEARNT,)
     if isinstance(preload, str):
         raise TypeError(f'preload is a list of names: ["{preload}"], not "{preload}"')
     try:
@@ -163,6 +168,8 @@ def check_preload(preload: object) -> tuple[str, ...]:
             raise ValueError(f'no name of a module, or of a function in one (as "app.models:load"): "{item}"')
         if module.endswith(".py"):
             raise ValueError(f'preload takes names of modules, not of files: "{module[:-3]}", not "{module}"')
+    if AUTO in items or LEARNT in items:
+        return (*(item for item in items if item not in (AUTO, LEARNT)), LEARNT)  # type: ignore[arg-type]
     return items  # type: ignore[return-value]
 
 

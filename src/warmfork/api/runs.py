@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from warmfork._words.spec import Spec
     from warmfork.api.birthplace import Birthplace
     from warmfork.api.completed import Completed
+    from warmfork.api.freshness import Freshness
     from warmfork.api.options import Options
     from warmfork.api.running import ChildOptions, RunOptions, Task
     from warmfork.api.session import Session
@@ -110,12 +111,16 @@ class Runs:
     _get_spec: Callable[[], Spec]
     _forget_spec: Callable[[], None]
     _keep: Callable[[list[Child]], None]
+    _refresh: Callable[[], None]
+    _reload: str
+    _freshness: Freshness
 
     def _start_task(self, task: Task) -> Child:
         """Start the child of run() or of a session. Raises as start() does."""
         from warmfork._client import starting
         from warmfork._client.client import get_client
 
+        self._refresh()
         order, timeout = self._order(task), self._options.start_timeout
         try:
             child = starting.start(get_client(), self._get_spec(), order, task.make_payload, timeout)
@@ -132,6 +137,10 @@ class Runs:
         from warmfork._client import awaiting
         from warmfork._client.client import get_client
 
+        if self._reload == "check" and self._freshness.is_due():
+            from asyncio import to_thread
+
+            await to_thread(self._refresh)  # a fresh template may take long to preload, and the loop must not
         order, timeout = self._order(task), self._options.start_timeout
         try:
             child, reader = await awaiting.start(get_client(), self._get_spec(), order, task.make_payload, timeout)

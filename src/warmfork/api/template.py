@@ -9,18 +9,19 @@ from itertools import count
 
 from warmfork import startup
 from warmfork._client import feeding, payload, starting
-from warmfork._client.client import STARTS_PROCESSES, get_client
+from warmfork._client.client import get_client
 from warmfork._client.handle import Child
-from warmfork._client.launch import get_own_interpreter
+from warmfork._client.launch import get_own_interpreter, get_program_name
 from warmfork._machine import fds, platform, state
 from warmfork._words.buffers import Pickled, run
-from warmfork._words.errors import PreloadError, WarmforkError
+from warmfork._words.errors import WarmforkError
 from warmfork._words.spec import Spec
 from warmfork.api.arguments import check_arguments, check_call, check_list
 from warmfork.api.birthplace import Birthplace, encode_environment, get_here, get_sys_path, open_folder
 from warmfork.api.by_value import warn_of_globals
-from warmfork.api.ending import GRACE, end_children
-from warmfork.api.main_module import MissingGuard, describe_main, find_unguarded
+from warmfork.api.ending import end_children
+from warmfork.api.freshness import Freshness, Refreshed, check_reload
+from warmfork.api.main_module import check_guard, describe_main
 from warmfork.api.options import DEFAULT, Default, check_name, check_orphans, check_timeout, flush_streams, read_options
 from warmfork.api.runs import Runs
 
@@ -40,7 +41,7 @@ LOOKS = 8
 _serials = count(1)
 
 
-class Template(Runs):
+class Template(Refreshed, Runs):
     """A process that has imported what you need, and forks children of itself.
 
     >>> import warmfork
@@ -49,7 +50,8 @@ class Template(Runs):
     3
 
     Args:
-        preload: modules to import ("numpy"), and functions to call ("app.models:load"), in this order.
+        preload: modules to import ("numpy"), and functions to call ("app.models:load"), in this order; "auto", or "auto"
+            among them: also what this program's children have imported before.
         name: what `ps` shows; the program's own name by default. What is longer than 200 bytes is cut.
         on_preload_error: "raise" (PreloadError at the first start) or "warn" (logged, and the children do without).
         audit: what to do about threads and other things that a fork does not survive, where the preload left some:
@@ -68,6 +70,8 @@ class Template(Runs):
             "minimal": PATH and language, since its children can read what it was born with. None: this program's.
         cwd: the folder in which it preloads; not together with `main`.
         python: another interpreter than this program's: warmfork must be on its sys.path.
+        reload: "check": a start looks, at most once a second, whether a file that the template has loaded is another now,
+            and has a fresh template then, beside the old one. "never": a change of a preloaded module is logged.
 
     What is not given is taken from WARMFORK_PRELOAD (comma-separated), WARMFORK_NAME, WARMFORK_ON_PRELOAD_ERROR,
     WARMFORK_AUDIT, WARMFORK_SPARES, WARMFORK_HUGE_PAGES, WARMFORK_START_TIMEOUT ("none": for ever) and
@@ -79,7 +83,7 @@ class Template(Runs):
 
     def __init__(
         self,
-        preload: Iterable[str] | Default = DEFAULT,
+        preload: Iterable[str] | Literal["auto"] | Default = DEFAULT,
         *,
         name: str | None = None,
         on_preload_error: str | None = None,
@@ -92,13 +96,16 @@ class Template(Runs):
         env: Mapping[str, str] | Literal["minimal"] | None = None,
         cwd: str | os.PathLike[str] | None = None,
         python: str | os.PathLike[str] | None = None,
+        reload: str = "never",
     ) -> None:
         platform.check()
         if main and cwd is not None:
             raise ValueError("main=True runs the script in its own folder: leave out cwd=")
+        super().__init__()
+        self._reload = check_reload(reload)
         self._options = read_options(preload, name, on_preload_error, audit, spares, huge_pages, start_timeout, orphans)
         self._birthplace = Birthplace(env, cwd, python)
-        self.name = self._options.name or get_default_name()
+        self.name = self._options.name or get_program_name()
         self.preload = self._options.preload
         self._main = describe_main() if main else ("", "")
         self._spec: Spec | None = None
@@ -216,6 +223,7 @@ class Template(Runs):
         if self._stopped:
             raise ValueError(f"{self!r} was stopped")
         check_orphans(orphans)
+        self._refresh()
         fds.fill_standard_streams()
         environment = encode_environment(env)
         folder = open_folder(cwd)
@@ -240,7 +248,7 @@ class Template(Runs):
                 children = start_many(client, self._get_spec(), starts, self._options.start_timeout)
         except WarmforkError as error:
             self._forget_spec()
-            self._check_guard(error)
+            check_guard(error)
             raise
         finally:
             if folder >= 0:
@@ -305,8 +313,8 @@ class Template(Runs):
         template = channel.dup_template() if channel is not None else -1
         client.retire(self._spec)
         if template >= 0:
-            fds.wait_readable(template, GRACE)
-            os.close(template)
+            self._former.append(fds.Fd(template))
+        self._wait_former()
 
     def _peek_channel(self) -> Channel | None:
         """Give the channel to the template, if it runs."""
@@ -324,15 +332,8 @@ class Template(Runs):
             return get_client().get_live_channel(self._get_spec(), timeout)
         except WarmforkError as error:
             self._forget_spec()
-            self._check_guard(error)
+            check_guard(error)
             raise
-
-    def _check_guard(self, error: WarmforkError) -> None:
-        """Raise StartError where the script starts processes when it is run in the template."""
-        if not (isinstance(error, PreloadError) and error.module == "__main__"):
-            return
-        if STARTS_PROCESSES in error.cause or "bootstrapping phase" in error.cause:
-            raise MissingGuard(find_unguarded(error.traceback)) from None
 
     def _forget_spec(self) -> None:
         """Where no template came of it, have the next try take sys.path, environment and all anew."""
@@ -354,43 +355,45 @@ class Template(Runs):
         )
 
     def _get_spec(self) -> Spec:
-        """Give the spec, made at the first need: it has the environment, sys.path and argv of that moment."""
+        """Give the spec, made at the first need."""
         if self._stopped and self._spec is None:
             raise ValueError(f"{self!r} was stopped")
         if self._spec is None:
-            startup.watch_names()
-            if self._main[0]:
-                sys.modules.setdefault("__mp_main__", sys.modules["__main__"])  # what children's results say
-            executable, flags = get_own_interpreter()
-            options, place = self._options, self._birthplace
-            self._spec = Spec(
-                name=self.name,
-                executable=place.python or executable,
-                flags=flags,
-                preload=self.preload,
-                policies=(options.on_preload_error,) * len(self.preload),
-                audit=options.audit,
-                spares=options.spares,
-                huge_pages=options.huge_pages,
-                without=options.without,
-                entry=ENTRY,
-                loader=self._choose_loader(),
-                loader_arguments=self._main if self._main[0] else () if place.folder is None else (place.folder,),
-                sys_path=place.find_path() if place.python is not None else get_sys_path(),
-                argv=tuple(map(str, sys.argv)),
-                own_environment=int(place.environment is not None),
-                environment=state.join_environment(place.environment or state.get_environment()),
-                epoch=self._serial,
-                wanted=(),
-            )
+            self._freshness = Freshness()
+            self._spec = self._make_spec(self._serial)
         return self._spec
 
+    def _take_serial(self) -> int:
+        """Give what makes another template of the same options."""
+        return next(_serials)
 
-def get_default_name() -> str:
-    """Give the name of this program."""
-    from warmfork._client.launch import get_program_name
-
-    return get_program_name()
+    def _make_spec(self, serial: int) -> Spec:
+        """Make a spec: it has the environment, sys.path and argv of this moment."""
+        startup.watch_names()
+        if self._main[0]:
+            sys.modules.setdefault("__mp_main__", sys.modules["__main__"])  # what children's results say
+        executable, flags = get_own_interpreter()
+        options, place = self._options, self._birthplace
+        return Spec(
+            name=self.name,
+            executable=place.python or executable,
+            flags=flags,
+            preload=self.preload,
+            policies=(options.on_preload_error,) * len(self.preload),
+            audit=options.audit,
+            spares=options.spares,
+            huge_pages=options.huge_pages,
+            without=options.without,
+            entry=ENTRY,
+            loader=self._choose_loader(),
+            loader_arguments=self._main if self._main[0] else () if place.folder is None else (place.folder,),
+            sys_path=place.find_path() if place.python is not None else get_sys_path(),
+            argv=tuple(map(str, sys.argv)),
+            own_environment=int(place.environment is not None),
+            environment=state.join_environment(place.environment or state.get_environment()),
+            epoch=serial,
+            wanted=(),
+        )
 
 
 Template.__module__ = "warmfork"

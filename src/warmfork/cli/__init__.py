@@ -18,6 +18,8 @@ COMMANDS = {
     "run": "run a Python program with warmfork as its forkserver",
     "ps": "list your templates, children and trackers",
     "top": "the same, live",
+    "doctor": "say what modules do to a template and its children",
+    "preload": "show or forget what was learnt to preload for a program",
     "completion": "print a completion script for bash, zsh or fish",
 }
 

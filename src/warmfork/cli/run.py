@@ -16,7 +16,7 @@ from warmfork.cli.command import BadUsage, Command, Option
 PRELOAD = Option(
     "--preload",
     'import module M once, in the template, before anything is forked; "M:F" also calls F there. It may be given more '
-    "than once, or as a list with commas",
+    "than once, or as a list with commas; auto: what the program's children have imported in earlier runs",
     "M",
     variable="WARMFORK_PRELOAD",
 )

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from warmfork.cli.census import ProcessRecord
 
 COLUMNS = ("ROLE", "PID", "PARENT", "STATE", "GEN", "AGE", "CPU", "CPU%", "RSS", "USS", "PSS", "STARTS", "TITLE")
-LEFT = ("ROLE", "STATE", "TITLE", "PRELOADED")
+LEFT = ("ROLE", "STATE", "TITLE", "PRELOADED", "MODULE", "WHAT")
 LEAVE = ("PARENT", "GEN", "USS", "RSS", "STARTS", "AGE", "PSS", "CPU")
 """What goes where the terminal is narrow, in this order."""
 

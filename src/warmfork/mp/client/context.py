@@ -8,10 +8,11 @@ from warmfork.mp.shared.process import Context
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import Literal
 
 
 def get_context(
-    preload: Iterable[str] | Default = DEFAULT,
+    preload: Iterable[str] | Literal["auto"] | Default = DEFAULT,
     *,
     name: str | None = None,
     on_preload_error: str | None = None,
@@ -27,7 +28,8 @@ def get_context(
     `ProcessPoolExecutor(mp_context=ctx)` ...
 
     Args:
-        preload: modules to import ("numpy"), and functions to call ("app.models:load"), in this order, in the template.
+        preload: modules to import ("numpy"), and functions to call ("app.models:load"), in this order, in the template;
+            "auto", or "auto" among them: also what this program's children have imported before.
         name: what `ps` shows; the program's own name by default. What is longer than 200 bytes is cut.
         on_preload_error: "raise" (PreloadError at the first start) or "warn" (logged, and the children do without).
         audit: what to do about threads and other things that a fork does not survive, where the preload left some:

@@ -10,10 +10,11 @@ from warmfork.mp.shared import installed, patching, watching
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import Literal
 
 
 def install(
-    preload: Iterable[str] | Default = DEFAULT,
+    preload: Iterable[str] | Literal["auto"] | Default = DEFAULT,
     *,
     name: str | None = None,
     on_preload_error: str | None = None,

@@ -1,0 +1,1 @@
+"""preload="auto": children say what they import, and the next template of the program has it."""
