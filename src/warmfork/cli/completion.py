@@ -72,7 +72,7 @@ def write_zsh(commands: list[Command]) -> str:
             for name in option.names:
                 value = f":{option.value}:({' '.join(option.choices)})" if option.value else ""
                 lines.append(quote(f"*{name}[{escape(option.meaning)}]{value}"))
-        rest = "'*:file:_files'" if command.name == "run" else f"'*:word:({' '.join(command.words)})'"
+        rest = "'*:file:_files'" if "FILE" in command.usage else f"'*:word:({' '.join(command.words)})'"
         cases.append(f"        {command.name}) _arguments {' '.join(lines)} {rest} ;;")
     described = " ".join(quote(f"{name}:{what}") for name, what in COMMANDS.items())
     return f"""\
@@ -107,7 +107,7 @@ def write_fish(commands: list[Command]) -> str:
             lines.append(f"{seen} {names} -d {quote(option.meaning)}{values}")
         if command.words:
             lines.append(f"{seen} -a {quote(' '.join(command.words))}")
-        if command.name == "run":
+        if "FILE" in command.usage:
             lines.append(f"{seen} -F")
     return "\n".join(lines)
 
