@@ -93,7 +93,10 @@ def list_sockets() -> set[tuple[int, int]]:
     """List the sockets of this process, by what tells them from others."""
     found = set()
     for fd in fds.list_fds():
-        info = os.fstat(fd)
+        try:
+            info = os.fstat(fd)
+        except OSError:  # another thread has closed it meanwhile
+            continue
         if info.st_mode & 0o170000 == 0o140000:
             found.add((info.st_dev, info.st_ino))
     return found

@@ -111,6 +111,7 @@ class Births:
             order = StartRequest(entry, name, kill, False, None, -1, get_here())
             order.own_path = self.template._birthplace.python is not None
             payload = work.pack_settings({"captured": self.captured, "line": slot.line.number}, self.initializer)
+            self.template._refresh()
             fds.fill_standard_streams()
             flush_streams()
             try:
