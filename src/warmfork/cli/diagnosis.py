@@ -106,7 +106,9 @@ def judge_rest(facts: Mapping[str, Any], add: Any) -> None:
         add("note", "environment", module, text, True, advice)
     secrets = sorted({name for name, _, _ in facts.get("environment", ()) if SECRET.search(name)} | find_secrets(facts))
     if secrets:
-        text = f"variables that look like secrets: {', '.join(secrets)}. Children can read what a template is started with"
+        text = (
+            f"variables that look like secrets: {', '.join(secrets)}. Children can read what a template is started with"
+        )
         add("note", "secrets", "", text, True, 'for code that you don\'t trust: Template(env="minimal")')
 
 
