@@ -205,6 +205,18 @@ def test_a_subreaper_becomes_the_parent_of_orphans():
     assert run_forked(adopt)
 
 
+@pytest.mark.skipif(KERNEL < (6, 15), reason="an older kernel keeps no status")
+def test_the_status_is_found_though_the_parent_reaps_while_we_look(monkeypatch):
+    pid, pidfd = leave_zombie(lambda: os._exit(7))
+
+    def reap_first(pidfd: int) -> None:
+        os.waitpid(pid, 0)
+
+    monkeypatch.setattr(pids, "read_zombie_status", reap_first)
+    assert pids.find_status(pidfd) == 7 << 8
+    os.close(pidfd)
+
+
 def test_a_zombie_is_not_reaped_until_somebody_has_reaped_it():
     """M4: the pidfd of a zombie is readable; that it is reaped, and that the kernel knows its status, comes after."""
     pid, pidfd = leave_zombie(lambda: os._exit(0))

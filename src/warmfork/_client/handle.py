@@ -193,13 +193,7 @@ class Child:
 
     def _ask_kernel(self) -> int | None:
         """Ask the kernel, which tells once somebody has reaped the child; or before, where we may look."""
-        pidfd = self._link.pidfd.fileno()
-        status = pids.ask_status(pidfd)
-        if status is None:
-            status = pids.read_zombie_status(pidfd)
-        if status is None and pids.wait_reaped(pidfd, REAP_TIMEOUT):
-            status = pids.ask_status(pidfd)
-        return status
+        return pids.find_status(self._link.pidfd.fileno(), REAP_TIMEOUT)
 
     # -- signals
 

@@ -90,6 +90,17 @@ def read_zombie_status(pidfd: int) -> int | None:
     return status if read_pid(pidfd) == pid else None
 
 
+def find_status(pidfd: int, timeout: float = 0.05) -> int | None:
+    """Find the status of a dead process whoever is its parent, or None where it can't be told. The parent may be reaping
+    it at this moment: then it is no zombie any longer, and the kernel tells a moment later, within `timeout` seconds."""
+    status = ask_status(pidfd)
+    if status is None:
+        status = read_zombie_status(pidfd)
+    if status is None and wait_reaped(pidfd, timeout):
+        status = ask_status(pidfd)
+    return status
+
+
 def may_look(zombie: int) -> bool:
     """Does the kernel show us the status of this zombie? It shows 0 to those who may not look (ptrace(2),
     PTRACE_MODE_READ_FSCREDS). The same right has a link that says: a zombie has no executable any longer."""

@@ -360,7 +360,5 @@ UNKNOWN = -1
 
 def read_status(pidfd: int) -> int:
     """Give the status of a dead process that is not our child, as of waitpid(), or UNKNOWN."""
-    status = pids.ask_status(pidfd)
-    if status is None:
-        status = pids.read_zombie_status(pidfd)
+    status = pids.find_status(pidfd)
     return UNKNOWN if status is None else status

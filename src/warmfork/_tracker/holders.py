@@ -70,10 +70,7 @@ class Holders:
 
     def bury_holder(self, pid: int) -> None:
         """A holder is dead."""
-        pidfd = self.pidfds[pid].fileno()
-        status = pids.ask_status(pidfd)
-        if status is None:
-            status = pids.read_zombie_status(pidfd)
+        status = pids.find_status(self.pidfds[pid].fileno())
         self.forget(pid)
         self.bury(pid, status)
 
