@@ -200,9 +200,10 @@ class Tracker:
         """The program has made another door."""
         if self.door_open:
             self.loop.forget(self.door.fileno())
-        self.door.close()
-        self.door, self.door_open = door, True
-        self.loop.watch(door.fileno(), self.read_door)
+        os.dup2(door.fileno(), self.door.fileno(), inheritable=False)  # in its place, by which `ps` knows a tracker
+        door.close()
+        self.door_open = True
+        self.loop.watch(self.door.fileno(), self.read_door)
 
     def serve_message(self, got: sockets.Received) -> None:
         """Do what the message asks. Nonsense, or fds that did not all arrive, cost the sender its message; and nobody is

@@ -13,7 +13,7 @@ import warmfork
 JOBS = "tests.api.executor.jobs"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def template() -> Iterator[warmfork.Template]:
     with warmfork.Template(preload=[JOBS], spares=0, name="executors") as made:
         made.wait_ready()
