@@ -9,6 +9,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import psutil
+
 from tests import leftovers
 from tests.faults import cells
 from tests.faults.cells import Cell
@@ -192,7 +194,8 @@ class Play:
         if self.stopped and not self.stage.is_dead(self.stopped_pid):
             self.stage.release(self.stopped)
         if self.cell.who in (cells.TEMPLATE_FIRST, cells.TRACKER_FIRST):
-            self.stage.pump(0.1)
+            if self.cell.who == cells.TRACKER_FIRST and self.cell.when != cells.SOONEST:
+                self.stage.wait("another tracker", self.has_other_tracker, PATIENCE)
             self.stage.send(self.stage.program.pid, signal.SIGKILL)
         if self.stage.program.pid in self.victims or self.cell.who.endswith("then program"):
             self.judge_tree()
@@ -203,6 +206,12 @@ class Play:
             left = self.sweep_by_next_program(left)
         for line in left:
             self.fault(line)
+
+    def has_other_tracker(self) -> bool:
+        """Has the program started a tracker in the place of the dead one?"""
+        children = psutil.Process(self.stage.program.pid).children()
+        others = [child for child in children if child.pid != self.helpers["tracker"]]
+        return any(" ".join(child.cmdline()).startswith("warmfork: tracker") for child in others)
 
     def sweep_by_next_program(self, left: list[str]) -> list[str]:
         """The program died before it saw that its tracker was dead: nobody is left to remove names. Its semaphores are
