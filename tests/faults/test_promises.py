@@ -81,7 +81,8 @@ def test_of_a_program_with_fifty_children_that_is_killed_only_what_its_policy_ke
         )
         for pid in who["kept"] + who["child-of-kept"]:
             assert (leftovers.read_stat(pid) or "-")[0] in "SR", "it was to be kept"
-        assert len(list_mine(names)) >= 40, "the living may use them"
+        # Segments that nobody has mapped can be told from a stranger's in a /dev/shm of our own alone.
+        assert len(list_mine(names)) >= (40 if leftovers.has_own_shm() else 20), "the living may use them"
         for pid in who["kept"] + who["child-of-kept"]:
             os.kill(pid, signal.SIGTERM)
         left = leftovers.wait_for_ends(before, time.monotonic() + TREE_DEADLINE)

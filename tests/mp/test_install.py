@@ -18,7 +18,7 @@ from multiprocessing import forkserver
 
 def is_ours():
     with open(f"/proc/{os.getppid()}/cmdline") as file:
-        return "warmfork" in file.read()
+        return file.read().startswith("warmfork:")
 
 def show():
     print("ours" if is_ours() else "stdlib", flush=True)

@@ -39,11 +39,22 @@ def main(argv: list[str] | None = None) -> int:
         if sys.stdout is not None:
             sys.stdout.flush()
     except BrokenPipeError:  # `| head`: the reader has what it wants
+        drop_output()
         return 0
     except OSError as error:
+        drop_output()
         fail(f"could not write the output: {error.strerror or error}", "is the disk full?")
         return 1
     return code
+
+
+def drop_output() -> None:
+    """Have what is still in the buffer go nowhere: the interpreter writes it once more at its end, which fails as well."""
+    import os
+
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)
 
 
 def dispatch(words: list[str]) -> int:
