@@ -20,7 +20,8 @@ def say(template: warmfork.Template, *names: str) -> None:
     sockets.send_within(template._get_channel(20).socket, wire.encode(messages.Wanted(names)))
 
 
-def test_what_a_client_says_that_it_has_is_there_in_its_next_child():
+def test_what_a_client_says_that_it_has_is_there_in_its_next_child(monkeypatch):
+    monkeypatch.delitem(sys.modules, "multiprocessing.sharedctypes", raising=False)  # a client says what it has
     with warmfork.Template(preload=[__name__], spares=0) as template:
         assert template.start(find_loaded, ("multiprocessing.sharedctypes",)).result(20) == []
         say(template, "multiprocessing.sharedctypes")
