@@ -52,9 +52,10 @@ def drop_output() -> None:
     """Have what is still in the buffer go nowhere: the interpreter writes it once more at its end, which fails as well."""
     import os
 
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, sys.stdout.fileno())
-    os.close(null)
+    from warmfork._machine import fds
+
+    with fds.Fd(fds.open_null()) as null:
+        os.dup2(null.fileno(), sys.stdout.fileno())
 
 
 def dispatch(words: list[str]) -> int:
