@@ -23,13 +23,7 @@ NO_TEMPLATE = ("launch", "template", "start_timeout")
 def start(process_obj: Any, get_prepared: Callable[[], Prepared]) -> Any:
     """Start a process from the template, or by spawn. Raises what begin() and Popen raise."""
     try:
-        try:
-            begin(get_prepared)
-            from warmfork.mp.client.popen import Popen
-        except ImportError:
-            check_root()
-            raise
-        return Popen(process_obj, get_prepared())
+        return load_popen(get_prepared).Popen(process_obj, get_prepared())
     except WarmforkError as error:
         check_spawn_helps(error)
         popen = spawn(process_obj, error)
@@ -40,18 +34,25 @@ def start(process_obj: Any, get_prepared: Callable[[], Prepared]) -> Any:
 def start_many(processes: list[Any], get_prepared: Callable[[], Prepared]) -> list[Any]:
     """Start these, all or none."""
     try:
-        try:
-            begin(get_prepared)
-            from warmfork.mp.client.popen import start_many
-        except ImportError:
-            check_root()
-            raise
-        return start_many(processes, get_prepared())
+        started: list[Any] = load_popen(get_prepared).start_many(processes, get_prepared())
+        return started
     except WarmforkError as error:
         check_spawn_helps(error)
         started = spawn_all(processes, error)
         warn_of_spawn(get_prepared(), error)
         return started
+
+
+def load_popen(get_prepared: Callable[[], Prepared]) -> Any:
+    """Begin, and load what feeds processes meanwhile. Raises what begin() raises, and Refused where a change of the root
+    directory has hidden it."""
+    try:
+        begin(get_prepared)
+        from warmfork.mp.client import popen
+    except ImportError:
+        check_root()
+        raise
+    return popen
 
 
 def spawn_all(processes: list[Any], error: WarmforkError) -> list[Any]:
