@@ -36,10 +36,7 @@ def send(settings: dict[str, Any]) -> dict[str, Any]:
         said = read(ours, settings["deadline"])
         if said is None:
             os.kill(pid, 9)
-        try:
-            _, status = os.waitpid(pid, 0)
-        except ChildProcessError:  # SIGCHLD is ignored: the kernel has reaped it
-            status = 0
+        _, status = os.waitpid(pid, 0)
         if said is None:
             return {"hung": os.pread(stack, 8000, 0).decode(errors="replace")}
         return marshal.loads(said) if said else {"died": os.waitstatus_to_exitcode(status)}

@@ -225,10 +225,7 @@ def fork_once(patience: float) -> bool:
     os.close(pidfd)
     if not came:
         os.kill(pid, 9)
-    try:
-        os.waitpid(pid, 0)
-    except ChildProcessError:  # SIGCHLD is ignored: the kernel has reaped it
-        return came
+    os.waitpid(pid, 0)
     return came
 
 
@@ -316,6 +313,7 @@ def main() -> None:
     import _signal
 
     say("sigchld_ignored", _signal.getsignal(_signal.SIGCHLD) == _signal.SIG_IGN)
+    _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)  # where it is ignored, the kernel forgets how the children below ended
     say("progress", (len(items), "a throw-away fork"))
     before = {task: found for task, found in importer.threads.items() if task in list_tasks()}
     came = fork_once(settings["deadline"])
