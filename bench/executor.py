@@ -22,7 +22,7 @@ from importlib.util import find_spec
 from statistics import median
 
 import warmfork
-from warmfork._machine import tree
+from warmfork._tasks import tree
 
 TASKS = 10_000
 ITEMS = 200_000

@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from statistics import median
 
 import warmfork
-from warmfork._machine import tree
+from warmfork._tasks import tree
 
 LIBRARY = "pandas" if find_spec("pandas") else "numpy"
 CODE = {

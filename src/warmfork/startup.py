@@ -53,7 +53,7 @@ def watch_names() -> list[str]:
 def prepare(folder: str = "") -> list[str]:
     """The loader of templates that will run code: what their children need for that (1 ms) is loaded here, once. `folder`
     is where to preload; the seal puts back what it was."""
-    from warmfork._child import run as run
+    from warmfork._tasks import run as run
 
     if folder:
         os.chdir(folder)

@@ -12,7 +12,8 @@ import pytest
 
 import warmfork
 from tests.support import run_program, wait_until
-from warmfork._machine import fds, pids, tree
+from warmfork._machine import fds, pids
+from warmfork._tasks import tree
 from warmfork.api import limits
 
 MIB = 1 << 20

@@ -15,9 +15,9 @@ import warmfork
 from tests import crowd, targets
 from tests.signs import make_sign
 from tests.support import wait_until
-from warmfork._client import many
 from warmfork._client.channel import Channel
 from warmfork._client.client import get_client
+from warmfork.api import many
 
 
 @pytest.fixture

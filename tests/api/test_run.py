@@ -62,7 +62,7 @@ def test_a_pickle_in_place_of_data_is_not_unpickled(template):
     """N57: whoever writes to the stream by himself can't have a pickle read, whatever he calls it."""
     code = f"""
 import os, socket
-from warmfork._words.snippet import Reply
+from warmfork._tasks.frames import Reply
 for number in map(int, os.listdir("/proc/self/fd")):
     try:
         s = socket.socket(fileno=os.dup(number))

@@ -159,7 +159,7 @@ def test_a_reply_with_another_number_is_not_taken_for_this_ones(template):
     """N58: a snippet may write to the stream itself; what it says there of itself is a claim, and of others nothing."""
     forged = """
 import os, socket
-from warmfork._words.snippet import Reply
+from warmfork._tasks.frames import Reply
 for number in map(int, os.listdir("/proc/self/fd")):
     try:
         s = socket.socket(fileno=os.dup(number))

@@ -80,7 +80,7 @@ def test_an_exception_comes_back_as_itself_with_the_frames_of_the_child(either: 
         child.result(10)
     said = str(caught.value.__cause__)
     assert f"In {child.name} (pid {child.pid})" in said and f'File "{targets.__file__}", line' in said
-    assert said.count("raise error") == said.count("Traceback") == 1 and "_child/call.py" not in said
+    assert said.count("raise error") == said.count("Traceback") == 1 and "_tasks/call.py" not in said
     with pytest.raises(LookupError) as again:
         child.result()
     assert again.value is caught.value

@@ -35,17 +35,19 @@ NEEDS = {
     "warmfork._template.clients", "warmfork._template.deaths", "warmfork._template.forking",
     "warmfork._template.idle", "warmfork._template.main", "warmfork._template.preload", "warmfork._template.seal",
     "warmfork._template.server", "warmfork._template.spares", "warmfork._tracker",
-    "warmfork._tracker.files", "warmfork._tracker.main", "warmfork._words", "warmfork._words.board", "warmfork._words.feed",
+    "warmfork._tracker.files", "warmfork._tracker.first", "warmfork._tracker.main", "warmfork._words",
+    "warmfork._words.board", "warmfork._words.feed",
     "warmfork._words.messages", "warmfork._words.protocol", "warmfork._words.spec", "warmfork._words.wire",
     # waits for the moment at which something of multiprocessing's gets a name
     "warmfork.mp", "warmfork.mp.shared", "warmfork.mp.shared.watching", "warmfork.startup",
     # what run() needs in a child, where there is a preload list that takes longer than these (1 ms)
-    "warmfork._child.run", "warmfork._child.snippet", "warmfork._words.snippet", "warmfork._words.values", "atexit",
+    "warmfork._tasks", "warmfork._tasks.run", "warmfork._tasks.snippet", "warmfork._tasks.frames", "warmfork._tasks.values",
+    "atexit",
 }  # fmt: skip
 """What a bare template has loaded when it forks its first child, over what a bare interpreter has."""
 
 PICKLE = {
-    "_compat_pickle", "_functools", "_pickle", "atexit", "copyreg", "warmfork._child.call",
+    "_compat_pickle", "_functools", "_pickle", "atexit", "copyreg", "warmfork._tasks.call",
     "warmfork._words.buffers",
 }  # fmt: skip
 """What a child loads besides, to unpickle its call, and a template to rehearse that: not pickle, which brings re."""

@@ -84,7 +84,7 @@ def test_a_child_that_gave_up_rights_before_its_first_start_is_refused_by_the_ke
         def look(change, writer):
             # What a start loads, for whoever has no way to it afterwards.
             import cloudpickle, logging, subprocess, traceback
-            import warmfork._client.client, warmfork._client.many, warmfork.mp.client.popen
+            import warmfork._client.client, warmfork.api.many, warmfork.mp.client.popen
             from warmfork._machine import rights
             from warmfork.mp.client import beginning
 

@@ -113,7 +113,7 @@ def install_in_template() -> None:
 def install_in_tracker() -> None:
     """Stop in the first moments of a tracker's life."""
     from warmfork._machine import pids
-    from warmfork._tracker import main
+    from warmfork._tracker import first, main
 
     def stop_before(name: str, function: Callable[[], Any]) -> Callable[[], Any]:
         def stopping() -> Any:
@@ -123,7 +123,7 @@ def install_in_tracker() -> None:
         return stopping
 
     main.raise_limits = stop_before("begin", main.raise_limits)
-    main.is_bare = stop_before("unborn", main.is_bare)
+    first.is_bare = stop_before("unborn", first.is_bare)
     pids.become_subreaper = stop_before("unread", pids.become_subreaper)
 
 

@@ -45,9 +45,9 @@ MODULES = {
     + "import threading\nstop = threading.Event()\n"
     + "threading.Thread(target=stop.wait, daemon=True, name='reporter').start()\n",
     "with_socket": SLOW + "import socket\nkept = socket.socket()\n",
-    "kills_templates": SLOW + "import os, sys\nif 'warmfork._child.call' not in sys.modules: os.kill(os.getpid(), 9)\n",
+    "kills_templates": SLOW + "import os, sys\nif 'warmfork._tasks.call' not in sys.modules: os.kill(os.getpid(), 9)\n",
     "fails_in_templates": SLOW
-    + "import sys\nif 'warmfork._child.call' not in sys.modules: raise ValueError('not here')\n",
+    + "import sys\nif 'warmfork._tasks.call' not in sys.modules: raise ValueError('not here')\n",
     "raises": "1 / 0\n",
 }
 

@@ -85,14 +85,14 @@ def test_a_spec_that_cannot_be_read_or_is_none_is_refused(client, me, tmp_path: 
 
 def test_a_template_that_dies_right_after_its_fork_has_a_board_that_can_be_read(monkeypatch: pytest.MonkeyPatch):
     """It used to size its board itself; a tracker that read the board of one that had not died of it."""
-    from warmfork._tracker import main
+    from warmfork._tracker import first
     from warmfork._words import board
 
-    monkeypatch.setattr(main.os, "fork", lambda: 1)  # never a process: what was made before the fork is looked at
+    monkeypatch.setattr(first.os, "fork", lambda: 1)  # never a process: what was made before the fork is looked at
     ours, theirs = sockets.make_pair()
     hello = wire.encode(messages.Hello(1, 0, 0))
-    monkeypatch.setattr(main, "LEDGER", theirs.fileno())
-    started = main.fork_template(theirs, sockets.Received(hello, [-1] * 4, 1, False, os.getuid(), os.getgid()))
+    got = sockets.Received(hello, [-1] * 4, 1, False, os.getuid(), os.getgid())
+    started = first.fork_template(theirs.fileno(), (), got, first.os._exit)
     assert os.fstat(started.board.fileno()).st_size == board.SIZE
     started.control.close()
     ours.close()

@@ -32,7 +32,7 @@ before the first child, the rest when it is told."""
 LATER: dict[str, tuple[str, ...]] = {
     # First what it loads itself: a template loads one after the other, and answers in between.
     "cloudpickle": ("enum", "re", "ast", "inspect", "dataclasses", "logging", "typing", "uuid", "pickle", "platform"),
-    "cloudpickle.cloudpickle": ("warmfork._machine.by_value",),
+    "cloudpickle.cloudpickle": ("warmfork._tasks.by_value",),
     "tblib.pickling_support": ("traceback", "ast", "tokenize", "_colorize"),
 }
 """What pickles functions and classes by value, and what exceptions bring."""

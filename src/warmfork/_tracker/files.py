@@ -36,3 +36,13 @@ def make(name: str, size: int) -> int:
     if size:
         memory.seal(fd, memory.SEAL_SHRINK | memory.SEAL_GROW)
     return fd
+
+
+LOG_SIZE = 65_536
+
+
+def make_log() -> int:
+    """Make the memfd that is a template's stdout and stderr after the seal: bounded, for nobody reads it in time."""
+    log = memfds.make_memory("warmfork-log", size=LOG_SIZE, sealable=True)
+    memfds.seal_size(log)
+    return log

@@ -6,11 +6,14 @@ import gc
 import os
 import sys
 
-from warmfork._machine import fds, memfds, memory, signals, sockets
+from warmfork._machine import fds, memory, signals, sockets
+from warmfork._tracker import first as first_
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
+
+    from warmfork._tracker.first import BeTemplate
 
 DOOR, LEDGER, OWN = 3, 4, 5
 
@@ -18,7 +21,7 @@ SERVED_AT = 8
 """As in the ledger module, which is not loaded yet: where it says that a tracker has served."""
 
 
-def main() -> NoReturn:
+def main(be_template: BeTemplate) -> NoReturn:
     """Be the tracker of the tree whose processes hold the other end of fd 3, or find that another process is.
 
     Fd 4 is the tree's ledger. The program has written in it whose tree it is before it says anything at the door; what a
@@ -38,10 +41,10 @@ def main() -> NoReturn:
         if os.fstat(LEDGER).st_size == 0:
             os._exit(0)  # the program has let go of us before it said anything
         first = receive_hello(door)
-    if first is not None and is_bare():  # else by exec, as later ones are
+    if first is not None and first_.is_bare():  # else by exec, as later ones are
         # A second interpreter would take 8 ms more. This one has the program's flags, environment and site, and has
         # imported nothing yet that a template does not need.
-        started = fork_template((door, own), first)
+        started = first_.fork_template(LEDGER, (door, own), first, be_template)
     from warmfork._machine import pids
     from warmfork._tracker.book import Book
 
@@ -77,10 +80,6 @@ def main() -> NoReturn:
 
 PATIENCE, FURTHER_PATIENCE = 1.0, 0.02
 """Seconds that the tracker stays out of the way of the first template, and then of the first child."""
-
-HELLO, STDIO, BY_EXEC = 1, 17, 4
-"""The tag of a Hello, where its `stdio` is, and the bit of it that asks for an interpreter of its own: the messages module
-is imported after the fork, in both processes at once."""
 
 
 def raise_limits() -> None:
@@ -119,69 +118,3 @@ def receive_hello(door: sockets.socket) -> sockets.Received | None:
 
 PEEK = 0x42
 """MSG_PEEK | MSG_DONTWAIT."""
-
-
-def may_fork(first: sockets.Received) -> bool:
-    """Is it for a template that may be a fork of this interpreter, and from one of our own user?"""
-    data = first.data
-    by_fork = len(data) > STDIO and data[0] == HELLO and not data[STDIO] & BY_EXEC
-    return by_fork and len(first.fds) >= 4 and (first.uid, first.gid) == (os.getuid(), os.getgid())
-
-
-class Started:
-    """The first template, as the tracker got it by forking."""
-
-    def __init__(self, pid: int, control: sockets.socket, board: fds.Fd, log: fds.Fd, stacks: fds.Fd) -> None:
-        self.pid, self.control, self.board, self.log, self.stacks = pid, control, board, log, stacks
-
-
-def is_bare() -> bool:
-    """Has this interpreter one thread? A sitecustomize may have started more."""
-    return len(os.listdir("/proc/self/task")) == 1
-
-
-def fork_template(ours: tuple[sockets.socket, ...], hello: sockets.Received) -> Started | None:
-    """Fork the template; it has what a Launch and an Adopt would have brought. Returns in the tracker only: None where it
-    is not to be a fork, or can't be made; then it is started as later ones are, or it is said why not."""
-    if not may_fork(hello):
-        return None
-    try:
-        from warmfork._tracker import files
-
-        board, stacks, log = fds.Fd(files.make_board(LEDGER)), fds.Fd(files.make_stacks()), fds.Fd(make_log())
-        control, theirs = sockets.make_pair()
-    except OSError:
-        return None
-    try:
-        pid = os.fork()
-    except OSError:
-        control.close()
-        theirs.close()
-        return None
-    if pid == 0:
-        channel, pidfd, spec, its_door = hello.fds[:4]
-        kept = (theirs.fileno(), board.fileno(), log.fileno(), stacks.fileno(), channel, pidfd, spec, its_door)
-        fds.close_all_but(tuple(sorted(kept)))
-        for socket in (control, *ours):
-            socket.detach()
-        from warmfork._template.main import main as be_template
-
-        try:
-            launched = (1, spec, board.release(), log.release(), its_door, stacks.release())
-            be_template(theirs, launched, (channel, hello.pid, pidfd))
-        except BaseException:
-            sys.excepthook(*sys.exc_info())
-        finally:
-            os._exit(70)
-    theirs.close()
-    return Started(pid, control, board, log, stacks)
-
-
-LOG_SIZE = 65_536
-
-
-def make_log() -> int:
-    """Make the memfd that is a template's stdout and stderr after the seal: bounded, for nobody reads it in time."""
-    log = memfds.make_memory("warmfork-log", size=LOG_SIZE, sealable=True)
-    memfds.seal_size(log)
-    return log

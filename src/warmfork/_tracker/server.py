@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from resource import struct_rusage
 
     from warmfork._tracker.book import Book
-    from warmfork._tracker.main import Started
+    from warmfork._tracker.first import Started
     from warmfork._words.ledger import Entry
 
 WARNING, ERROR = 30, 40

@@ -7,7 +7,6 @@ from posix import posix_spawn  # which debuggers leave alone
 
 from warmfork._machine import fds, memfds, memory, pids, signals, sockets
 from warmfork._tracker import files
-from warmfork._tracker.main import make_log
 from warmfork._words import board as board_
 from warmfork._words import messages, protocol, wire
 from warmfork._words.spec import Spec
@@ -130,7 +129,7 @@ def exec_template(
     """Start a fresh interpreter as a template of the tree that has this ledger. Raises OSError where there is no such
     executable, ValueError where it, or an option, or a variable has a NUL."""
     environment = {name: value for name, _, value in (os.fsencode(line).partition(b"=") for line in spec.environment)}
-    board, stacks, log = fds.Fd(files.make_board(ledger)), fds.Fd(files.make_stacks()), fds.Fd(make_log())
+    board, stacks, log = fds.Fd(files.make_board(ledger)), fds.Fd(files.make_stacks()), fds.Fd(files.make_log())
     control, theirs = sockets.make_pair()
     try:
         with fds.Fd(fds.open_null()) as null:

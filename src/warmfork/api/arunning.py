@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from typing import Any
 
-    from warmfork._client.awaiting import ChannelReader
     from warmfork._client.handle import Child
+    from warmfork.api.awaiting import ChannelReader
     from warmfork.api.completed import Completed
     from warmfork.api.running import Task
     from warmfork.api.watching import Watched

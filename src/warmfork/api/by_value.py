@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from warmfork._client.payload import list_parts_of_function
 from warmfork._words.buffers import Pickled, run
+from warmfork.api.payload import list_parts_of_function
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def warn_of_globals(value: object, pickled: Pickled) -> None:
     """Log, once for a function, which of its globals are sent along with each start, where these are over 10 MB."""
     if not (isinstance(value, tuple) and value) or measure(pickled) < MOST:
         return
-    from warmfork._machine.by_value import goes_by_value, make_pickler
+    from warmfork._tasks.by_value import goes_by_value, make_pickler
 
     pickler = make_pickler(False)
     for function in list_functions(getattr(value[0], "func", value[0]), set()):

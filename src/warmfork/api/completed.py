@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Generic, TypeVar
 
-from warmfork._words import values
+from warmfork._tasks import values
+from warmfork._tasks.frames import DATA, PICKLE, REFUSED
 from warmfork._words.errors import WarmforkError
 from warmfork._words.outcome import Exited
-from warmfork._words.snippet import DATA, PICKLE, REFUSED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from warmfork._tasks.frames import Reply
     from warmfork._words.outcome import Outcome
-    from warmfork._words.snippet import Reply
 
 T = TypeVar("T")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from time import monotonic
 
-from warmfork._machine import tree
+from warmfork._tasks import tree
 from warmfork._words.errors import WarmforkError
 
 TYPE_CHECKING = False

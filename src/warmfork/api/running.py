@@ -9,13 +9,13 @@ from math import ceil
 from select import POLLIN, POLLOUT, poll
 from time import monotonic
 
-from warmfork._client import payload as payload_
 from warmfork._client.feeding import Payload
 from warmfork._machine import fds, sockets
+from warmfork._tasks import frames as words
 from warmfork._words import messages
-from warmfork._words import snippet as words
 from warmfork._words.buffers import run as run_pickler
 from warmfork._words.outcome import Signaled
+from warmfork.api import payload as payload_
 from warmfork.api.arguments import check_arguments
 from warmfork.api.completed import Completed, Failure, RunError
 from warmfork.api.limits import Limits, make_error, read_rlimits
@@ -82,7 +82,7 @@ RUN: RunOptions = {
     "capture_output": False,
 }
 
-ENTRY = "warmfork._child.run:run"
+ENTRY = "warmfork._tasks.run:run"
 INTERRUPT_GRACE = 0.25
 """Seconds that a child has, after ^C, to end by itself: as subprocess.run() gives."""
 
@@ -196,7 +196,7 @@ def pickle_call(call: tuple[Any, ...]) -> bytes:
     from pickle import Pickler
 
     def by_value(value: object) -> Any:
-        from warmfork._machine.by_value import make_pickler
+        from warmfork._tasks.by_value import make_pickler
 
         return run_pickler(make_pickler(False), value, False)
 

@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from typing import Any, ParamSpec, TypeVar, Unpack
 
-    from warmfork._client.awaiting import ChannelReader
     from warmfork._client.feeding import StartRequest
     from warmfork._client.handle import Child
     from warmfork._words.spec import Spec
+    from warmfork.api.awaiting import ChannelReader
     from warmfork.api.birthplace import Birthplace
     from warmfork.api.completed import Completed
     from warmfork.api.freshness import Freshness
@@ -134,8 +134,8 @@ class Runs:
 
     async def _start_task_soon(self, task: Task) -> tuple[Child, ChannelReader]:
         """As above, in an event loop, which does not wait."""
-        from warmfork._client import awaiting
         from warmfork._client.client import get_client
+        from warmfork.api import awaiting
 
         if self._reload == "check" and self._freshness.is_due():
             from asyncio import to_thread

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from _thread import RLock
 
-from warmfork._words import snippet as words
+from warmfork._tasks import frames as words
 from warmfork._words.errors import WarmforkError
 from warmfork.api import running
 from warmfork.api.running import PollLoop, Task, attach, complete, interrupt, judge, make_completed
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, Unpack
 
-    from warmfork._client.awaiting import ChannelReader
     from warmfork.api.arunning import LoopPoller
+    from warmfork.api.awaiting import ChannelReader
     from warmfork.api.completed import Completed
     from warmfork.api.running import SnippetOptions
     from warmfork.api.runs import Runs

@@ -8,7 +8,7 @@ from functools import partial
 from itertools import count
 
 from warmfork import startup
-from warmfork._client import feeding, payload, starting
+from warmfork._client import feeding, starting
 from warmfork._client.client import get_client
 from warmfork._client.handle import Child
 from warmfork._client.launch import get_own_interpreter, get_program_name
@@ -16,9 +16,9 @@ from warmfork._machine import fds, platform, state
 from warmfork._words.buffers import Pickled, run
 from warmfork._words.errors import WarmforkError
 from warmfork._words.spec import Spec
+from warmfork.api import by_value, payload
 from warmfork.api.arguments import check_arguments, check_call, check_list
 from warmfork.api.birthplace import Birthplace, encode_environment, get_here, get_sys_path, open_folder
-from warmfork.api.by_value import warn_of_globals
 from warmfork.api.ending import end_children
 from warmfork.api.freshness import Freshness, Refreshed, check_reload
 from warmfork.api.main_module import check_guard, describe_main
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from warmfork._client.channel import Channel
     from warmfork.api.streams import Stream
 
-ENTRY = "warmfork._child.call:run_call"
+ENTRY = "warmfork._tasks.call:run_call"
 MAIN_LOADER = "warmfork.mp.child.main_module:prepare_main"
 LOOKS = 8
 
@@ -241,7 +241,7 @@ class Template(Refreshed, Runs):
             if len(wanted) == 1:
                 children = [starting.start(get_client(), self._get_spec(), *wanted[0], self._options.start_timeout)]
             else:
-                from warmfork._client.many import start_many
+                from warmfork.api.many import start_many
 
                 client = get_client()
                 starts = [starting.PendingStart(client, *one) for one in wanted]
@@ -283,10 +283,10 @@ class Template(Refreshed, Runs):
         return run(Pickler, value, self._options.out_of_band)
 
     def _pickle_by_value(self, value: object) -> Pickled:
-        from warmfork._machine.by_value import make_pickler
+        from warmfork._tasks.by_value import make_pickler
 
         pickled = run(make_pickler(bool(self._main[0])), value, self._options.out_of_band)
-        warn_of_globals(value, pickled)
+        by_value.warn_of_globals(value, pickled)
         return pickled
 
     def stop(self) -> None:

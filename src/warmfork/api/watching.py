@@ -9,8 +9,9 @@ import os
 from _socket import MSG_DONTWAIT, MSG_NOSIGNAL
 from time import monotonic
 
-from warmfork._machine import fds, pids, sockets, tree
-from warmfork._words import snippet as words
+from warmfork._machine import fds, pids, sockets
+from warmfork._tasks import frames as words
+from warmfork._tasks import tree
 from warmfork.api.limits import Limits, Watch
 
 TYPE_CHECKING = False

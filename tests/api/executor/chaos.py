@@ -21,7 +21,8 @@ from collections import Counter
 
 import warmfork
 from tests.api.executor import jobs
-from warmfork._machine import pids, tree
+from warmfork._machine import pids
+from warmfork._tasks import tree
 
 LENGTHS = (0, 0, 0, 0, 0.0001, 0.001, 0.001, 0.01, 0.1)
 """Seconds that tasks take."""

@@ -154,7 +154,7 @@ def test_without_cancel_running_it_says_no_of_what_runs(make, gate):
 
 def test_without_barriers_of_the_kernel_it_is_the_same(make, gate, tmp_path, monkeypatch):
     """Where a filter refuses membarrier(2), what is taken back is known a moment later."""
-    monkeypatch.setattr("warmfork._machine.barrier.issue", lambda: False)
+    monkeypatch.setattr("warmfork._tasks.barrier.issue", lambda: False)
     test_a_task_that_a_worker_has_in_hand_never_starts_and_its_neighbours_do(make, gate, tmp_path)
     test_cancelling_tasks_of_a_busy_worker_never_ends_their_neighbours(make(2))
 

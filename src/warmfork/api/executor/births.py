@@ -11,8 +11,9 @@ from time import monotonic
 from warmfork._client import starting
 from warmfork._client.client import get_client
 from warmfork._client.feeding import Payload, StartRequest
-from warmfork._machine import fds, pids, tree
-from warmfork._words import messages, work
+from warmfork._machine import fds, pids
+from warmfork._tasks import tree, work
+from warmfork._words import messages
 from warmfork._words.errors import AuditError, PreloadError, Refused, WarmforkError
 from warmfork._words.outcome import Lost
 from warmfork.api.birthplace import get_here
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from warmfork.api.executor.dispatcher import Core
     from warmfork.api.template import Template
 
-WORKER, FORKER = "warmfork._child.worker:run", "warmfork._child.forker:run"
+WORKER, FORKER = "warmfork._tasks.worker:run", "warmfork._tasks.forker:run"
 
 PAUSES = (0.1, 1.0, 5.0)
 """Seconds after each birth that failed until the next is tried; then it is given up, until restart()."""

@@ -16,7 +16,7 @@ from select import EPOLLIN, epoll
 from time import monotonic, sleep
 
 from warmfork._machine import state
-from warmfork._words.work import ENDED_FOR
+from warmfork._tasks.work import ENDED_FOR
 from warmfork.api.executor import births, closing, results
 from warmfork.api.executor.errors import ExecutorBroken, WorkerDied
 from warmfork.api.executor.futures import ERROR, LOCK_PATIENCE, log

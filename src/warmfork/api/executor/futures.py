@@ -16,7 +16,7 @@ from threading import TIMEOUT_MAX, Condition
 from time import monotonic
 
 from warmfork._machine import spilled
-from warmfork._words import work
+from warmfork._tasks import work
 from warmfork._words.errors import RemoteTraceback
 from warmfork.api.completed import ResultError
 from warmfork.api.executor.errors import ForkedError

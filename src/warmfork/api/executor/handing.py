@@ -12,7 +12,7 @@ from concurrent.futures._base import PENDING, RUNNING
 from itertools import repeat, starmap
 
 from warmfork._machine import sockets
-from warmfork._words import work
+from warmfork._tasks import work
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

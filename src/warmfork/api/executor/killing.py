@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from time import monotonic
 
-from warmfork._machine import fds, pids, tree
+from warmfork._machine import fds, pids
+from warmfork._tasks import tree
 from warmfork.api.executor.futures import log
 
 SIGINT, SIGTERM, SIGCONT = 2, 15, 18

@@ -5,13 +5,13 @@ from __future__ import annotations
 from mmap import MAP_SHARED, PAGESIZE, PROT_READ, PROT_WRITE, mmap
 
 from warmfork._machine import fds, memfds, state
-from warmfork._words import work
+from warmfork._tasks import work
 
 LINES = PAGESIZE // work.LINE
 
 
 class Line:
-    """The line of one worker: words of 64 bits (see _words/work.py)."""
+    """The line of one worker: words of 64 bits (see _tasks/work.py)."""
 
     __slots__ = ("number", "page", "words")
 

@@ -6,9 +6,9 @@ import os
 import struct
 
 from warmfork._machine import fds, sockets, state
-from warmfork._words import work
+from warmfork._tasks import work
+from warmfork._tasks.work import OUTPUT, RAISED, RESULT, SKIPPED, SPILLED, VALUE
 from warmfork._words.outcome import read_status
-from warmfork._words.work import OUTPUT, RAISED, RESULT, SKIPPED, SPILLED, VALUE
 from warmfork.api.executor import births
 from warmfork.api.executor.errors import WorkerDied
 from warmfork.api.executor.futures import PARTS, log

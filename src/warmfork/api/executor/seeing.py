@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from time import monotonic
 
-from warmfork._words.work import RUNNER
+from warmfork._tasks.work import RUNNER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

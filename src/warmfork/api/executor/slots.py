@@ -6,9 +6,9 @@ import os
 from _struct import pack
 from time import monotonic, sleep
 
-from warmfork._machine import barrier, fds, memfds, pids, sockets, state
-from warmfork._words import work
-from warmfork._words.work import CLAIMED, CONFIRMED, REVOKED, RUNNER, SINCE
+from warmfork._machine import fds, memfds, pids, sockets, state
+from warmfork._tasks import barrier, work
+from warmfork._tasks.work import CLAIMED, CONFIRMED, REVOKED, RUNNER, SINCE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pickle import dumps
 
-from warmfork._client import payload
 from warmfork._machine import spilled
 from warmfork._machine.fds import Fd
-from warmfork._words import work
+from warmfork._tasks import work
 from warmfork._words.buffers import Pickled, run
+from warmfork.api import payload
 from warmfork.api.executor.errors import WorkerDied
 
 TYPE_CHECKING = False
@@ -98,7 +98,7 @@ def dump_plain(value: object) -> Pickled:
 
 def dump_by_value(value: object) -> Pickled:
     """Pickle by value what is of `__main__`, or has no name."""
-    from warmfork._machine.by_value import make_pickler
+    from warmfork._tasks.by_value import make_pickler
 
     return run(make_pickler(False), value, True)
 
@@ -125,7 +125,7 @@ def pickle_initializer(initializer: object, initargs: tuple[Any, ...]) -> bytes:
         return run(Pickler, value, False)
 
     def by_value(value: object) -> Pickled:
-        from warmfork._machine.by_value import make_pickler
+        from warmfork._tasks.by_value import make_pickler
 
         return run(make_pickler(False), value, False)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures._base import FINISHED
 from time import monotonic
 
-from warmfork._words.work import RUNNER
+from warmfork._tasks.work import RUNNER
 from warmfork.api.executor import results
 from warmfork.api.executor.errors import QueueTimeout, TaskTimeout
 from warmfork.api.executor.futures import ERROR, LOCK_PATIENCE

@@ -7,12 +7,13 @@ import sys
 from marshal import dumps as write_values
 from multiprocessing import context, process, reduction, util
 
-from warmfork._client import feeding, payload, starting
+from warmfork._client import feeding, starting
 from warmfork._client.client import get_client
 from warmfork._client.handle import Child
 from warmfork._machine import fds
 from warmfork._words.buffers import Pickled
 from warmfork._words.outcome import Exited, Lost, Signaled
+from warmfork.api import payload
 from warmfork.api.main_module import describe_main, is_main_typed
 from warmfork.api.options import fit_name
 from warmfork.mp.child.main_module import check_not_importing_main
@@ -184,7 +185,7 @@ def make_ready(chosen: prepared.Prepared) -> None:
 
 def start_many(processes: list[BaseProcess], chosen: prepared.Prepared) -> list[Popen]:
     """Start these, all or none."""
-    from warmfork._client.many import start_many
+    from warmfork.api.many import start_many
 
     make_ready(chosen)
     client = get_client()

@@ -6,9 +6,9 @@ import copyreg
 from multiprocessing import reduction
 from pickle import Pickler
 
-from warmfork._client import payload
-from warmfork._machine import by_value
+from warmfork._tasks import by_value
 from warmfork._words.buffers import Pickled, run
+from warmfork.api import payload
 from warmfork.mp.shared.stdlib import is_stdlib
 
 TYPE_CHECKING = False

@@ -14,11 +14,11 @@ import sys
 from _socket import AF_UNIX, SOCK_STREAM
 
 from warmfork._child import birth as birth_
-from warmfork._child import ending, snippet, stdio
+from warmfork._child import ending, stdio
 from warmfork._machine import fds, pids, signals, sockets
-from warmfork._words import snippet as words
-from warmfork._words import values
-from warmfork._words.snippet import DATA, NOTHING, PICKLE, REFUSED, Reply
+from warmfork._tasks import frames as words
+from warmfork._tasks import snippet, values
+from warmfork._tasks.frames import DATA, NOTHING, PICKLE, REFUSED, Reply
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Runner:
 
     def pickle(self, value: object) -> tuple[bytes, bytes, tuple[str, str, str] | None]:
         """Pickle a value for a client that trusts this child."""
-        from warmfork._child.call import pickle
+        from warmfork._tasks.call import pickle
 
         try:
             return PICKLE, b"".join(pickle(value, False).parts), None
@@ -212,6 +212,6 @@ def end_what_is_left() -> None:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
         return  # there is nobody, as mostly
-    from warmfork._machine import tree
+    from warmfork._tasks import tree
 
     tree.end_descendants()

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import make_environment, run_program
-from warmfork._machine import by_value
+from warmfork._tasks import by_value
 
 INSIDE = "import sys, pickle; found = pickle.loads(sys.stdin.buffer.read()); print(found({argument}))"
 

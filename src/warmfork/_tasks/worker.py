@@ -1,7 +1,7 @@
 """The entry of an executor's worker: calls come down a socket, what they give goes up a pipe, one after the other.
 
 The order in which the words of the page are written and read is what makes "never twice, never lost" true: see
-_words/work.py. It is the same for a worker that makes the calls itself and for one that forks for each (forker.py).
+_tasks/work.py. It is the same for a worker that makes the calls itself and for one that forks for each (forker.py).
 """
 
 from __future__ import annotations
@@ -19,10 +19,9 @@ from time import monotonic, monotonic_ns
 
 from warmfork._child import birth as birth_
 from warmfork._child import ending, stdio
-from warmfork._machine import barrier, fds, pids, signals, sockets, spilled, state
-from warmfork._words import wire, work
-from warmfork._words.buffers import run as run_pickler
-from warmfork._words.work import (
+from warmfork._machine import fds, pids, signals, sockets, spilled, state
+from warmfork._tasks import barrier, work
+from warmfork._tasks.work import (
     BUNDLE,
     CLAIMED,
     CONFIRMED,
@@ -40,6 +39,8 @@ from warmfork._words.work import (
     SPILLED,
     VALUE,
 )  # fmt: skip
+from warmfork._words import wire
+from warmfork._words.buffers import run as run_pickler
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -258,7 +259,7 @@ def pickle(value: object, out_of_band: bool = True) -> tuple[list[Any], list[mem
         by_name = False
     kind: Any = Pickler
     if not by_name:
-        from warmfork._machine.by_value import make_pickler
+        from warmfork._tasks.by_value import make_pickler
 
         kind = make_pickler(False)
     pickled = run_pickler(kind, value, out_of_band)
@@ -339,6 +340,6 @@ def end_what_is_left() -> None:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
         return  # there is nobody, as mostly
-    from warmfork._machine import tree
+    from warmfork._tasks import tree
 
     tree.end_descendants()

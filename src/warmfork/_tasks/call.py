@@ -141,6 +141,6 @@ def pickle(value: object, out_of_band: bool) -> Pickled:
     except (PicklingError, AttributeError, TypeError):
         if isinstance(value, PickleBuffer):
             raise
-    from warmfork._machine.by_value import make_pickler
+    from warmfork._tasks.by_value import make_pickler
 
     return run(make_pickler(main_is_known), value, out_of_band)

@@ -12,11 +12,11 @@ import sys
 from _pickle import loads
 
 from warmfork._child import ending, reseeding, stdio
-from warmfork._child import worker as worker_
-from warmfork._child.worker import Worker
 from warmfork._machine import calls, pids, stacks, titles
-from warmfork._words import work
-from warmfork._words.work import RUNNER
+from warmfork._tasks import work
+from warmfork._tasks import worker as worker_
+from warmfork._tasks.work import RUNNER
+from warmfork._tasks.worker import Worker
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Forker(Worker):
                 continue
         except ChildProcessError:
             return
-        from warmfork._machine import tree
+        from warmfork._tasks import tree
 
         tree.end_descendants()
 

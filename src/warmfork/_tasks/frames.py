@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from _struct import Struct
 
-from warmfork._words import values
+from warmfork._tasks import values
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
