@@ -17,6 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+EPERM = 1
 LIMITS = range(16)
 """RLIM_NLIMITS of Linux (asm-generic/resource.h)."""
 
@@ -229,13 +230,34 @@ def apply(state: dict[str, Any], base: tuple[Any, ...]) -> None:
                 raise OSError(error.errno, os.strerror(error.errno or 0), name) from error
 
 
+def give_back(born: tuple[Any, ...]) -> tuple[tuple[Any, ...], list[str]]:
+    """In a template after its preload: have again what it was born with. Gives what its children are to count as theirs,
+    and what the kernel refuses to give back: that counts as what it was born with, for no child could change it either."""
+    changed = take_always_said()
+    refused = []
+    for index, name in enumerate(NAMES):
+        if changed[index] != born[index]:
+            try:
+                SETTERS[name](born[index], changed[index])
+            except (OSError, ValueError):
+                refused.append(name)
+    now = take_always_said()
+    return tuple(old if name in refused else new for name, old, new in zip(NAMES, born, now, strict=True)), refused
+
+
 def set_limits(wanted: tuple[tuple[int, int], ...], base: tuple[tuple[int, int], ...]) -> None:
-    """Set the resource limits that differ."""
+    """Set the resource limits that differ: all that can be set, also where one can't."""
+    refusal: Exception | None = None
     for index, limits in enumerate(wanted):
         if limits != base[index]:
-            setrlimit(index, limits)
+            try:
+                setrlimit(index, limits)
+            except (OSError, ValueError) as error:  # ValueError: what was EPERM
+                refusal = error
     if stacks.is_limited(wanted[RLIMIT_FSIZE]):
         stacks.disable()
+    if refusal is not None:
+        raise PermissionError(EPERM, str(refusal))
 
 
 def set_oom_score(wanted: bytes, _base: bytes) -> None:
