@@ -245,8 +245,10 @@ class Client:
             except (BrokenPipeError, ConnectionError):
                 self.forget_shut_door()
                 continue
+            except StartError:
+                raise
             except OSError as error:
-                raise StartError("launch", f"a template can't be asked for: {error.strerror}") from error
+                raise StartError("launch", f"a template can't be asked for: {error.strerror}", error.errno) from error
             last = self.wait_welcome(key, spec, channel, deadline)
             if isinstance(last, messages.Welcome):
                 return channel
@@ -254,9 +256,7 @@ class Client:
             if deadline is not None and monotonic() >= deadline:
                 raise welcome.make_late(self, spec, channel, timeout)
             failed = True
-        raise StartError(
-            "template", "it died three times before it could serve (the log of warmfork.tracker tells how)"
-        )
+        raise welcome.make_unstartable()
 
     def wait_welcome(
         self, key: tuple[object, ...], spec: Spec, channel: Channel, deadline: float | None

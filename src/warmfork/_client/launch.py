@@ -81,6 +81,7 @@ class Tree:
             raise StartError(
                 "launch",
                 f"the socket on which processes reach the tracker is shut, and there can be no other: {error.strerror}",
+                error.errno,
             ) from error
         self.door.close()
         self.receiver.close()
@@ -129,7 +130,9 @@ class Tree:
             pid = spawn.spawn(*self.made_of, self.receiver.fileno(), self.ledger.fileno(), self.own_receiver.fileno())
         except OSError as error:
             raise StartError(
-                "launch", f"the tracker is dead, and another could not be started: {executable}: {error.strerror}"
+                "launch",
+                f"the tracker is dead, and another could not be started: {executable}: {error.strerror}",
+                error.errno,
             ) from error
         self.tracker, self.started = pid, monotonic()
         try:
@@ -137,7 +140,7 @@ class Tree:
         except OSError as error:
             os.kill(pid, 9)
             self.reap()
-            raise StartError("launch", f"the tracker can't be watched: {error.strerror}") from error
+            raise StartError("launch", f"the tracker can't be watched: {error.strerror}", error.errno) from error
         self.successions += 1
         for template, pidfd, board in self.left:
             self.hand_over(template, pidfd.fileno(), board.fileno())
@@ -209,7 +212,7 @@ def launch_tracker(executable: str, flags: tuple[str, ...], environment: tuple[s
     try:
         platform.check()
     except OSError as error:  # too many files, or too little memory, to find out what this system has
-        raise StartError("launch", f"{executable}: {error.strerror}") from error
+        raise StartError("launch", f"{executable}: {error.strerror}", error.errno) from error
     if not executable:
         raise StartError("launch", "sys.executable is not set: this program must say which interpreter to start")
     if not os.path.isfile(spawn.START):
@@ -227,7 +230,7 @@ def launch_tracker(executable: str, flags: tuple[str, ...], environment: tuple[s
             interpreter.discard()
             raise
     except OSError as error:
-        raise StartError("launch", f"{executable}: {error.strerror}") from error
+        raise StartError("launch", f"{executable}: {error.strerror}", error.errno) from error
 
 
 def begin_ledger(ledger: int, prefix: str) -> None:
@@ -261,8 +264,7 @@ def make_spec(spec: Spec) -> fds.Fd:
             return fds.Fd(memfds.make_memory("warmfork-spec", data))
     except OSError as error:
         what = f"no room for {len(data):,} bytes that a template has to know (environment, paths): {error.strerror}"
-        limit = ": raise the limit of the size of files (ulimit -f)" if state.is_file_limited() else ""
-        raise StartError("launch", what + limit) from error
+        raise StartError("launch", what, error.errno) from error
 
 
 def open_folder(kind: str, name: str) -> list[fds.Fd]:

@@ -64,6 +64,11 @@ def make_late(client: Client, spec: Spec, channel: Channel, timeout: float | Non
     return StartError(step, f"not ready after {timeout} s (start_timeout){at}{ended}")
 
 
+def make_unstartable() -> StartError:
+    """Make the error for a template that died at each try."""
+    return StartError("template", "it died three times before it could serve (the log of warmfork.tracker tells how)")
+
+
 def hand_over(tree: Tree, channel: Channel) -> None:
     """Tell a successor of the template of a channel."""
     if channel.template >= 0 and channel.board and channel.is_ours():
