@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from posix import getpid
 from select import POLLRDHUP, poll
 from time import monotonic
 
@@ -215,7 +216,7 @@ def launch_tracker(executable: str, flags: tuple[str, ...], environment: tuple[s
         raise StartError("launch", f"{executable}: {error.strerror}", error.errno) from error
     if not executable:
         raise StartError("launch", "sys.executable is not set: this program must say which interpreter to start")
-    if not os.path.isfile(spawn.START):
+    if not spawn.has_start():
         raise StartError(
             "launch",
             f"warmfork is in {spawn.START.rpartition('/warmfork/')[0]}, which is no folder (a zip file, a zipapp?), and "
@@ -236,7 +237,7 @@ def launch_tracker(executable: str, flags: tuple[str, ...], environment: tuple[s
 def begin_ledger(ledger: int, prefix: str) -> None:
     """Write down whose tree it is, before anything is said at the door: whoever becomes its tracker finds it there. Raises
     OSError."""
-    me = os.getpid()
+    me = getpid()
     root = messages.Root(me, pids.read_since(me), wire.fit(get_program_name(), 1000), prefix)
     memfds.write_all(ledger, ledger_.write_record(root), ledger_.START)
 
@@ -244,8 +245,8 @@ def begin_ledger(ledger: int, prefix: str) -> None:
 def say_hello(door: sockets.socket, spec: Spec, failed: bool) -> sockets.socket:
     """Ask the tracker for a channel to the template of this spec. Raises OSError where the tracker is gone."""
     streams = streams_.list_open()
-    message = messages.Hello(os.getpid(), int(failed), sum(streams))
-    with fds.Fd(pids.open_pidfd(os.getpid())) as me, make_spec(spec) as wanted:
+    message = messages.Hello(getpid(), int(failed), sum(streams))
+    with fds.Fd(pids.open_pidfd(getpid())) as me, make_spec(spec) as wanted:
         channel, theirs = sockets.make_pair()
         try:
             passed = [theirs.fileno(), me.fileno(), wanted.fileno(), door.fileno(), *streams]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from itertools import islice
+from posix import getpid, stat
 from resource import RLIM_INFINITY, RLIMIT_FSIZE, getrlimit, setrlimit
 
 from warmfork._machine import fds, signals, stacks, syscalls
@@ -72,9 +73,9 @@ class KeptFile:
         """Read its first bytes; none where it can't be read."""
         try:
             # A fork's copy of the fd still names the parent; and the program may have closed all its fds (M9).
-            if self.pid != os.getpid() or not fds.is_still(self.fd, self.identity):
+            if self.pid != getpid() or not fds.is_still(self.fd, self.identity):
                 self.fd = move_high(os.open(self.path, os.O_RDONLY | os.O_CLOEXEC))
-                self.pid, self.identity = os.getpid(), fds.identify(self.fd)
+                self.pid, self.identity = getpid(), fds.identify(self.fd)
             return os.pread(self.fd, size, 0)
         except OSError:
             self.pid = 0
@@ -167,7 +168,7 @@ def take(born: Baseline, here: str) -> dict[str, Any]:
 
 def is_elsewhere(born: Baseline) -> bool:
     """Is this process's working directory another one than the template was born in?"""
-    here = os.stat(".")
+    here = stat(".")
     return (here.st_dev, here.st_ino) != born.cwd
 
 
