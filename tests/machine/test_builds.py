@@ -3,6 +3,7 @@ without a close_range() in the C library."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -149,5 +150,9 @@ READER = "reader, writer = os.pipe(); os.set_blocking(writer, False)"
     ids=["warnings", "time-out", "non-blocking", "switches", "umask", "siginterrupt", "wakeup fd"],
 )
 def test_settings_of_the_whole_program_do_not_reach_what_is_ours(tmp_path: Path, flags: tuple[str, ...], settings: str):
-    done = run_program(SETTINGS.format(settings=settings) + PROGRAM, tmp_path, flags=flags, timeout=60)
-    assert (done.stdout, done.stderr) == (SAID, "")
+    program, said = PROGRAM, SAID
+    if "umask" in settings and os.geteuid() != 0:
+        # A semaphore that is made so can't be opened by who made it: no Pool has its locks then, the stdlib's neither.
+        program, said = PROGRAM.partition("    context =")[0], SAID.partition("\n")[0] + "\n"
+    done = run_program(SETTINGS.format(settings=settings) + program, tmp_path, flags=flags, timeout=60)
+    assert (done.stdout, done.stderr) == (said, "")

@@ -15,6 +15,7 @@ import warmfork
 from tests import targets
 from tests.running import ROOT
 from tests.support import run_program
+from warmfork._machine import calls
 
 
 @pytest.fixture
@@ -189,11 +190,49 @@ os.nice(1)
     )
     with warmfork.Template(preload=["meddles"]) as template:
         child = template.start(targets.see_state)
-        if os.geteuid() == 0:
-            here = targets.see_state()
-            assert child.result(20) == {**here, "environ": {**here["environ"], "MEDDLED": "1"}}
+        here = targets.see_state()
+        wanted = {**here, "environ": {**here["environ"], "MEDDLED": "1"}}
+        if os.geteuid() != 0:
+            wanted["nice"] += 1  # which only root can take back
+        assert child.result(20) == wanted
         assert template.start(targets.end_by, (signal.SIGTERM,)).wait(20) == warmfork.Signaled(signal.SIGTERM)
         assert template.start(targets.raise_error, (SystemExit(7),)).wait(20) == warmfork.Exited(7)
+
+
+def test_what_the_preload_changed_for_good_is_told_and_its_children_start(modules: Path):
+    """Without rights of root's, nobody lowers his niceness or raises a hard limit. A client that wants more of it has it."""
+    write(
+        modules, lasting="import os, resource\nos.nice(3)\nresource.setrlimit(resource.RLIMIT_MSGQUEUE, (1000, 1000))\n"
+    )
+    code = """
+        import logging, os, resource
+        import warmfork
+
+        def see():
+            return os.nice(0), resource.getrlimit(resource.RLIMIT_MSGQUEUE), resource.getrlimit(resource.RLIMIT_NOFILE)
+
+        if __name__ == "__main__":
+            logging.basicConfig(format="%(message)s")
+            before = os.nice(0)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (100, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+            with warmfork.Template(preload=["lasting"]) as template:
+                nice, *limits = template.start(see).result(20)
+                assert (nice - before, limits) == (3, [(1000, 1000), resource.getrlimit(resource.RLIMIT_NOFILE)])
+                os.nice(5)
+                assert template.start(see).result(20)[0] - before == 5
+    """
+    drop = drop_right_to_raise if os.geteuid() == 0 else None
+    done = run_program(code, modules, env={"PYTHONPATH": str(modules)}, preexec_fn=drop)
+    assert "the preload has changed for good: nice, limits; children have it as it left it" in done.stderr
+
+
+def drop_right_to_raise() -> None:
+    """What root loses here, the program that is exec'd next has not."""
+    for number in (CAP_SYS_NICE, CAP_SYS_RESOURCE):
+        calls.call("prctl", PR_CAPBSET_DROP, number, 0, 0, 0)
+
+
+PR_CAPBSET_DROP, CAP_SYS_NICE, CAP_SYS_RESOURCE = 24, 23, 24
 
 
 def test_exit_handlers_of_the_preload_run_once_when_the_template_ends_and_in_no_child(modules: Path, tmp_path: Path):

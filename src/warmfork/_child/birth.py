@@ -268,8 +268,11 @@ def become(birth: Birth) -> int:
 
 def fail(birth: Birth, error: BaseException) -> None:
     """Tell the client in which step this child failed."""
-    from traceback import format_exception
-
-    text = "".join(format_exception(error))
     cause = f"{type(error).__name__}: {error}"
+    try:
+        from traceback import format_exception
+
+        text = "".join(format_exception(error))
+    except (ImportError, OSError):  # it failed for want of files, and so does what would tell more
+        text = cause
     birth.announce(messages.BirthFailed(birth.step, wire.fit(cause, 2000), wire.keep_end(text)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 from _thread import RLock
+from posix import getpid  # the function itself: tests of programs put theirs into os
 from time import monotonic
 
 from warmfork._client import launch, waiting, welcome
@@ -37,7 +38,7 @@ class Client:
     """This process as a client."""
 
     def __init__(self, door: sockets.socket | None, identity: tuple[int, int] | None = None) -> None:
-        self.pid = os.getpid()
+        self.pid = getpid()
         self.lock = RLock()  # never held while we wait for somebody
         self.tree: launch.Tree | None = None
         self.door = door
@@ -87,7 +88,7 @@ class Client:
         """Log what the tracker has reported, and start a successor where it is dead: nobody else does. Raises
         StartError."""
         self.log_reports()
-        if tree.has_tracker() or self.pid != os.getpid():
+        if tree.has_tracker() or self.pid != getpid():
             return
         with self.lock:
             if tree is not self.tree or tree.has_tracker():
@@ -109,7 +110,7 @@ class Client:
         """Give an fd that becomes readable when our tracker dies, or -1: there is none, or it is not for us to start
         another."""
         tree = self.tree
-        return tree.pidfd.fileno() if tree is not None and self.pid == os.getpid() and tree.is_ours() else -1
+        return tree.pidfd.fileno() if tree is not None and self.pid == getpid() and tree.is_ours() else -1
 
     def is_door_ours(self) -> bool:
         """Does the door's fd still mean the door, and are we still who was given it? Whoever has become another user is not
@@ -135,7 +136,7 @@ class Client:
     def log_reports(self) -> None:
         """Log what the tracker has reported since the last time."""
         tree = self.tree
-        if tree is None or self.pid != os.getpid() or not tree.is_ours():
+        if tree is None or self.pid != getpid() or not tree.is_ours():
             return
         with self.lock:
             reports = tree.take_reports()
@@ -180,7 +181,7 @@ class Client:
 
     def hold(self, kind: str, name: str) -> None:
         """Have a name removed with this process. Raises as register() does."""
-        launch.tell_of_name(self, messages.Track(kind, name), [fds.Fd(pids.open_pidfd(os.getpid()))])
+        launch.tell_of_name(self, messages.Track(kind, name), [fds.Fd(pids.open_pidfd(getpid()))])
 
     # -- channels
 
@@ -246,7 +247,7 @@ class Client:
                 self.forget_shut_door()
                 continue
             except OSError as error:
-                raise StartError("launch", f"a template can't be asked for: {error.strerror}") from error
+                raise welcome.make_unaskable(error) from error.__cause__ or error
             last = self.wait_welcome(key, spec, channel, deadline)
             if isinstance(last, messages.Welcome):
                 return channel
@@ -254,9 +255,7 @@ class Client:
             if deadline is not None and monotonic() >= deadline:
                 raise welcome.make_late(self, spec, channel, timeout)
             failed = True
-        raise StartError(
-            "template", "it died three times before it could serve (the log of warmfork.tracker tells how)"
-        )
+        raise welcome.make_unstartable()
 
     def wait_welcome(
         self, key: tuple[object, ...], spec: Spec, channel: Channel, deadline: float | None
@@ -368,7 +367,7 @@ def get_client() -> Client:
         if door >= 0:
             _client.ids = role.ids  # where we are somebody else by now, it is not our door
         waiting.client = _client
-    elif _client.pid != os.getpid():  # a C library's fork runs no handler of ours
+    elif _client.pid != getpid():  # a C library's fork runs no handler of ours
         forget_after_fork()
     return _client
 

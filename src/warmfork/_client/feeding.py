@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from _thread import RLock
+from posix import getpid
 
 from warmfork._machine import fds, memfds, pids, sockets, state
 from warmfork._machine import streams as streams_
@@ -152,15 +153,15 @@ def get_own_pidfd() -> int:
     """Give a pidfd on this process: what its children watch as their parent. Opened once."""
     global _own
     pid, fd, identity = _own
-    if pid == os.getpid():
+    if pid == getpid():
         try:
             if fds.identify(fd) == identity:
                 return fd
         except OSError:
             fd = -1  # the program closed all its fds
     with _lock:
-        fd = state.move_high(pids.open_pidfd(os.getpid()))
-        _own = os.getpid(), fd, fds.identify(fd)
+        fd = state.move_high(pids.open_pidfd(getpid()))
+        _own = getpid(), fd, fds.identify(fd)
     return fd
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from posix import getpid
 from select import POLLRDHUP, poll
 from time import monotonic
 
@@ -81,6 +82,7 @@ class Tree:
             raise StartError(
                 "launch",
                 f"the socket on which processes reach the tracker is shut, and there can be no other: {error.strerror}",
+                error.errno,
             ) from error
         self.door.close()
         self.receiver.close()
@@ -129,7 +131,9 @@ class Tree:
             pid = spawn.spawn(*self.made_of, self.receiver.fileno(), self.ledger.fileno(), self.own_receiver.fileno())
         except OSError as error:
             raise StartError(
-                "launch", f"the tracker is dead, and another could not be started: {executable}: {error.strerror}"
+                "launch",
+                f"the tracker is dead, and another could not be started: {executable}: {error.strerror}",
+                error.errno,
             ) from error
         self.tracker, self.started = pid, monotonic()
         try:
@@ -137,7 +141,7 @@ class Tree:
         except OSError as error:
             os.kill(pid, 9)
             self.reap()
-            raise StartError("launch", f"the tracker can't be watched: {error.strerror}") from error
+            raise StartError("launch", f"the tracker can't be watched: {error.strerror}", error.errno) from error
         self.successions += 1
         for template, pidfd, board in self.left:
             self.hand_over(template, pidfd.fileno(), board.fileno())
@@ -209,10 +213,10 @@ def launch_tracker(executable: str, flags: tuple[str, ...], environment: tuple[s
     try:
         platform.check()
     except OSError as error:  # too many files, or too little memory, to find out what this system has
-        raise StartError("launch", f"{executable}: {error.strerror}") from error
+        raise StartError("launch", f"{executable}: {error.strerror}", error.errno) from error
     if not executable:
         raise StartError("launch", "sys.executable is not set: this program must say which interpreter to start")
-    if not os.path.isfile(spawn.START):
+    if not spawn.has_start():
         raise StartError(
             "launch",
             f"warmfork is in {spawn.START.rpartition('/warmfork/')[0]}, which is no folder (a zip file, a zipapp?), and "
@@ -227,13 +231,13 @@ def launch_tracker(executable: str, flags: tuple[str, ...], environment: tuple[s
             interpreter.discard()
             raise
     except OSError as error:
-        raise StartError("launch", f"{executable}: {error.strerror}") from error
+        raise StartError("launch", f"{executable}: {error.strerror}", error.errno) from error
 
 
 def begin_ledger(ledger: int, prefix: str) -> None:
     """Write down whose tree it is, before anything is said at the door: whoever becomes its tracker finds it there. Raises
     OSError."""
-    me = os.getpid()
+    me = getpid()
     root = messages.Root(me, pids.read_since(me), wire.fit(get_program_name(), 1000), prefix)
     memfds.write_all(ledger, ledger_.write_record(root), ledger_.START)
 
@@ -241,8 +245,8 @@ def begin_ledger(ledger: int, prefix: str) -> None:
 def say_hello(door: sockets.socket, spec: Spec, failed: bool) -> sockets.socket:
     """Ask the tracker for a channel to the template of this spec. Raises OSError where the tracker is gone."""
     streams = streams_.list_open()
-    message = messages.Hello(os.getpid(), int(failed), sum(streams))
-    with fds.Fd(pids.open_pidfd(os.getpid())) as me, make_spec(spec) as wanted:
+    message = messages.Hello(getpid(), int(failed), sum(streams))
+    with fds.Fd(pids.open_pidfd(getpid())) as me, make_spec(spec) as wanted:
         channel, theirs = sockets.make_pair()
         try:
             passed = [theirs.fileno(), me.fileno(), wanted.fileno(), door.fileno(), *streams]
@@ -261,8 +265,7 @@ def make_spec(spec: Spec) -> fds.Fd:
             return fds.Fd(memfds.make_memory("warmfork-spec", data))
     except OSError as error:
         what = f"no room for {len(data):,} bytes that a template has to know (environment, paths): {error.strerror}"
-        limit = ": raise the limit of the size of files (ulimit -f)" if state.is_file_limited() else ""
-        raise StartError("launch", what + limit) from error
+        raise StartError("launch", what, error.errno) from error
 
 
 def open_folder(kind: str, name: str) -> list[fds.Fd]:

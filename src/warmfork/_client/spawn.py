@@ -9,12 +9,22 @@ from __future__ import annotations
 import os
 import sys
 from _thread import allocate_lock
-from posix import posix_spawn  # the function itself: debuggers put theirs into os, and themselves into our helpers
+
+# The functions themselves: debuggers put theirs into os, and themselves into our helpers; tests of programs put mocks there.
+from posix import getpid, posix_spawn, stat
 
 from warmfork._machine import fds, memfds, pids, role, signals, sockets
 from warmfork._machine import streams as streams_
 
 START = __file__.replace("_client/spawn.py", "_tracker/start.py")
+
+
+def has_start() -> bool:
+    """Is the file there that an interpreter is started with? A zip file, which warmfork may be in, has none."""
+    try:
+        return stat(START).st_size > 0
+    except OSError:
+        return False
 
 
 class Interpreter:
@@ -23,7 +33,7 @@ class Interpreter:
 
     def __init__(self, executable: str, flags: tuple[str, ...], environment: dict[bytes, bytes]) -> None:
         self.made_of = executable, flags, environment
-        self.owner = os.getpid()
+        self.owner = getpid()
         self.ledger = fds.Fd(memfds.make_memory("warmfork-ledger"))
         self.door, self.receiver = sockets.make_pair()
         self.own, self.own_receiver = sockets.make_pair()  # nobody else's, to say that the door is shut
@@ -48,7 +58,7 @@ class Interpreter:
     def discard(self) -> None:
         """It is not wanted after all. In a forked copy of its owner: let go of it."""
         self.close()
-        if self.owner == os.getpid():
+        if self.owner == getpid():
             os.kill(self.pid, 9)
             os.waitpid(self.pid, 0)
 
@@ -136,7 +146,7 @@ def begin(executable: str) -> None:
     if not _lock.acquire(False):
         return  # another thread does it
     try:
-        if not _begun and os.path.isfile(START):
+        if not _begun and has_start():
             fds.fill_standard_streams()
             environment = {os.fsencode(name): os.fsencode(value) for name, value in os.environ.items()}
             _begun.append(Interpreter(executable, get_flags(), environment))
@@ -165,7 +175,7 @@ def get_interpreter(executable: str, flags: tuple[str, ...], environment: dict[b
     """Give an interpreter of this executable, these options and this environment. Raises OSError."""
     found = take()
     if found is not None:
-        if found.owner == os.getpid() and found.made_of == (executable, flags, environment):
+        if found.owner == getpid() and found.made_of == (executable, flags, environment):
             return found
         found.discard()
     return Interpreter(executable, flags, environment)

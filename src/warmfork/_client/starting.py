@@ -53,7 +53,8 @@ class PendingStart:
 
     def feed(self, channel: Channel, child: Child) -> OSError | None:
         """Feed a child what was prepared, all of it. Where it took less, because it is dead, leaves, or stands still, it is
-        ended, and the error is given: nothing of the user's has run in it. Raises other errors, the child sent away."""
+        ended, and the error is given: nothing of the user's has run in it. Raises StartError where this process can't send
+        it, and other errors, the child sent away."""
         payload = self.payload
         if payload is None:
             raise RuntimeError("a child is sent what prepare() has made")
@@ -69,9 +70,12 @@ class PendingStart:
             end_unfed(child)
             link.close()
             return error
-        except BaseException:
+        except BaseException as error:
             end_unfed(child)
             send_away([child])
+            if isinstance(error, OSError):
+                why = f"what the child is to do can't be sent: {error.strerror or error}"
+                raise StartError("feed", why, error.errno) from error
             raise
         link.keep = payload.keep
         link.births = self.client.in_birth

@@ -64,6 +64,18 @@ def make_late(client: Client, spec: Spec, channel: Channel, timeout: float | Non
     return StartError(step, f"not ready after {timeout} s (start_timeout){at}{ended}")
 
 
+def make_unaskable(error: OSError) -> StartError:
+    """Make the error for a hello that could not be sent; where it is said already why not, that."""
+    if isinstance(error, StartError):
+        return error
+    return StartError("launch", f"a template can't be asked for: {error.strerror}", error.errno)
+
+
+def make_unstartable() -> StartError:
+    """Make the error for a template that died at each try."""
+    return StartError("template", "it died three times before it could serve (the log of warmfork.tracker tells how)")
+
+
 def hand_over(tree: Tree, channel: Channel) -> None:
     """Tell a successor of the template of a channel."""
     if channel.template >= 0 and channel.board and channel.is_ours():

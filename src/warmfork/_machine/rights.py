@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from _struct import pack
+from posix import stat
 
 from warmfork._machine import calls
 
@@ -29,7 +30,7 @@ def take() -> tuple[Any, ...]:
     global _asks
     if _asks is None:
         _asks = prepare()
-    root = os.stat("/")
+    root = stat("/")
     return (
         os.getresuid(),
         os.getresgid(),
@@ -99,7 +100,7 @@ def read(pid: int | str) -> dict[str, str]:
                 found[LINES[field]] = value.strip().decode()
         # A process may be in several hierarchies. Each line is one.
         found["cgroup"] = os.fsdecode(read_file(f"/proc/{pid}/cgroup")).strip()
-        root = os.stat(f"/proc/{pid}/root")
+        root = stat(f"/proc/{pid}/root")
         found["root directory"] = f"{root.st_dev}:{root.st_ino}"
         for name in NAMESPACES:
             found[f"{name} namespace"] = os.readlink(f"/proc/{pid}/ns/{name}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from itertools import islice
+from posix import getpid, stat
 from resource import RLIM_INFINITY, RLIMIT_FSIZE, getrlimit, setrlimit
 
 from warmfork._machine import fds, signals, stacks, syscalls
@@ -17,6 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+EPERM = 1
 LIMITS = range(16)
 """RLIM_NLIMITS of Linux (asm-generic/resource.h)."""
 
@@ -71,9 +73,9 @@ class KeptFile:
         """Read its first bytes; none where it can't be read."""
         try:
             # A fork's copy of the fd still names the parent; and the program may have closed all its fds (M9).
-            if self.pid != os.getpid() or not fds.is_still(self.fd, self.identity):
+            if self.pid != getpid() or not fds.is_still(self.fd, self.identity):
                 self.fd = move_high(os.open(self.path, os.O_RDONLY | os.O_CLOEXEC))
-                self.pid, self.identity = os.getpid(), fds.identify(self.fd)
+                self.pid, self.identity = getpid(), fds.identify(self.fd)
             return os.pread(self.fd, size, 0)
         except OSError:
             self.pid = 0
@@ -166,7 +168,7 @@ def take(born: Baseline, here: str) -> dict[str, Any]:
 
 def is_elsewhere(born: Baseline) -> bool:
     """Is this process's working directory another one than the template was born in?"""
-    here = os.stat(".")
+    here = stat(".")
     return (here.st_dev, here.st_ino) != born.cwd
 
 
@@ -229,13 +231,34 @@ def apply(state: dict[str, Any], base: tuple[Any, ...]) -> None:
                 raise OSError(error.errno, os.strerror(error.errno or 0), name) from error
 
 
+def give_back(born: tuple[Any, ...]) -> tuple[tuple[Any, ...], list[str]]:
+    """In a template after its preload: have again what it was born with. Gives what its children are to count as theirs,
+    and what the kernel refuses to give back: that counts as what it was born with, for no child could change it either."""
+    changed = take_always_said()
+    refused = []
+    for index, name in enumerate(NAMES):
+        if changed[index] != born[index]:
+            try:
+                SETTERS[name](born[index], changed[index])
+            except (OSError, ValueError):
+                refused.append(name)
+    now = take_always_said()
+    return tuple(old if name in refused else new for name, old, new in zip(NAMES, born, now, strict=True)), refused
+
+
 def set_limits(wanted: tuple[tuple[int, int], ...], base: tuple[tuple[int, int], ...]) -> None:
-    """Set the resource limits that differ."""
+    """Set the resource limits that differ: all that can be set, also where one can't."""
+    refusal: Exception | None = None
     for index, limits in enumerate(wanted):
         if limits != base[index]:
-            setrlimit(index, limits)
+            try:
+                setrlimit(index, limits)
+            except (OSError, ValueError) as error:  # ValueError: what was EPERM
+                refusal = error
     if stacks.is_limited(wanted[RLIMIT_FSIZE]):
         stacks.disable()
+    if refusal is not None:
+        raise PermissionError(EPERM, str(refusal))
 
 
 def set_oom_score(wanted: bytes, _base: bytes) -> None:

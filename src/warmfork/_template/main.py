@@ -162,12 +162,14 @@ def prepare(
     sys.path = list(spec.sys_path)
     stdio.prepare()
     folder = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    born = state.take_always_said()
     own = set(fds.list_fds())
     try:
         with stacks.Preloading(given.log):
             notes = preload.load_all(spec, board)
         kept = tuple(fd for fd in fds.list_fds() if fd not in own)
         seal.seal(spec, notes, folder, given.log)
+        base = seal.give_back(born, notes)
         collapses = seal.is_collapse_worth(spec)
         if spec.huge_pages == "on":
             notes.notes += seal.collapse_all()
@@ -180,7 +182,7 @@ def prepare(
     if stacks.enable(given.stacks):
         kept += (given.stacks,)
     policy = spares.choose_policy(spec.spares, notes.notes)
-    known = TemplateState(spec, board, given.generation, (*kept, number), policy)
+    known = TemplateState(spec, board, given.generation, (*kept, number), policy, base)
     made = server.Server(known, given, control, given.stacks, tuple(wire.fit(note, 2000) for note in notes.notes))
     made.idle.collapses = collapses and spec.huge_pages != "on"
     if client is not None:

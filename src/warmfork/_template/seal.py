@@ -145,6 +145,14 @@ def undo(spec: Spec, folder: int, notes: preload.Notes) -> None:
     signals.set_mask(signals.HELPERS_BLOCK)
 
 
+def give_back(born: tuple[Any, ...], notes: preload.Notes) -> tuple[Any, ...]:
+    """Have the niceness, limits and such that the template was born with, and give what children start from."""
+    base, refused = state.give_back(born)
+    if refused:
+        notes.notes.append(f"the preload has changed for good: {', '.join(refused)}; children have it as it left it")
+    return base
+
+
 def force_lazy_imports() -> None:
     """Resolve pending lazy imports (PEP 810, Python 3.15): in each child they would cost 12 to 14 ms.
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 
-from warmfork._machine import fds, pids, signals, state
+from warmfork._machine import fds, pids, signals
 from warmfork._machine.pending_kills import PendingKills
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from warmfork._child.birth import Birth
     from warmfork._template.clients import ClientRecord
@@ -25,13 +26,15 @@ class TemplateState:
         "pending_kills", "policy", "prefault_calls", "signals", "spec", "starts", "titled", "wanted",
     )  # fmt: skip
 
-    def __init__(self, spec: Spec, board: Board, generation: int, kept: tuple[int, ...], policy: int) -> None:
+    def __init__(
+        self, spec: Spec, board: Board, generation: int, kept: tuple[int, ...], policy: int, base: tuple[Any, ...]
+    ) -> None:
         self.spec = spec
         self.board = board
         self.generation = generation
         self.kept = kept  # the fds that children have from us, such as those that the preload opened
         self.policy = policy  # how many spares a client gets
-        self.base = state.take_always_said()
+        self.base = base  # the state that children have where their client's is the same
         here = os.stat(".")
         self.here = here.st_dev, here.st_ino
         self.me = pids.open_pidfd(os.getpid())

@@ -48,6 +48,10 @@ HINTS = {
 }
 """What to do about a step that failed."""
 
+FILES, MEMORY = HINTS["recvmsg"], HINTS["fork"]
+SHORTAGES = {24: FILES, 23: FILES, 11: MEMORY, 12: MEMORY, 27: "raise the limit of the size of files (ulimit -f)"}
+"""What to do where such a step failed for want of something: EMFILE, ENFILE, EAGAIN, ENOMEM, EFBIG."""
+
 
 class StartError(WarmforkError, RuntimeError):
     """A process could not be started: the step that failed, and why. Nothing of it is left running.
@@ -68,6 +72,8 @@ class StartError(WarmforkError, RuntimeError):
 
     def __str__(self) -> str:
         hint = HINTS.get(self.step)
+        if self.step in ("launch", "feed"):
+            hint = SHORTAGES.get(self.errno or 0, hint)
         return f"could not start a process: {self.step}: {self.cause}" + (f"\nhint: {hint}" if hint else "")
 
 

@@ -162,7 +162,7 @@ async def get_channel(loop: AbstractEventLoop, client: Client, spec: Spec, timeo
         if deadline is not None and monotonic() >= deadline:
             raise welcome.make_late(client, spec, channel, timeout)
         failed = True
-    raise StartError("template", "it died three times before it could serve")
+    raise welcome.make_unstartable()
 
 
 async def wait_answered(loop: AbstractEventLoop, client: Client, channel: Channel, deadline: float | None) -> None:

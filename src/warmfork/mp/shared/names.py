@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from multiprocessing import process
+from posix import getpid, stat
 
 from warmfork._machine import role
 from warmfork._words import messages
@@ -36,10 +37,10 @@ def take_over() -> None:
     if role.kind == role.PROGRAM and not role.prefix:
         # Where there may be a process of this pid, this process, and what tells it from others that had it.
         try:
-            namespace = os.stat("/proc/self/ns/pid").st_ino
+            namespace = stat("/proc/self/ns/pid").st_ino
         except OSError:
             namespace = 0  # no /proc: nothing can be started here, and a context may be made all the same
-        tree = f"{namespace:x}.{os.getpid():x}.{os.urandom(2).hex()}"
+        tree = f"{namespace:x}.{getpid():x}.{os.urandom(2).hex()}"
         role.prefix = f"sem.mp-{tree}-"
         # All that inherit this process's configuration name their semaphores so, and what is never registered is
         # found by it at the end of the tree (M20).
