@@ -112,7 +112,7 @@ def test_one_fd_is_held_for_each_living_child_and_none_for_the_dead(tmp_path: Pa
 
 
 def test_more_children_than_a_soft_limit_of_files_would_allow_the_template(tmp_path: Path):
-    """M10: template and tracker raise their own soft limit to the hard one, and children get theirs back."""
+    """M10: the tracker raises its soft limit to the hard one, templates have that from it, and children get theirs back."""
     code = """
         import os, resource, warmfork
         from tests import ends, targets

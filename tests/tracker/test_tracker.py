@@ -242,12 +242,13 @@ def test_tracker_and_template_may_have_all_the_files_that_the_system_allows_and_
         NOFILE = resource.RLIMIT_NOFILE
         _, hard = resource.getrlimit(NOFILE)
         resource.setrlimit(NOFILE, (100, hard))
-        with warmfork.Template() as template:
+        with warmfork.Template() as template, warmfork.Template(name="by exec") as other:
             print(template.start(resource.getrlimit, (NOFILE,)).result(20) == (100, hard))
-            for pid in (template.pid, get_client().tree.tracker):
+            print(other.start(resource.getrlimit, (NOFILE,)).result(20) == (100, hard))
+            for pid in (template.pid, other.pid, get_client().tree.tracker):
                 print(resource.prlimit(pid, NOFILE) == (hard, hard))
     """
-    assert run_program(code, tmp_path).stdout == "True\n" * 3
+    assert run_program(code, tmp_path).stdout == "True\n" * 5
 
 
 def test_names_are_removed_though_nobody_reads_what_is_said_of_them(tmp_path: Path):
