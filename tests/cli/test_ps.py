@@ -167,7 +167,7 @@ def test_a_reader_that_leaves_early_costs_no_traceback():
 
 def test_a_stranger_that_has_a_fifo_where_a_tracker_has_its_ledger_holds_nobody_up(tmp_path):
     os.mkfifo(tmp_path / "fifo")
-    fifo = os.open(tmp_path / "fifo", os.O_RDWR)
+    fifo = os.open(tmp_path / "fifo", os.O_RDONLY | os.O_NONBLOCK)  # to open it again would block: nobody writes
     with socket.socket() as door:
         command = f"exec 3<&{door.fileno()} 4<&{fifo}; exec -a 'warmfork: tracker stranger' sleep 1000"
         stranger = subprocess.Popen(["bash", "-c", command], pass_fds=(door.fileno(), fifo))
