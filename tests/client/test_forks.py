@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import select
+import signal
+import threading
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,8 @@ import warmfork
 from tests import targets
 from tests.running import ROOT, run_meanwhile
 from tests.signs import give, make_sign
-from tests.support import run_program, wait_until
+from tests.support import run_forked, run_program, wait_until
+from warmfork._client import feeding
 
 ENV = {"PYTHONPATH": ROOT}
 
@@ -104,6 +107,59 @@ def test_a_fork_while_another_thread_starts_processes_leaves_the_copy_able_to(tm
         print(codes)
     """
     assert run_program(code, tmp_path, env=ENV).stdout == f"{[0] * 6}\n"
+
+
+@pytest.mark.parametrize("held", ["the channel's", "that of the pidfd on ourselves"])
+def test_a_fork_while_another_thread_has_a_lock_of_ours_leaves_the_copy_able_to_start(held: str):
+    """M23: nobody gives it back in the copy."""
+    with warmfork.Template(spares=0) as template:
+        template.start(targets.give, (1,)).result(20)
+        lock = template._get_channel(20).lock if held == "the channel's" else feeding._lock
+        has_it, done = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            with lock:
+                has_it.set()
+                done.wait(60)
+
+        thread = threading.Thread(target=hold)
+        thread.start()
+        has_it.wait(20)
+        try:
+            assert run_forked(start_in_time, template) == 2
+        finally:
+            done.set()
+            thread.join(20)
+
+
+def start_in_time(template: warmfork.Template) -> object:
+    signal.alarm(20)  # one that waits for ever is ended
+    return template.start(targets.give, (2,)).result(20)
+
+
+def test_children_of_a_copy_that_a_c_library_has_forked_are_that_copy_s(tmp_path: Path):
+    """M23: no handler of Python's runs at such a fork. The policy of its children goes by its death."""
+    code = """
+        import ctypes, os, sys, warmfork
+        from tests import targets
+        template = warmfork.Template(spares=0)
+        template.start(targets.give, (1,)).result(20)
+        pid = ctypes.PyDLL(None).fork()
+        if pid == 0:
+            template.start(targets.sign_and_wait, (sys.argv[1],))
+            sys.stdin.readline()
+            os._exit(0)
+        os.waitpid(pid, 0)
+        print("it is dead", flush=True)
+        sys.stdin.readline()
+    """
+    with make_sign(tmp_path) as sign, run_meanwhile(code, tmp_path, sign.path) as program:
+        pidfd = os.pidfd_open(int(sign.wait()[0]))
+        program.stdin.write("\n")
+        program.stdin.flush()
+        assert program.stdout.readline() == "it is dead\n"
+        assert select.select([pidfd], [], [], 10)[0]
+        os.close(pidfd)
 
 
 def test_a_program_that_daemonises_after_its_first_start_goes_on_starting(tmp_path: Path):
