@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from tests.support import run_forked
 from warmfork._machine.loop import REPORTS, Loop
 
 
@@ -87,4 +88,23 @@ def test_an_fd_that_a_fork_has_too_is_not_told_of_once_it_is_closed_here():
     assert not loop.turn(0)
     for fd in (copy, writer):
         os.close(fd)
+    loop.poller.close()
+
+
+def test_what_is_raised_in_a_forked_copy_is_not_for_the_loop_to_report():
+    """A child that fails would go on as a second supervisor."""
+    reported: list[str] = []
+    loop = Loop(reported.append)
+
+    def fail() -> None:
+        raise RuntimeError("in the copy")
+
+    def guard() -> list[str]:
+        with pytest.raises(RuntimeError, match="in the copy"):
+            loop.guard(fail, lambda: reported.append("dropped"))
+        return reported
+
+    assert run_forked(guard) == []
+    loop.guard(fail, None)
+    assert len(reported) == 1 and "in the copy" in reported[0]
     loop.poller.close()
