@@ -76,3 +76,24 @@ def handle_signals() -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, lambda *_: None)
+
+
+def wait_in_state() -> None:
+    """Preloaded: a birth waits in its step "state" until somebody has written to the FIFO that WARM_FIFO names, if that is
+    there."""
+    from collections.abc import Callable
+
+    from warmfork._child import birth
+
+    path, template = os.environ["WARM_FIFO"], os.getpid()
+
+    def slow(step: Callable[[birth.Birth], object]) -> Callable[[birth.Birth], object]:
+        def wait(of: birth.Birth) -> object:
+            if os.getpid() != template and os.path.exists(path):
+                with open(path) as fifo:
+                    fifo.readline()
+            return step(of)
+
+        return wait
+
+    birth.STEPS = tuple((name, slow(step) if name == "state" else step) for name, step in birth.STEPS)

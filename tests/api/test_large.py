@@ -308,7 +308,7 @@ from warmfork._machine import transfer
 def die(pid, pidfd, stretches):
     print(pid, flush=True)
     if "fork" in sys.argv and os.fork() == 0:
-        select.select([pidfd], [], [], 20)  # a copy that has our fds, the feed too, for as long as the child lives
+        select.select([pidfd], [], [], 60)  # a copy that has our fds, the feed too, for as long as the child lives
         os._exit(0)
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -325,7 +325,7 @@ if __name__ == "__main__":
 @pytest.mark.parametrize("arguments", ["template", "process", "process daemon", "template fork", "process fork"])
 def test_a_client_that_dies_half_way_leaves_nothing(tmp_path: Path, arguments: str):
     """M1: the child's feed need not end with its client, where a fork has a copy of it."""
-    done = run_program(DYING, tmp_path, *arguments.split(), expect=-signal.SIGKILL)
+    done = run_program(DYING, tmp_path, *arguments.split(), expect=-signal.SIGKILL, timeout=20)
     assert not Path(f"/proc/{int(done.stdout)}").exists()
 
 

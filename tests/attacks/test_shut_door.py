@@ -11,6 +11,7 @@ import pytest
 import warmfork
 from tests import targets
 from tests.attacks import attackers
+from tests.cli.looking import list_tree, select
 from tests.running import get_tracker
 from tests.support import run_forked, wait_until
 from tests.tracker.test_succession import kill_tracker, read_names
@@ -92,6 +93,16 @@ def test_a_successor_of_the_tracker_has_the_new_door_too():
         assert tracker != before
         template.start(shut, (socket.SHUT_RDWR, False)).result(20)
         assert template.start(start_nested).result(20) == (tracker, 5)
+
+
+def test_ps_knows_a_tracker_that_has_a_new_door():
+    """It knows a tracker by where its door is."""
+    with warmfork.Template(["tests.attacks.test_shut_door"], spares=0) as template:
+        template.start(shut, (socket.SHUT_RDWR, False)).result(20)
+        assert template.start(start_nested).result(20) == (get_tracker(), 5)
+        (shown,) = select(list_tree(os.getpid()), role="tracker")
+        assert (shown["pid"], shown["parent"]) == (get_tracker(), os.getpid())
+        assert select(list_tree(os.getpid()), pid=template.pid)[0]["parent"] == get_tracker()
 
 
 def test_only_the_program_has_the_socket_by_which_it_says_so():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -74,3 +76,25 @@ def test_a_feed_is_waited_for_also_where_sockets_do_not_block():
         sender.join()
         ours.close()
         theirs.close()
+
+
+@pytest.mark.parametrize("spares", [0, 1])
+def test_a_signal_that_comes_while_a_child_is_set_up_waits_for_what_its_client_has_made_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spares: int
+):
+    """M12: until then it would do what the template has made of it, and end the child."""
+    fifo = tmp_path / "fifo"
+    monkeypatch.setenv("WARM_FIFO", str(fifo))
+    before = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    try:
+        with warmfork.Template(preload=["tests.warm:wait_in_state"], spares=spares) as template:
+            channel = template._get_channel(20)
+            channel.wait_until(lambda: len(channel.children.spares) == spares, None)
+            os.mkfifo(fifo)
+            child = template.start(targets.give, (1,))
+            with open(fifo, "w") as go:  # when it is there
+                os.kill(child.pid, signal.SIGUSR1)
+                go.write("\n")
+            assert child.result(20) == 1
+    finally:
+        signal.signal(signal.SIGUSR1, before)

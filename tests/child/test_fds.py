@@ -55,6 +55,31 @@ def test_a_child_has_none_of_its_siblings_fds_nor_of_its_template_s_nor_of_its_c
             sibling.wait(20)
 
 
+NOTES = """
+import os
+seen = []
+def look():
+    for number in map(int, os.listdir("/proc/self/fd")):
+        try:
+            seen.append(os.readlink(f"/proc/self/fd/{number}").partition(":")[0])
+        except OSError:
+            continue
+os.register_at_fork(after_in_child=look)
+"""
+
+
+def test_what_a_library_has_called_in_a_child_finds_everything_closed_that_is_not_the_child_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """M11: it may hang, and would keep every socket of the template's open. Ours is called first, being registered first."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "notes_fds.py").write_text(NOTES)
+    with warmfork.Template(preload=["notes_fds"]) as template:
+        seen = template.start(targets.get_attribute, ("notes_fds", "seen")).result(20)
+    assert seen.count("socket") == 1, f"its feed, and: {seen}"
+    assert "anon_inode" not in seen, "a pidfd, or what the template waits with"
+
+
 def test_the_pipe_of_a_sibling_ends_when_that_sibling_does(tmp_path: Path):
     """Row 40: a writing end in each later child would keep its reader waiting."""
     context = warmfork.get_context()
@@ -112,7 +137,7 @@ def test_one_fd_is_held_for_each_living_child_and_none_for_the_dead(tmp_path: Pa
 
 
 def test_more_children_than_a_soft_limit_of_files_would_allow_the_template(tmp_path: Path):
-    """M10: template and tracker raise their own soft limit to the hard one, and children get theirs back."""
+    """M10: the tracker raises its soft limit to the hard one, templates have that from it, and children get theirs back."""
     code = """
         import os, resource, warmfork
         from tests import ends, targets

@@ -29,6 +29,11 @@ MODULES = {
     "brings": "import decimal, with_thread\n",
     "lazy": "def task():\n    import fractions\n",
     "seeded": "import random\nclass R(random.Random): pass\n",
+    "opens_gpu": "import os\nfrom warmfork._machine import fds\nfds.GPU_DEVICES = (os.getcwd() + '/dev',)\n"
+    "opened = os.open('dev0', os.O_RDONLY)\n",
+    "keeps_file": "kept = open('dev0')\n",
+    "has_functions_called": "import os\nos.register_at_fork(before=print)\n",
+    "ends_forks": "import os\nos.register_at_fork(after_in_child=lambda: os._exit(3))\n",
     "ignores_children": "import signal\nsignal.signal(signal.SIGCHLD, signal.SIG_IGN)\n",
 }
 
@@ -38,6 +43,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder: Path = tmp_path_factory.mktemp("modules")
     for name, text in MODULES.items():
         (folder / f"{name}.py").write_text(text)
+    (folder / "dev0").touch()  # stands for a GPU
     (folder / "app.py").write_text("import decimal, with_thread, json\nif __name__ == '__main__':\n    1 / 0\n")
     return folder
 
@@ -110,6 +116,20 @@ def test_a_held_lock_is_told_and_a_free_one_is_not(folder):
     """N79."""
     (one,) = pick(examine(folder, "with_lock", code=1), "lock")
     assert (one["module"], '"held"' in one["what"]) == ("with_lock", True)
+
+
+@pytest.mark.parametrize(
+    ("module", "kind", "severity", "told"),
+    [
+        ("opens_gpu", "gpu", "danger", "it has the GPU {folder}/dev0 open"),
+        ("keeps_file", "fd", "note", "it keeps {folder}/dev0 open"),
+        ("has_functions_called", "at-fork", "note", "it has functions called at each fork: before"),
+        ("ends_forks", "canary", "danger", "a canary child died (3)"),
+    ],
+)
+def test_what_a_module_has_open_and_what_it_does_at_forks_is_told(folder, module, kind, severity, told):
+    (one,) = pick(examine(folder, module, code=0 if severity == "note" else 1), kind)
+    assert (one["severity"], told.format(folder=folder) in one["what"]) == (severity, True), one
 
 
 def test_variables_read_at_import_are_told_with_their_reader_and_do_not_make_a_module_unsafe(folder):

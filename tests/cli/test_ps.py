@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -161,6 +163,22 @@ def test_a_reader_that_leaves_early_costs_no_traceback():
             check=False,
         )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_stranger_that_has_a_fifo_where_a_tracker_has_its_ledger_holds_nobody_up(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    fifo = os.open(tmp_path / "fifo", os.O_RDONLY | os.O_NONBLOCK)  # to open it again would block: nobody writes
+    with socket.socket() as door:
+        command = f"exec 3<&{door.fileno()} 4<&{fifo}; exec -a 'warmfork: tracker stranger' sleep 1000"
+        stranger = subprocess.Popen(["bash", "-c", command], pass_fds=(door.fileno(), fifo))
+    os.close(fifo)
+    try:
+        wait_until(lambda: b"bash" not in Path(f"/proc/{stranger.pid}/cmdline").read_bytes())
+        (shown,) = select(json.loads(run_ps("--json").stdout), pid=stranger.pid)
+        assert (shown["role"], shown["parent"]) == ("tracker", None)
+    finally:
+        stranger.kill()
+        stranger.wait(20)
 
 
 def test_what_is_stopped_is_said_to_be(tmp_path):

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import os
 import select
+import signal
+import threading
 from pathlib import Path
+
+import pytest
 
 import warmfork
 from tests import targets
 from tests.running import ROOT, run_meanwhile
 from tests.signs import give, make_sign
-from tests.support import run_program, wait_until
+from tests.support import run_forked, run_program, wait_until
+from warmfork._client import feeding
 
 ENV = {"PYTHONPATH": ROOT}
 
@@ -104,6 +109,59 @@ def test_a_fork_while_another_thread_starts_processes_leaves_the_copy_able_to(tm
     assert run_program(code, tmp_path, env=ENV).stdout == f"{[0] * 6}\n"
 
 
+@pytest.mark.parametrize("held", ["the channel's", "that of the pidfd on ourselves"])
+def test_a_fork_while_another_thread_has_a_lock_of_ours_leaves_the_copy_able_to_start(held: str):
+    """M23: nobody gives it back in the copy."""
+    with warmfork.Template(spares=0) as template:
+        template.start(targets.give, (1,)).result(20)
+        lock = template._get_channel(20).lock if held == "the channel's" else feeding._lock
+        has_it, done = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            with lock:
+                has_it.set()
+                done.wait(60)
+
+        thread = threading.Thread(target=hold)
+        thread.start()
+        has_it.wait(20)
+        try:
+            assert run_forked(start_in_time, template) == 2
+        finally:
+            done.set()
+            thread.join(20)
+
+
+def start_in_time(template: warmfork.Template) -> object:
+    signal.alarm(20)  # one that waits for ever is ended
+    return template.start(targets.give, (2,)).result(20)
+
+
+def test_children_of_a_copy_that_a_c_library_has_forked_are_that_copy_s(tmp_path: Path):
+    """M23: no handler of Python's runs at such a fork. The policy of its children goes by its death."""
+    code = """
+        import ctypes, os, sys, warmfork
+        from tests import targets
+        template = warmfork.Template(spares=0)
+        template.start(targets.give, (1,)).result(20)
+        pid = ctypes.PyDLL(None).fork()
+        if pid == 0:
+            template.start(targets.sign_and_wait, (sys.argv[1],))
+            sys.stdin.readline()
+            os._exit(0)
+        os.waitpid(pid, 0)
+        print("it is dead", flush=True)
+        sys.stdin.readline()
+    """
+    with make_sign(tmp_path) as sign, run_meanwhile(code, tmp_path, sign.path) as program:
+        pidfd = os.pidfd_open(int(sign.wait()[0]))
+        program.stdin.write("\n")
+        program.stdin.flush()
+        assert program.stdout.readline() == "it is dead\n"
+        assert select.select([pidfd], [], [], 10)[0]
+        os.close(pidfd)
+
+
 def test_a_program_that_daemonises_after_its_first_start_goes_on_starting(tmp_path: Path):
     """M23: the template must not die with the first pid, or a new tree takes over."""
     code = """
@@ -187,27 +245,63 @@ def test_a_child_s_template_is_a_client_of_the_same_tree(tmp_path: Path):
     assert run_program(code, tmp_path, env=ENV).stdout == "(True, []) 1\n", "no second tracker"
 
 
-def test_a_program_that_closes_all_its_fds_starts_again_and_finds_no_stranger_in_its_files(tmp_path: Path):
-    """M9: a cached fd number may be somebody else's file by now; a request must not land in it."""
-    code = """
-        import os, warmfork
+@pytest.mark.parametrize("first", ["start()", "lock()", "fork(start)", "fork(lock)"])
+def test_a_program_that_closes_all_its_fds_goes_on_and_nothing_of_ours_lands_in_what_has_their_numbers(
+    tmp_path: Path, first: str
+):
+    """M9: a cached number may be somebody else's socket by now. Nothing is said there, nothing of it is closed, and no child
+    is given it."""
+    code = f"""
+        import os, socket, sys, warmfork
         from tests import targets
-        template = warmfork.Template()
+        template, context = warmfork.Template(spares=0), warmfork.get_context()
         template.start(targets.give, (1,)).result(20)
-        victims = []
+        kept = context.Lock()
         os.closerange(3, 1024)
-        for number in range(60):
-            victims.append(os.open(f"victim-{number}", os.O_RDWR | os.O_CREAT))
-        high = [os.dup2(victims[0], number) for number in range(200, 260)]
-        assert template.start(targets.give, (2,)).result(20) == 2
-        context = warmfork.get_context()
-        lock = context.Lock()
-        assert all(os.fstat(fd).st_size == 0 for fd in victims), "something was written to a file of the program"
-        assert os.fstat(250).st_size == 0
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        numbers = range(theirs.fileno(), 300)
+        for number in numbers:
+            os.dup2(theirs.fileno(), number)
+        itself = os.readlink("/proc/self/fd/299")
+
+        def start():
+            assert itself not in template.start(targets.list_fds).result(20).values(), "a child has it"
+
+        def lock():
+            with context.Lock():
+                pass
+
+        def fork(action):
+            pid = os.fork()
+            if pid == 0:
+                code = 1
+                try:
+                    action()
+                    check()
+                    code = 0
+                except BaseException:
+                    sys.excepthook(*sys.exc_info())
+                finally:
+                    os._exit(code)
+            assert os.waitpid(pid, 0)[1] == 0
+
+        def check():
+            try:
+                raise AssertionError(f"somebody has sent {{ours.recv(1000, socket.MSG_DONTWAIT)!r}}")
+            except BlockingIOError:
+                pass
+            for number in numbers:
+                assert os.readlink(f"/proc/self/fd/{{number}}") == itself
+
+        {first}
+        start()
+        lock()
         template.stop()
+        check()
         print("done")
     """
-    assert run_program(code, tmp_path, env=ENV, leaves=True).stdout == "done\n"
+    done = run_program(code, tmp_path, env=ENV, leaves=True, timeout=30)
+    assert done.stdout == "done\n", done.stderr
 
 
 def test_children_live_on_when_their_client_closes_its_fds_and_end_when_it_dies(tmp_path: Path):

@@ -55,6 +55,23 @@ def test_the_clean_exit_of_an_orphan_is_told_however_late_its_new_parent_reaps_i
     assert done.stdout == "Exited(code=0)\n", done.stderr
 
 
+def test_the_tracker_is_asked_when_the_template_is_dead_and_not_when_its_channel_is_at_its_end(tmp_path: Path):
+    """M4: a channel ends a moment before the children have the tracker as their parent, who alone tells what they used."""
+    with warmfork.Template(spares=0) as template, make_sign(tmp_path) as ready, make_sign(tmp_path) as go:
+        child = template.start(targets.sign_wait_and_call, (ready.path, go.path, "os", "_exit", (7,)))
+        ready.wait()
+        os.kill(template.pid, signal.SIGSTOP)
+        with open(go.path, "w") as fifo:
+            fifo.write("go\n")
+        wait_until(lambda: targets.is_dead(child.fileno()))
+        child._channel.end()
+        killer = threading.Timer(0.2, os.kill, (child._channel.pid, signal.SIGKILL))
+        killer.start()
+        assert child.wait(20) == warmfork.Exited(7)
+        killer.join()
+        assert child.usage is not None
+
+
 def test_a_start_asks_for_the_outcome_of_nobody_else_s_child(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     """Another thread may be about to, or may close the handle at this moment: it is that thread's to ask."""
     with warmfork.Template(spares=0) as template, make_sign(tmp_path) as ready:

@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from tests.support import run_forked
 from warmfork._machine.loop import REPORTS, Loop
 
 
@@ -71,4 +72,39 @@ def test_an_error_is_reported_though_nothing_can_be_loaded_any_longer(monkeypatc
     monkeypatch.setitem(sys.modules, "traceback", None)
     loop.tell(ZeroDivisionError("this one"))
     assert said == ["ZeroDivisionError('this one')"]
+    loop.poller.close()
+
+
+def test_an_fd_that_a_fork_has_too_is_not_told_of_once_it_is_closed_here():
+    """M11: epoll watches the file, and goes on for as long as anybody has it (44,965 events in 50 ms)."""
+    loop = Loop(pytest.fail)
+    reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    copy = os.dup(reader)  # as a fork has one
+    loop.watch(reader, lambda events: None)
+    os.write(writer, b"x")
+    assert loop.turn(5)
+    loop.forget(reader)
+    os.close(reader)
+    assert not loop.turn(0)
+    for fd in (copy, writer):
+        os.close(fd)
+    loop.poller.close()
+
+
+def test_what_is_raised_in_a_forked_copy_is_not_for_the_loop_to_report():
+    """A child that fails would go on as a second supervisor."""
+    reported: list[str] = []
+    loop = Loop(reported.append)
+
+    def fail() -> None:
+        raise RuntimeError("in the copy")
+
+    def guard() -> list[str]:
+        with pytest.raises(RuntimeError, match="in the copy"):
+            loop.guard(fail, lambda: reported.append("dropped"))
+        return reported
+
+    assert run_forked(guard) == []
+    loop.guard(fail, None)
+    assert len(reported) == 1 and "in the copy" in reported[0]
     loop.poller.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import sys
 from pathlib import Path
@@ -221,15 +220,28 @@ def test_the_options_of_the_interpreter_hold_in_template_and_children(tmp_path: 
         assert run_program(code, tmp_path, flags=flags, env={"PYTHONPATH": ROOT}).stdout == "True\n", flags
 
 
-def test_a_preload_that_opens_a_gpu_device_is_reported(modules: Path, caplog: pytest.LogCaptureFixture):
-    """Row 23: CUDA can't be used in a forked child."""
-    devices = [path for path in ("/dev/dri/renderD128", "/dev/nvidiactl", "/dev/kfd") if os.path.exists(path)]
-    if not devices:
-        pytest.skip("no GPU device here")
-    (modules / "opens_gpu.py").write_text(f"import os\nfd = os.open({devices[0]!r}, os.O_RDONLY)\n")
-    with warmfork.Template(preload=["opens_gpu"]) as template:
-        assert template.start(targets.give, (1,)).result(20) == 1
-    assert devices[0] in caplog.text
+GPU = """
+import os
+from warmfork._machine import fds
+fds.GPU_DEVICES = (os.path.dirname(__file__) + "/dev",)
+opened = os.open(os.path.dirname(__file__) + "/dev0", os.O_RDONLY)
+"""
+
+
+@pytest.mark.parametrize("audit", ["refuse", "warn"])
+def test_a_preload_that_opens_a_gpu_device_is_reported(modules: Path, caplog: pytest.LogCaptureFixture, audit: str):
+    """Row 23: CUDA can't be used in a forked child. A file of ours stands for the device."""
+    (modules / "dev0").touch()
+    (modules / "opens_gpu.py").write_text(GPU)
+    finding = f"open GPU devices: {modules}/dev0: CUDA can't be used in a forked child"
+    with warmfork.Template(preload=["opens_gpu"], audit=audit) as template:
+        if audit == "refuse":
+            with pytest.raises(warmfork.AuditError) as caught:
+                template.start(targets.give, (1,))
+            assert caught.value.findings == (finding,)
+        else:
+            assert template.start(targets.give, (1,)).result(20) == 1
+            assert finding in caplog.text
 
 
 def test_the_page_lists_what_is_allowed():

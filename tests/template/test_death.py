@@ -123,6 +123,34 @@ def test_concurrent_starts_after_a_death_bring_up_one_generation():
         assert parents == [template.pid] * 8 and template.generation == 2
 
 
+def start_when(context: warmfork.Context, go: object, parents: object) -> None:
+    """In a child: start a process when that is wanted, which says who has forked it."""
+    go.wait(20)
+    process = context.Process(target=say_parent, args=(parents,))
+    process.start()
+    process.join(20)
+
+
+def say_parent(parents: object) -> None:
+    parents.put(os.getppid())
+
+
+def test_children_that_start_something_after_a_death_have_one_next_generation():
+    """M5: they are clients of their own, and each says hello."""
+    context = warmfork.get_context(spares=0)
+    go, parents = context.Event(), context.SimpleQueue()
+    processes = [context.Process(target=start_when, args=(context, go, parents)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    kill_and_wait(context.template_pid)
+    go.set()
+    for process in processes:
+        process.join(30)
+        process.close()
+    assert len({parents.get() for _ in range(3)}) == 1
+    parents.close()
+
+
 @pytest.mark.parametrize(
     "number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGTSTP, signal.SIGUSR1]
 )

@@ -139,6 +139,21 @@ def ignore_children() -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 
 
+def test_a_program_that_ignores_sigchld_has_templates_that_do_not(tmp_path: Path):
+    """M14: exec hands that on. What a preload starts would have no status, and the audit would blame the preload."""
+    (tmp_path / "waits.py").write_text(
+        "import os\nassert os.waitpid(os.spawnlp(os.P_NOWAIT, 'true', 'true'), 0)[1] == 0\n"
+    )
+    code = """
+        import signal, warmfork
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        for how in ("by fork", "by exec"):
+            with warmfork.Template(preload=["waits"], audit="refuse", name=how) as template:
+                print(template.start(signal.getsignal, (signal.SIGCHLD,)).result(20).name)
+    """
+    assert run_program(code, tmp_path, env={"PYTHONPATH": ROOT}).stdout == "SIG_IGN\n" * 2
+
+
 def test_a_preload_that_ignores_sigchld_is_a_finding_and_children_are_still_reaped(caplog: pytest.LogCaptureFixture):
     preload = [set_up("ignore_children"), "tests.template.test_audit_threads:leave_thread"]
     with warmfork.Template(preload=preload, spares=0) as template:

@@ -235,6 +235,17 @@ def drop_right_to_raise() -> None:
 PR_CAPBSET_DROP, CAP_SYS_NICE, CAP_SYS_RESOURCE = 24, 23, 24
 
 
+def test_what_the_preload_changed_is_as_before_in_the_template_too(modules: Path):
+    """M14: it takes no signal of the terminal's, and holds no folder that the program is not in."""
+    write(modules, unblocks="import os, signal\nsignal.pthread_sigmask(signal.SIG_SETMASK, ())\nos.chdir('/')\n")
+    with warmfork.Template(preload=["unblocks"]) as template:
+        template.wait_ready()
+        assert os.readlink(f"/proc/{template.pid}/cwd") == os.getcwd() != "/"
+        os.kill(template.pid, signal.SIGTERM)
+        assert template.start(os.getppid).result(20) == template.pid
+        assert template.generation == 1
+
+
 def test_exit_handlers_of_the_preload_run_once_when_the_template_ends_and_in_no_child(modules: Path, tmp_path: Path):
     note = tmp_path / "note"
     write(

@@ -19,9 +19,11 @@ from tests import warm
 from tests.running import ROOT, run_meanwhile
 from tests.support import doing_without, fork, run_program, wait_until
 from warmfork._client.channel import Channel
+from warmfork._machine import memory
 from warmfork._template import forking
 from warmfork._template.idle import TRAFFIC
 from warmfork._template.spares import SparePolicy
+from warmfork._words import board
 
 
 def list_spares(template: warmfork.Template) -> list[psutil.Process]:
@@ -67,7 +69,7 @@ def have_a_spare(template: warmfork.Template) -> psutil.Process:
 
 
 def test_a_spare_that_is_dead_before_its_client_says_that_it_took_it_is_replaced(monkeypatch):
-    """It was taken for one that left since nobody needs it, and no other was forked."""
+    """M25: it was taken for one that left since nobody needs it, no other was forked, and it was not counted."""
     tell = Channel.tell_spare_taken
 
     def tell_late(channel: Channel, pid: int, kill: bool, name: str) -> None:
@@ -77,9 +79,16 @@ def test_a_spare_that_is_dead_before_its_client_says_that_it_took_it_is_replaced
     monkeypatch.setattr(Channel, "tell_spare_taken", tell_late)
     with warmfork.Template(spares=1) as template:
         for _ in range(3):
-            spare = have_a_spare(template)
+            spare, before = have_a_spare(template), read_starts(template)
             assert template.start(os.getpid).result(10) == spare.pid
             wait_until(lambda: list_spares(template), 20.0, "another spare")
+            assert read_starts(template) == before + 1
+
+
+def read_starts(template: warmfork.Template) -> int:
+    """How many children were started, by the template's board."""
+    fd = template._get_channel(20).board.fileno()
+    return board.Board(memory.map_readable(fd, board.SIZE)).read_starts()
 
 
 def test_a_fixed_number_of_spares_is_kept_and_zero_means_none():

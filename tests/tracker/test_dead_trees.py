@@ -127,3 +127,27 @@ def a_dead_tree() -> Iterator[Path]:
         yield path
     finally:
         path.unlink(missing_ok=True)
+
+
+def test_names_of_a_program_that_daemonised_live_as_long_as_the_copy_that_goes_on(tmp_path: Path):
+    """M8 and M23: the program is dead then, and has no child; the copy holds the door, and so the names."""
+    code = """
+        import os, select, warmfork
+        from multiprocessing.shared_memory import SharedMemory
+        from warmfork._client import launch
+        from warmfork._client.client import get_client
+        from warmfork._words import messages
+
+        context = warmfork.get_context()
+        lock, memory = context.Lock(), SharedMemory(create=True, size=10)
+        program = os.getpid()
+        if os.fork() == 0:
+            select.select([os.pidfd_open(program)], [], []) if os.getppid() == program else None
+            # Two answers: the tracker goes on after it has seen the death.
+            answers = [launch.ask(get_client().door, messages.Ask(1, 1), 20) for _ in range(2)]
+            print(None not in answers, os.path.exists("/dev/shm/" + memory.name), memory.name, flush=True)
+        os._exit(0)
+    """
+    answered, is_there, name = run_program(code, tmp_path).stdout.split()
+    assert (answered, is_there) == ("True", "True")
+    wait_until(lambda: not os.path.exists(f"/dev/shm/{name}"))

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.attacks.test_boards import make_loop
-from warmfork._machine import fds
+from warmfork._machine import fds, sockets
 from warmfork._tracker.book import Book
 from warmfork._tracker.folders import Folders
 from warmfork._tracker.holders import Holders
@@ -53,6 +53,17 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
     made = Scene(tmp_path)
     yield made
     os.close(made.fd)
+
+
+def test_who_holds_a_name_says_so_by_a_pidfd_on_itself(scene: Scene):
+    """Else its death would be another's, or never come."""
+    parent = os.pidfd_open(os.getppid())
+    message = messages.Track("file", str(scene.folder / "name"))
+    for passed in ([], [parent]):
+        with sockets.Received(b"", passed, os.getpid(), False) as got:
+            with pytest.raises(ValueError, match="the pidfd is not on its sender"):
+                scene.holders.hold(message, got, "title")
+    assert scene.list_names() == []
 
 
 def make(path: Path, kind: str, text: str) -> None:

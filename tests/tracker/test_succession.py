@@ -19,7 +19,7 @@ import warmfork
 from tests import targets
 from tests.running import get_tracker
 from tests.signs import give, make_sign
-from tests.support import wait_until
+from tests.support import run_program, wait_until
 from warmfork._client import launch
 from warmfork._client.client import get_client
 from warmfork._machine import fds
@@ -154,6 +154,38 @@ def test_a_program_without_a_template_starts_a_successor_at_its_next_call():
         assert get_tracker() > 0
         child.kill()
         assert child.wait(20) in (warmfork.Signaled(9), warmfork.Lost("its template died before it could tell"))
+
+
+def test_the_program_has_a_successor_when_it_tracks_something_no_longer(tmp_path: Path):
+    """M21: whatever it says to the tracker is said to one that lives."""
+    (tmp_path / "file").touch()
+    warmfork.track(tmp_path / "file", "file")
+    before = kill_tracker()
+    warmfork.untrack(tmp_path / "file", "file")
+    wait_until(lambda: get_tracker() not in (0, before))
+    wait_until(lambda: ("file", str(tmp_path / "file")) not in read_names())
+
+
+@pytest.mark.parametrize("end", ["raise SystemExit", "os.kill(os.getpid(), 9)"])
+def test_what_was_tracked_goes_with_the_program_though_its_tracker_was_killed_before(tmp_path: Path, end: str):
+    """M21: the program looks at its end, too. Where it has no time for that, it must have looked when it last said
+    something."""
+    code = f"""
+        import os, warmfork
+        from warmfork._client.client import get_client
+        from warmfork._machine import fds
+
+        for name in ("before", "after"):
+            os.mknod(name)
+            warmfork.track(name, "file")
+            if {end!r} == "raise SystemExit" or name == "before":
+                tree = get_client().tree
+                os.kill(tree.tracker, 9)
+                assert fds.wait_readable(tree.pidfd.fileno(), 20)
+        {end}
+    """
+    run_program(code, tmp_path, expect=None)
+    wait_until(lambda: not {"before", "after"} & set(os.listdir(tmp_path)), 2.0)
 
 
 def kill_both(template: int) -> None:

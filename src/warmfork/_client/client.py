@@ -388,8 +388,8 @@ def forget_after_fork() -> None:
         return
     new = Client(old.door, old.door_identity)
     if old.tree is not None:
-        old.tree.close_own()
         role.tracker = old.tree.tracker, pids.read_since(old.tree.tracker) or -1  # where it is dead: never equal
+        old.tree.close()  # or its fds would be closed with it, whoever has their numbers by now
     for channel in (*old.channels.values(), *old.opening.values(), *old.retired):
         channel.drop_after_fork()
     _client = waiting.client = new

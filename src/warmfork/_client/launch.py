@@ -91,11 +91,6 @@ class Tree:
         self.identities = self.identify()
         return self.door
 
-    def close_own(self) -> None:
-        """In a forked copy: close the socket that is the program's, and nobody else's."""
-        if self.is_ours():
-            self.own.close()
-
     def has_tracker(self) -> bool:
         """Does the tracker live?"""
         return bool(self.pidfd) and not fds.wait_readable(self.pidfd.fileno(), 0)

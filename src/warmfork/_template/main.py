@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from resource import RLIMIT_NOFILE, getrlimit, setrlimit
 from time import monotonic_ns
 
 from warmfork._child import ending, stdio
@@ -48,7 +47,6 @@ def main(
     forking.watch_handlers()
     collector = Collector()
     signals.set_mask(signals.HELPERS_BLOCK)
-    raise_limit_of_files()
     given = Given(*(launched or receive_launch(control)))
     spec = read_spec(given.spec)
     board, number = map_board(given)
@@ -96,13 +94,6 @@ class Collector:
         gc.set_threshold(*self.thresholds)
         if self.enabled:
             gc.enable()
-
-
-def raise_limit_of_files() -> None:
-    """Have as many files as may be: two for each client that is behind. Children get their client's limit."""
-    soft, hard = getrlimit(RLIMIT_NOFILE)
-    if soft != hard:
-        setrlimit(RLIMIT_NOFILE, (hard, hard))
 
 
 def map_board(given: Given) -> tuple[board_.Board, int]:

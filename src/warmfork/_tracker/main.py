@@ -83,8 +83,8 @@ PATIENCE, FURTHER_PATIENCE = 1.0, 0.02
 
 
 def raise_limits() -> None:
-    """Have as many open files, and files as large, as we may: the tree is not to hang on what its program may have. Children
-    get the program's limits at their birth."""
+    """Have as many open files, and files as large, as we may: the tree is not to hang on what its program may have.
+    Templates have that from us; children get the program's limits at their birth."""
     from resource import RLIM_INFINITY, RLIMIT_FSIZE, RLIMIT_NOFILE, getrlimit, setrlimit
 
     for limit, wanted in ((RLIMIT_NOFILE, None), (RLIMIT_FSIZE, RLIM_INFINITY)):

@@ -146,7 +146,6 @@ def exec_template(
                     (os.POSIX_SPAWN_DUP2, theirs.fileno(), 3),
                 ),
                 setsigmask=signals.HELPERS_BLOCK,
-                setsigdef=(signals.CHILD_DIED,),
             )
     except BaseException:
         control.close()

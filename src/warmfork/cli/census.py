@@ -13,7 +13,7 @@ import re
 import time
 from dataclasses import dataclass, field
 
-from warmfork._machine import pids, proc
+from warmfork._machine import fds, pids, proc
 from warmfork._words import board as board_
 from warmfork._words import ledger as ledger_
 from warmfork._words import messages
@@ -270,9 +270,11 @@ def read_file(pid: int, fd: int, known: dict[tuple[int, int], HeldBoard]) -> tup
 def read_root(tracker: int) -> int | None:
     """Give the program whose tracker this is, as its ledger says, or None where that is dead."""
     try:
-        with open(f"/proc/{tracker}/fd/4", "rb", buffering=0) as file:
-            at = int.from_bytes(os.pread(file.fileno(), 8, 0), "little") or ledger_.START
-            data = os.pread(file.fileno(), LEDGER_PART, min(at, 1 << 62))
+        # Whoever calls itself a tracker may have anything there: a FIFO is waited for where it is opened without this flag.
+        ledger = fds.Fd(os.open(f"/proc/{tracker}/fd/4", os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC))
+        with ledger:
+            at = int.from_bytes(os.pread(ledger.fileno(), 8, 0), "little") or ledger_.START
+            data = os.pread(ledger.fileno(), LEDGER_PART, min(at, 1 << 62))
     except OSError:
         return None
     root = next((record for _, record in ledger_.read_records(data) if isinstance(record, messages.Root)), None)
