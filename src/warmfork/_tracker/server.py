@@ -252,9 +252,8 @@ class Tracker:
             self.reap_all()  # its template may be dead since a moment ago
             self.generations.look_at_inherited()
             self.orphans.serve_ask(message, adopt(got))
-        elif isinstance(message, messages.Sweep) and len(got.fds) == 1:
-            if got.pid == self.root.pid and not self.root_dead:
-                self.sweep(adopt(got))
+        elif isinstance(message, messages.Sweep) and len(got.fds) == 1 and got.pid == self.root.pid:
+            self.sweep(adopt(got))
 
     def may_remove(self, message: messages.Register | messages.Track, pid: int) -> bool:
         """May this process remove such a name itself? We do it with our rights, and a process may have given up some of its
