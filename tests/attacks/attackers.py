@@ -112,7 +112,7 @@ def list_shots(kind: type[Message], folder: str, name: str, spec: bytes, whole: 
             yield data, right  # once more
         for opener in OPENERS if right else ():
             for place in range(len(right)):
-                if whole or (place == len(right) - 1 and kind is not messages.Sweep):
+                if whole or place == len(right) - 1:
                     yield data, [*right[:place], opener, *right[place + 1 :]]
         if right:
             yield data, []
@@ -150,13 +150,13 @@ def attack(kind: str, folder: str, name: str, spec: bytes, other_user: bool) -> 
     shots: list[Shot]
     if kind == "nonsense":
         shots = [(noise.randbytes(noise.choice((1, 2, 9, 3000))), list(OPENERS[: n % 7])) for n in range(500)]
-        obeyed = {messages.Register.TAG, messages.Track.TAG, messages.Sweep.TAG}
+        obeyed = {messages.Register.TAG, messages.Track.TAG}
         shots = [shot for shot in shots if shot[0][0] not in obeyed]
     elif kind == "nothing":
         shots = [(b"", list(OPENERS[: n % 8])) for n in range(100)]
     else:
         # What a process of the same user asks with all that it takes is obeyed: it has these rights itself.
-        whole = other_user or kind not in ("Register", "Track", "Unregister", "Untrack", "Sweep")
+        whole = other_user or kind not in ("Register", "Track", "Unregister", "Untrack")
         shots = list(list_shots(KINDS[kind], folder, name, spec, whole))
     for shot in shots:
         throw(door, shot)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import mmap
 import os
 import subprocess
@@ -14,7 +15,7 @@ from types import SimpleNamespace
 import pytest
 
 import warmfork
-from tests import targets
+from tests import crashing, targets
 from tests.leftovers import read_stat
 from tests.running import get_tracker
 from tests.support import run_forked, wait_until
@@ -140,6 +141,27 @@ def scribble_and_crash() -> None:
             for at in (0, os.getpid() << 24, os.getppid() << 24):
                 os.pwrite(fd, b"Fatal Python error" + b"\xff\0\n" * 40_000, at)
     os.kill(os.getpid(), 11)
+
+
+def forbid_stacks(other: int) -> None:
+    """Leave nonsense where another's stack would be, and forbid everybody to write to that file."""
+    for path in list_ways():
+        if "warmfork-stacks" in os.readlink(path) and "/self/fd/" in path:
+            fd = int(path.rpartition("/")[2])
+            os.pwrite(fd, b"Fatal Python error: by a stranger", other << 24)
+            with contextlib.suppress(PermissionError):
+                fcntl.fcntl(fd, 1033, 1 | 8)  # F_ADD_SEALS: F_SEAL_SEAL, F_SEAL_WRITE
+
+
+def test_a_child_can_not_forbid_others_to_leave_their_stacks():
+    with warmfork.Template(spares=0) as template:
+        other = template.start(targets.wait)
+        template.start(forbid_stacks, (other.pid,)).result(20)
+        other.send_signal(11)
+        assert other.wait(20) == warmfork.Signaled(11) or other.outcome.signal == 11
+        assert other.usage is not None, "it was told"
+        outcome = template.start(crashing.crash_here).wait(20)
+        assert "in crash_here" in outcome.stack
 
 
 # -- rows that somebody has forged all the same

@@ -9,6 +9,7 @@ import os
 import pytest
 
 import warmfork
+from tests import crashing
 from tests.support import wait_until
 from warmfork._machine import calls
 from warmfork._template import pretouch, spares
@@ -58,6 +59,14 @@ def test_a_child_without_ctypes_has_no_fd_of_its_template_either():
             return len(template.start(os.listdir, ("/proc/self/fd",)).result(20))
 
     assert count_fds([f"{__name__}:refuse_ctypes"]) == count_fds([__name__])
+
+
+def test_the_stack_of_a_crash_is_told_where_there_is_no_ctypes():
+    with warmfork.Template([f"{__name__}:refuse_ctypes"], spares=0) as template:
+        child = template.start(crashing.crash_here)
+        outcome = child.wait(20)
+        assert isinstance(outcome, warmfork.Signaled) and "in crash_here" in outcome.stack
+        assert child.usage is not None, "its template has told all"
 
 
 def be_strict() -> None:

@@ -19,6 +19,7 @@ from tests.template.test_spares import have_a_spare
 from warmfork._machine import fds, memfds, memory, sockets
 from warmfork._template import main
 from warmfork._tracker import files, templates
+from warmfork._tracker.main import LOG_SIZE
 from warmfork._words import messages, wire
 
 
@@ -51,6 +52,24 @@ def test_an_error_in_a_handler_costs_the_client_that_caused_it_and_is_reported(c
         running.kill()
         running.wait(20)
     assert "RuntimeError: a bug of ours" in caplog.text and "fork_or_fail" in caplog.text
+
+
+def fill_the_log() -> None:
+    """Preloaded: whatever the template may write to stderr is written by what runs before each fork."""
+    os.register_at_fork(before=lambda: os.fstat(2).st_size == LOG_SIZE and os.pwrite(2, b"x" * LOG_SIZE, 0))
+    os.register_at_fork(before=lambda: os.fstat(2).st_size == LOG_SIZE and os.lseek(2, 0, os.SEEK_END))
+    fail_for_some()
+
+
+def test_a_template_whose_log_is_full_goes_on_after_an_error(caplog: pytest.LogCaptureFixture):
+    with warmfork.Template(preload=[f"{__name__}:fill_the_log"], spares=0) as template:
+        assert template.start(targets.give, (1,)).result(20) == 1
+        pid = template.pid
+        channel = say_hello(template)
+        channel.send(wire.encode(messages.Spawn(1, 1, "bug")))
+        wait_until(lambda: template.start(targets.give, (2,)).result(20) == 2 and "a bug of ours" in caplog.text)
+        assert template.pid == pid
+        channel.close()
 
 
 def fail_to_reap() -> None:

@@ -273,10 +273,11 @@ def open_folder(kind: str, name: str) -> list[fds.Fd]:
 
 def tell_of_name(client: Client, message: messages.Register | messages.Track, passed: list[fds.Fd]) -> None:
     """Send the tracker this with these fds, and with the folder that a file or a folder is in. Then wait until it has looked
-    at who says that, unless we are the program: of the dead nobody knows what they may do. Raises OSError, StartError."""
+    at who says that, unless we are the program, or it does not look: of the dead nobody knows what they may do. Raises
+    OSError, StartError."""
     folders = open_folder(message.kind, message.name)
     client.ensure_door()
-    if not folders or client.tree is not None:
+    if message.kind == "semaphore" or client.tree is not None:
         client.tell(message, tuple(fd.fileno() for fd in (*passed, *folders)))
         return
     reader, writer = map(fds.Fd, os.pipe2(os.O_CLOEXEC))

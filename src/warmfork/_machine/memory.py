@@ -29,8 +29,9 @@ def map_readable(fd: int, size: int) -> mmap:
     return mmap(fd, size, MAP_SHARED, PROT_READ)
 
 
-SEAL_SHRINK, SEAL_GROW, SEAL_FUTURE_WRITE = 2, 4, 16
-"""F_SEAL_... of fcntl(2); Python has the last of them since 3.13 only. It leaves the mappings that there are."""
+SEAL_SEAL, SEAL_SHRINK, SEAL_GROW, SEAL_FUTURE_WRITE = 1, 2, 4, 16
+"""F_SEAL_... of fcntl(2); Python has the last of them since 3.13 only. It leaves the mappings that there are. The first
+forbids further seals."""
 
 
 def seal(fd: int, seals: int) -> bool:
@@ -126,5 +127,9 @@ PUNCH_HOLE, KEEP_SIZE = 2, 1
 
 
 def punch_hole(fd: int, start: int, size: int) -> None:
-    """Give the memory behind a part of a memfd back (fallocate(2)). Whole pages only; elsewhere it reads as zeros."""
-    calls.call("fallocate", fd, PUNCH_HOLE | KEEP_SIZE, calls.make_pointer(start), calls.make_pointer(size))
+    """Give the memory behind a part of a memfd back (fallocate(2)). Whole pages only; elsewhere it reads as zeros. Where
+    that can't be done (no _ctypes, a file system that has no holes) it stays, which costs nothing else."""
+    try:
+        calls.call("fallocate", fd, PUNCH_HOLE | KEEP_SIZE, calls.make_pointer(start), calls.make_pointer(size))
+    except (ImportError, OSError):
+        return

@@ -151,8 +151,12 @@ OVER_FILES = (
 """Of what read() gives: what may keep a process from removing a file in a folder that it has open."""
 
 
-def find_less_over_files(asker: int) -> str:
+BY_PATH = ("root directory", "mnt namespace")
+"""Of what read() gives: what may keep a process from removing what has a path, as shared memory has in /dev/shm."""
+
+
+def find_less_over_files(asker: int, by_path: bool) -> str:
     """Say what keeps a process from removing files as we may: "" where nothing does, as far as the kernel shows that."""
     ours = read("self")
-    mine = {name: ours[name] for name in OVER_FILES if name in ours}
+    mine = {name: ours[name] for name in OVER_FILES + BY_PATH * by_path if name in ours}
     return compare(read(asker), mine, mine)

@@ -90,11 +90,14 @@ class Server:
 
     def report(self, text: str) -> None:
         """Have our clients log an error of ours; and our own log, which is quoted when we die of one."""
-        os.write(2, text.encode("utf-8", "replace"))
         for client in self.state.clients:
             client.tell(
                 messages.Noted(wire.fit(f"an error in the template, which goes on (please report it):\n{text}", 8000))
             )
+        try:
+            os.write(2, text.encode("utf-8", "replace"))
+        except OSError:
+            return  # it is full: at-fork handlers of the preload may write there at each fork
 
     def watch(self, fd: int, handler: Callable[[int], None]) -> None:
         """Call this handler when there is something to read on this fd."""

@@ -23,9 +23,12 @@ def make_board(ledger: int) -> int:
 def make_stacks() -> int:
     """Make the file for stacks. Raises OSError."""
     try:
-        return make("warmfork-stacks", 0 if memfds.no_memfds else STACKS_SIZE)
+        fd = make("warmfork-stacks", 0 if memfds.no_memfds else STACKS_SIZE)
     except OSError:
-        return make("warmfork-stacks", 0)  # RLIMIT_FSIZE: then it grows with what is written
+        fd = make("warmfork-stacks", 0)  # RLIMIT_FSIZE: then it grows with what is written
+    # Every child may write to it, and so could forbid that to all others.
+    memory.seal(fd, memory.SEAL_SEAL)
+    return fd
 
 
 def make(name: str, size: int) -> int:

@@ -252,16 +252,19 @@ class Tracker:
             self.reap_all()  # its template may be dead since a moment ago
             self.generations.look_at_inherited()
             self.orphans.serve_ask(message, adopt(got))
-        elif isinstance(message, messages.Sweep) and len(got.fds) == 1:
+        elif isinstance(message, messages.Sweep) and len(got.fds) == 1 and got.pid == self.root.pid:
             self.sweep(adopt(got))
 
     def may_remove(self, message: messages.Register | messages.Track, pid: int) -> bool:
         """May this process remove such a name itself? We do it with our rights, and a process may have given up some of its
-        own. Asked each time of a file or a folder. Where it may not, that is reported, once for each process. The program
-        is believed, which may be dead by now: it could write in the ledger what it wants."""
-        if message.kind not in KINDS or (pid == self.root.pid and pids.read_since(pid) in (0, self.root.since)):
+        own. Asked each time, but for semaphores of this tree. Where it may not, that is reported, once for each process.
+        The program is believed, which may be dead by now: it could write in the ledger what it wants."""
+        kind, prefix = message.kind, self.root.prefix
+        if pid == self.root.pid and pids.read_since(pid) in (0, self.root.since):
             return True
-        difference = rights.find_less_over_files(pid)
+        if kind == "semaphore" and prefix and f"sem.{message.name.lstrip('/')}".startswith(prefix):
+            return True
+        difference = rights.find_less_over_files(pid, kind not in KINDS)
         key = pid, pids.read_since(pid)
         if difference and key not in self.confined:
             if len(self.confined) >= MOST_TITLES:

@@ -124,7 +124,7 @@ class StdlibTrackerRuns(Message, tag=5):
 
 
 class Sweep(Message, tag=6):
-    """Report and remove all names now. Fds: a socket for one NamesSwept."""
+    """Report and remove all names now. From the root of the tree only. Fds: a socket for one NamesSwept."""
 
 
 class GiveUp(Message, tag=8):

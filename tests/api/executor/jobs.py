@@ -336,3 +336,30 @@ def start_daemon(path: str) -> str:
     done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True)
     note(path, done.stdout.strip())
     return "done"
+
+
+def claim(pid: int) -> None:
+    """Say wherever that can be said that the process of this pid runs all tasks; then hang."""
+    import ctypes
+
+    with open("/proc/self/maps") as maps:
+        (page,) = [int(line.partition("-")[0], 16) for line in maps if "warmfork-page" in line]
+    for line in range(64):
+        ctypes.c_uint64.from_address(page + line * 64 + 32).value = pid
+    time.sleep(60)
+
+
+def say_nonsense(kind: int) -> None:
+    """Say to the program, for each task that there may be, what is well-formed and means nothing; then hang."""
+    import marshal
+    import struct
+
+    data = marshal.dumps(kind)
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            if os.readlink(f"/proc/self/fd/{name}").startswith("pipe:"):
+                for number in range(1, 20):
+                    os.write(int(name), struct.pack("<QII", number, len(data), kind) + data)
+        except OSError:
+            continue
+    time.sleep(60)

@@ -11,7 +11,11 @@ import pytest
 
 import warmfork
 from tests.api.executor import jobs
-from tests.support import wait_until
+from tests.attacks.attackers import become_nobody
+from tests.support import run_forked, wait_until
+from warmfork._tasks import work
+from warmfork.api.completed import ResultError
+from warmfork.api.executor.killing import Killing
 
 
 def read_lines(path: Path) -> list[str]:
@@ -141,3 +145,24 @@ def test_nonsense_on_the_pipe_costs_its_worker(executor):
     with pytest.raises(warmfork.WorkerDied):
         executor.submit(jobs.write_everywhere).result(10)
     assert executor.submit(pow, 2, 3).result(10) == 8
+
+
+@pytest.mark.parametrize("kind", [work.RAISED, work.ENDED, work.PARTIAL | work.OUTPUT, work.VALUE | work.SPILLED])
+@pytest.mark.parametrize("forks", [None, 1])
+def test_well_formed_nonsense_costs_its_worker_too(make, kind, forks):
+    executor = make(1, tasks_per_worker=forks)
+    with pytest.raises((warmfork.WorkerDied, warmfork.TaskTimeout, ResultError)):
+        executor.with_options(timeout=5).submit(jobs.say_nonsense, kind).result(20)
+    assert executor.submit(pow, 2, 3).result(10) == 8
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+@pytest.mark.parametrize("first", ["ask", "kill"])
+def test_a_worker_that_has_become_another_user_is_written_off_and_no_error(first):
+    def end_parent() -> bool:
+        become_nobody()
+        parent = os.getppid()
+        killing = Killing(parent, os.pidfd_open(parent), first)
+        return killing.step()
+
+    assert run_forked(end_parent)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -144,3 +145,19 @@ def test_the_end_of_a_worker_is_not_mistaken_for_that_of_its_last_task(make):
         began = time.monotonic()
         executor.kill_workers()
         assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("forged", ["bystander", 2**63, 0])
+def test_a_task_that_says_that_another_process_runs_it_is_ended_and_that_one_is_not(make, forged):
+    """The task may have fewer rights than the program, which ends it."""
+    executor = make(1, tasks_per_worker=1)
+    bystander = subprocess.Popen(["sleep", "60"])
+    try:
+        task = executor.with_options(timeout=0.3).submit(jobs.claim, bystander.pid if forged == "bystander" else forged)
+        with pytest.raises(warmfork.TaskTimeout):
+            task.result(10)
+        assert executor.submit(pow, 2, 3).result(10) == 8
+        assert bystander.poll() is None
+    finally:
+        bystander.kill()
+        bystander.wait()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED
+from contextlib import suppress
 from copy import copy
 from weakref import WeakSet
 
@@ -79,7 +80,8 @@ def end_all(core: Core, error: BaseException) -> None:
         for task in list(slot.tasks.values()):
             task._publish(FINISHED, ERROR, error, None, LOCK_PATIENCE)
         if slot.child is not None:
-            slot.child.kill()
+            with suppress(PermissionError):  # it has become another user
+                slot.child.kill()
     core.tell_ended()
     for task in [*core.in_hand, *core.queue, *(entry[1] for entry in core.unpublished)]:
         task._publish(FINISHED, ERROR, error, None, LOCK_PATIENCE)

@@ -35,6 +35,14 @@ class Killing:
 
     def step(self) -> bool:
         """Take the next step. True: there is no other, and it lives all the same."""
+        try:
+            return self.take_step()
+        except PermissionError:  # it has become another user
+            self.next, self.due = "give up", monotonic()
+            return False
+
+    def take_step(self) -> bool:
+        """Take it. Raises PermissionError where we may not end it."""
         if self.next == "ask":
             self.signal(SIGINT)
             self.next, self.due = "tell", monotonic() + ASK

@@ -7,6 +7,7 @@ from _struct import pack
 from time import monotonic, sleep
 
 from warmfork._machine import fds, memfds, pids, sockets, state
+from warmfork._machine.pending_kills import list_children
 from warmfork._tasks import barrier, work
 from warmfork._tasks.work import CLAIMED, CONFIRMED, REVOKED, RUNNER, SINCE
 
@@ -174,16 +175,19 @@ class Slot:
         return number if number in self.tasks and number == self.line.words[CLAIMED] else 0
 
     def open_runner(self) -> tuple[int, fds.Fd] | None:
-        """Give pid and pidfd of the process that runs its task. None: there is none, yet or any longer."""
-        pid = int(self.line.words[RUNNER])
-        if not pid:
-            return None
-        try:
-            pidfd = fds.Fd(state.move_high(pids.open_pidfd(pid)))
-        except OSError:
-            return None
-        # It was not reaped while its pid stands there, so the pidfd is its own.
-        return (pid, pidfd) if self.line.words[RUNNER] == pid else None
+        """Give pid and pidfd of the process that runs its task. None: there is none, yet or any longer.
+
+        The page is that process's to write on as well, and it may have fewer rights than we have: so the kernel says which
+        is a child of the worker, which has one at a time."""
+        for pid in (int(self.line.words[RUNNER]), *list_children(self.pid)):
+            try:
+                pidfd = fds.Fd(state.move_high(pids.open_pidfd(pid)))
+            except (OSError, OverflowError):
+                continue
+            if pids.read_stat(pid)[1:2] == [b"%d" % self.pid]:
+                return pid, pidfd
+            pidfd.close()
+        return None
 
     def forget_killing(self, number: int) -> None:
         """The process of this task is dead. If another's is being ended by now, or we are, that goes on."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from concurrent.futures._base import FINISHED
 from time import monotonic
 
-from warmfork._tasks.work import RUNNER
 from warmfork.api.executor import results
 from warmfork.api.executor.errors import QueueTimeout, TaskTimeout
 from warmfork.api.executor.futures import ERROR, LOCK_PATIENCE
@@ -140,9 +139,13 @@ class Timing:
         elif options.memory_limit is not None and slot.child is not None:
             if slot.watch is None or slot.watched != running:
                 limits = Limits(options.memory_limit, None, None, None)
-                pid = int(slot.line.words[RUNNER]) if slot.forks else slot.pid
-                if not pid:
-                    return
+                pid = slot.pid
+                if slot.forks:
+                    runner = slot.open_runner()
+                    if runner is None:
+                        return
+                    pid = runner[0]
+                    runner[1].close()
                 slot.watch, slot.watched = Watch(pid, limits, slot.child._channel.pid), running
             found = slot.watch.look()
             if found is not None:
