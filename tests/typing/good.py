@@ -5,15 +5,19 @@ from __future__ import annotations
 import multiprocessing.pool
 import multiprocessing.queues
 import multiprocessing.synchronize
+import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor as AnyExecutor
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, assert_never, assert_type
+from typing import Any, Literal, TypeVar, assert_never, assert_type
 
 import warmfork
 from warmfork import Child, Completed, Exited, Lost, Outcome, PreloadError, Signaled, TaskFuture, Template
+
+K = TypeVar("K")
 
 
 def scale(value: int, factor: float = 2.0, *, label: str = "") -> float:
@@ -22,6 +26,14 @@ def scale(value: int, factor: float = 2.0, *, label: str = "") -> float:
 
 def load() -> dict[str, int]:
     return {}
+
+
+def first(items: list[K]) -> K:
+    return items[0]
+
+
+def pick(number: int | None, names: Sequence[str] = ()) -> bool:
+    return str(number) in names
 
 
 def join(*parts: str) -> str:
@@ -73,6 +85,11 @@ def use_template(rows: list[tuple[int, float]], parts: tuple[str, ...], names: l
         assert_type(t.start(lambda: 3).result(), int)
         assert_type(t.start(print, ("hello",)).result(), None)
         assert_type(t.start(len, ("abc",)).result(), int)
+        assert_type(t.start(first, (["x"],)).result(), str)
+        assert_type(t.start(pick, (None, ["x"])).result(), bool)
+        assert_type(t.start(partial(scale, 1), (2.0,)).result(), float)
+        assert_type(t.start(sorted, ([3, 1],)).result(), list[int])
+        assert_type(t.start(scale, list(rows[0])).result(), float)
         total: float = t.start(sum, ([1, 2],)).result()
         t.start(
             scale, (1,), stdin=warmfork.PIPE, stdout=sys.stderr, stderr=warmfork.STDOUT, env="minimal", orphans="kill"
@@ -84,6 +101,8 @@ def use_template(rows: list[tuple[int, float]], parts: tuple[str, ...], names: l
         t.start_many(join, [(name,) for name in names])
         t.start_many(join, zip(names, names, strict=True))
         t.start_many(scale, [[1], [2, 3.0]])
+        assert_type(t.start_many(pick, ((n, ["x"]) for n in range(3))), list[Child[bool]])
+        assert_type(t.start_many(os.getpid, [()] * 3), list[Child[int]])
         t.wait_ready(timeout=3)
         assert_type(t.pid, int | None)
         assert_type(t.preload, tuple[str, ...])
@@ -253,5 +272,5 @@ def use_track(path: Path) -> None:
     print(warmfork.__version__)
 
 
-def wrap(t: Template, fn: Callable[[int], str]) -> Child[str]:
-    return t.start(fn, (3,))
+def wrap(t: Template, fn: Callable[[int], str], any_fn: Callable[..., str], args: tuple[Any, ...]) -> list[Child[str]]:
+    return [t.start(fn, (3,)), t.start(any_fn, args), t.start(any_fn, args, {"x": 1})]

@@ -282,7 +282,7 @@ class TaskFuture(Future["T"]):
                 log().warning("the callback %r took %.1f s, in which no result came", fn, monotonic() - began)
 
 
-class SliceFuture(TaskFuture[Any]):
+class SliceFuture(TaskFuture):
     """A part of a map(): its result is a list of pickles, each with where it lies, in `parts`."""
 
     def __init__(self, core: Core, options: Options) -> None:
