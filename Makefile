@@ -22,7 +22,7 @@ help:
 	@echo "make soak-executor ten minutes of tasks whose workers die (SECONDS=60: of one minute)"
 	@echo "make soak          a quarter of an hour of random deaths, and every answer checked"
 	@echo "make bench         real programs, beside fork, spawn, loky and the stdlib's forkserver; and the goals"
-	@echo "make lint          ruff and mypy"
+	@echo "make lint          ruff, mypy and pyright"
 	@echo "make docs          build the documentation into docs/_build/html; a warning is an error"
 	@echo "make docs-test     run each snippet of the documentation, and check its links"
 	@echo "make release-check build wheel and sdist, and try them in clean environments"
@@ -72,6 +72,7 @@ lint: $(VENV)/made-lint
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy --strict src
+	WARMFORK_TEST_TYPES=1 $(RUN) -m pytest -q tests/typing
 
 docs: $(VENV)/made-docs
 	$(RUN) -m sphinx -q -W --keep-going -b html docs docs/_build/html

@@ -96,19 +96,18 @@ _PLACES = {
     "untrack": "warmfork.api.track",
 }
 
-__all__ = [*_PLACES]  # noqa: PLE0604  # one list of names, not two to keep in step
+if not TYPE_CHECKING:  # a checker knows the names above, and that there are no others
+    __all__ = [*_PLACES]  # noqa: PLE0604  # one list of names, not two to keep in step
 
+    def __getattr__(name):
+        if name not in _PLACES:
+            raise AttributeError(f"module 'warmfork' has no attribute {name!r}")
+        import sys
 
-def __getattr__(name: str) -> object:
-    if name not in _PLACES:
-        raise AttributeError(f"module 'warmfork' has no attribute {name!r}")
-    import sys
+        __import__(_PLACES[name])
+        value = getattr(sys.modules[_PLACES[name]], name)
+        globals()[name] = value
+        return value
 
-    __import__(_PLACES[name])
-    value: object = getattr(sys.modules[_PLACES[name]], name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_PLACES})
+    def __dir__():
+        return sorted({*globals(), *_PLACES})

@@ -157,7 +157,7 @@ def test_an_interrupt_leaves_none(context: warmfork.Context, tmp_path: Path, mon
     with pytest.raises(KeyboardInterrupt):
         context.start_many(make_all(context, tmp_path / "lines", 6))
     monkeypatch.undo()
-    channel = get_client().get_channel(context.get_prepared().get_spec(), 10)
+    channel = get_client().get_channel(context._get_prepared().get_spec(), 10)
     wait_until(lambda: channel.catch_up() or list_children(context.template_pid) == [])
     assert not channel.children.answers and not channel.children.waiting
     assert not (tmp_path / "lines").exists()

@@ -46,7 +46,7 @@ def make_template(**options: object):
 
 
 def make_context(**options: object):
-    return warmfork.get_context(**options).get_prepared().options
+    return warmfork.get_context(**options)._get_prepared().options
 
 
 def make_installed(**options: object):

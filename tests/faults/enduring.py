@@ -87,7 +87,7 @@ def main() -> None:
     attempt("a last process", run, context, end, (5,), 5)
     attempt("a last call", call, template, 6)
     actors.collect()
-    generation = max(template.generation, context.get_prepared().get_channel().generation)
+    generation = max(template.generation, context._get_prepared().get_channel().generation)
     stops.say("counted", fds=actors.count_fds(), template=context.template_pid, generation=generation)
     sys.stdin.readline()
     template.stop()

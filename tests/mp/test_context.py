@@ -249,7 +249,7 @@ def test_the_context_is_a_context_of_multiprocessing_in_every_way_that_libraries
     assert context.get_context() is context
     assert context.Process is context.Process and issubclass(context.Process, multiprocessing.process.BaseProcess)
     again = pickle.loads(pickle.dumps(context))
-    assert type(again) is Context and again.get_prepared().options.preload == ("tests.targets",)
+    assert type(again) is Context and again._get_prepared().options.preload == ("tests.targets",)
     with pytest.raises(ValueError, match=r"(?i)cannot set start method of concrete context"):
         context.set_start_method("spawn")
     assert context.cpu_count() == multiprocessing.cpu_count()

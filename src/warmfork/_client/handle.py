@@ -10,17 +10,22 @@ from warmfork._client.link import Link
 from warmfork._machine import fds, pids, sockets
 from warmfork._words import messages
 from warmfork._words.errors import ChildError, RemoteTraceback, StartError
+from warmfork._words.generic import Generic
 from warmfork._words.outcome import Exited, Lost, Signaled, Usage, read_status
 from warmfork._words.times import check_seconds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
-    from typing import IO
+    from typing import IO, Any, Self
+
+    from typing_extensions import TypeVar
 
     from warmfork._client.channel import Channel
     from warmfork._client.feeding import StartRequest
     from warmfork._words.children import Answer, Record
+
+    T_co = TypeVar("T_co", covariant=True, default=Any)
 
 SIGKILL = 9
 EMFILE = 24
@@ -41,28 +46,28 @@ USAGE_TIMEOUT = 0.25
 tell of one that it has reaped."""
 
 
-class Child:
+class Child(Generic["T_co"]):
     """A process that was started: what `Template.start()` and `get_child()` give.
 
     As a context manager it closes the handle at the end of the block. The process runs on: wait() for it, or kill() it.
     """
 
-    def __init__(self, channel: Channel, record: Record, passed: list[int], order: StartRequest) -> None:
+    def __init__(self, channel: Any, record: Any, passed: list[int], order: Any) -> None:  # Any: not for users to make
         self._link = Link(record.pid, order.replies)  # first: __del__ asks for it
-        self.pid = record.pid
-        self.name = order.name
+        self.pid: int = record.pid
+        self.name: str = order.name
         self.usage: Usage | None = None
         self.stdin: IO[bytes] | None = None  # our ends of the pipes that start() was asked for
         self.stdout: IO[bytes] | None = None
         self.stderr: IO[bytes] | None = None
         self._lived_ns = clock_gettime_ns(BOOTTIME)  # when it lived: with the pid, that says which process it is
-        self._channel = channel
-        self._record = record
+        self._channel: Channel = channel
+        self._record: Record = record
         self._identity = fds.identify(passed[0])
-        self._replies = order.replies
+        self._replies: bool = order.replies
         self._sent: set[int] = set()  # signals
         self._outcome: Exited | Signaled | Lost | None = None
-        self._result: tuple[object, BaseException | None] | None = None
+        self._result: tuple[Any, BaseException | None] | None = None
         self._settling = RLock()  # two threads may wait, and the first close the handle while the other still asks
         self._owners: set[Child] | None = None
         # The fds are taken over without a call in between, at which a signal handler could come and raise: at any
@@ -74,7 +79,7 @@ class Child:
         sockets.make_patient(link.feed)
 
     @classmethod
-    def _from_answer(cls, channel: Channel, answer: Answer, order: StartRequest) -> Child:
+    def _from_answer(cls, channel: Channel, answer: Answer, order: StartRequest) -> Self:
         """Make the handle of the child that an answer brought. Raises StartError where this process has too many files
         open for what belongs to it."""
         if answer.record is None or len(answer.fds) != 2:
@@ -84,7 +89,7 @@ class Child:
     def __repr__(self) -> str:
         return f"<Child {self.name} pid={self.pid} {self._outcome or 'running'}>"
 
-    def __enter__(self) -> Child:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -220,7 +225,7 @@ class Child:
 
     # -- what it returned
 
-    def result(self, timeout: float | None = None) -> object:
+    def result(self, timeout: float | None = None) -> T_co:
         """Give what the function returned, or raise what it raised: the same object at each call. The exception's
         `__cause__` is the text of its traceback in the child.
 
@@ -233,6 +238,7 @@ class Child:
             with self._settling:
                 if self._result is None:
                     self._result = found
+        value: T_co
         value, error = self._result
         if error is not None:
             try:
@@ -241,7 +247,7 @@ class Child:
                 del error
         return value
 
-    def _take_result(self, timeout: float | None) -> tuple[object, BaseException | None]:
+    def _take_result(self, timeout: float | None) -> tuple[Any, BaseException | None]:
         """Wait for the result, and give it, or the exception to raise. Raises TimeoutError."""
         link = self._link
         deadline = None if timeout is None else monotonic() + timeout
@@ -272,7 +278,7 @@ class Child:
                 self._result = None, ChildError(self.name, outcome, detail)
             return self._result
 
-    def _rebuild(self, message: messages.Raised, outcome: object) -> BaseException:
+    def _rebuild(self, message: messages.Raised, outcome: Exited | Signaled | Lost) -> BaseException:
         """Rebuild the child's exception, its traceback attached."""
         if not message.size:
             return ChildError(self.name, outcome, message.text)

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from warmfork._words.outcome import Outcome
+
 
 class WarmforkError(Exception):
     """Base of warmfork's errors."""
@@ -12,7 +18,9 @@ class PreloadError(WarmforkError):
 
     def __init__(self, module: str, cause: str, traceback: str = "") -> None:
         super().__init__(module, cause, traceback)
-        self.module, self.cause, self.traceback = module, cause, traceback
+        self.module: str = module
+        self.cause: str = cause
+        self.traceback: str = traceback
 
     def __str__(self) -> str:
         text = f'could not preload "{self.module}": {self.cause}'
@@ -26,7 +34,7 @@ class AuditError(WarmforkError):
 
     def __init__(self, findings: tuple[str, ...]) -> None:
         super().__init__(findings)
-        self.findings = findings
+        self.findings: tuple[str, ...] = findings
 
     def __str__(self) -> str:
         lines = "\n".join(f"  - {finding}" for finding in self.findings)
@@ -67,8 +75,10 @@ class StartError(WarmforkError, RuntimeError):
 
     def __init__(self, step: str, cause: str, errno: int | None = None) -> None:
         super().__init__(step, cause)
-        self.step, self.cause, self.errno = step, cause, errno
-        self.args = (step, cause, errno) if errno else (step, cause)
+        self.step: str = step
+        self.cause: str = cause
+        self.errno: int | None = errno
+        self.args: tuple[Any, ...] = (step, cause, errno) if errno else (step, cause)
 
     def __str__(self) -> str:
         hint = HINTS.get(self.step)
@@ -89,8 +99,10 @@ class TemplateDied(StartError):
 
     def __init__(self, deaths: int, seconds: int, outcome: object) -> None:
         super().__init__("template", f"it died {deaths} times within {seconds} s, the last time by {outcome}")
-        self.args = deaths, seconds, outcome
-        self.deaths, self.seconds, self.outcome = deaths, seconds, outcome
+        self.args: tuple[Any, ...] = deaths, seconds, outcome
+        self.deaths: int = deaths
+        self.seconds: int = seconds
+        self.outcome: object = outcome
 
     def __str__(self) -> str:
         return (
@@ -106,7 +118,7 @@ class Refused(WarmforkError, RuntimeError):
 
     def __init__(self, difference: str) -> None:
         super().__init__(difference)
-        self.difference = difference
+        self.difference: str = difference
 
     def __str__(self) -> str:
         return (
@@ -120,9 +132,11 @@ class Refused(WarmforkError, RuntimeError):
 class ChildError(WarmforkError):
     """The child ended without a result: its name and its outcome; `detail` is its traceback, stack or last word."""
 
-    def __init__(self, name: str, outcome: object, detail: str = "") -> None:
+    def __init__(self, name: str, outcome: Outcome, detail: str = "") -> None:
         super().__init__(name, outcome, detail)
-        self.name, self.outcome, self.detail = name, outcome, detail
+        self.name: str = name
+        self.outcome: Outcome = outcome
+        self.detail: str = detail
 
     def __str__(self) -> str:
         code = getattr(self.outcome, "code", None)
@@ -142,7 +156,7 @@ class UnsupportedPlatform(WarmforkError):
 
     def __init__(self, what: str) -> None:
         super().__init__(what)
-        self.what = what
+        self.what: str = what
 
     def __str__(self) -> str:
         return f'{self.what}\nhint: use multiprocessing.get_context("spawn") here'
@@ -153,7 +167,7 @@ class RemoteTraceback(Exception):
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
-        self.text = text
+        self.text: str = text
 
     def __str__(self) -> str:
         return f'\n"""\n{self.text.rstrip()}\n"""'

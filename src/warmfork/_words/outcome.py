@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal
+
 
 class Usage:
     """What a dead child used, as the kernel counted it: CPU seconds in user and system mode, peak memory in bytes (what
@@ -11,7 +15,10 @@ class Usage:
     __slots__ = ("peak_rss", "seconds", "system", "user")
 
     def __init__(self, user: float, system: float, peak_rss: int, seconds: float | None = None) -> None:
-        self.user, self.system, self.peak_rss, self.seconds = user, system, peak_rss, seconds
+        self.user: float = user
+        self.system: float = system
+        self.peak_rss: int = peak_rss
+        self.seconds: float | None = seconds
 
     def __repr__(self) -> str:
         return f"Usage(user={self.user}, system={self.system}, peak_rss={self.peak_rss}, seconds={self.seconds})"
@@ -37,10 +44,10 @@ class Exited(Ending):
     """The child ended by itself, with this exit code (0 to 255)."""
 
     __slots__ = ("code",)
-    __match_args__ = ("code",)
+    __match_args__: tuple[Literal["code"]] = ("code",)
 
     def __init__(self, code: int) -> None:
-        self.code = code
+        self.code: int = code
 
     @property
     def ok(self) -> bool:
@@ -62,10 +69,13 @@ class Signaled(Ending):
     """
 
     __slots__ = ("core_dumped", "signal", "stack", "why")
-    __match_args__ = ("signal", "core_dumped")
+    __match_args__: tuple[Literal["signal"], Literal["core_dumped"]] = ("signal", "core_dumped")
 
     def __init__(self, signal: int, core_dumped: bool = False, stack: str = "", why: str = "") -> None:
-        self.signal, self.core_dumped, self.stack, self.why = signal, core_dumped, stack, why
+        self.signal: int = signal
+        self.core_dumped: bool = core_dumped
+        self.stack: str = stack
+        self.why: str = why
 
     def __repr__(self) -> str:
         return f"Signaled(signal={self.signal_name}, core_dumped={self.core_dumped})"
@@ -94,10 +104,10 @@ class Lost(Ending):
     """The child is dead, and nobody can say how: `reason` tells why not."""
 
     __slots__ = ("reason",)
-    __match_args__ = ("reason",)
+    __match_args__: tuple[Literal["reason"]] = ("reason",)
 
     def __init__(self, reason: str) -> None:
-        self.reason = reason
+        self.reason: str = reason
 
     @property
     def ok(self) -> bool:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Generic, TypeVar
-
 from warmfork._tasks import values
 from warmfork._tasks.frames import DATA, PICKLE, REFUSED
 from warmfork._words.errors import WarmforkError
+from warmfork._words.generic import Generic
 from warmfork._words.outcome import Exited
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from warmfork._tasks.frames import Reply
+    from typing_extensions import TypeVar
+
     from warmfork._words.outcome import Outcome
 
-T = TypeVar("T")
+    T_co = TypeVar("T_co", covariant=True, default=Any)
 
 
 class Failure:
@@ -25,7 +25,9 @@ class Failure:
     __slots__ = ("message", "traceback", "type")
 
     def __init__(self, type: str, message: str, traceback: str) -> None:
-        self.type, self.message, self.traceback = type, message, traceback
+        self.type: str = type
+        self.message: str = message
+        self.traceback: str = traceback
 
     def __repr__(self) -> str:
         return f"Failure({self.type}: {self.message})"
@@ -36,7 +38,7 @@ class ResultError(WarmforkError):
 
     def __init__(self, why: str) -> None:
         super().__init__(why)
-        self.why = why
+        self.why: str = why
 
     def __str__(self) -> str:
         return f"no result: {self.why}"
@@ -47,7 +49,8 @@ class RunError(WarmforkError):
 
     def __init__(self, name: str, completed: Completed[Any]) -> None:
         super().__init__(name, completed)
-        self.name, self.completed = name, completed
+        self.name: str = name
+        self.completed: Completed[Any] = completed
 
     def __str__(self) -> str:
         error, outcome = self.completed.error, self.completed.outcome
@@ -55,7 +58,7 @@ class RunError(WarmforkError):
         return f"{text}\n\nIn the child:\n{error.traceback.rstrip()}" if error is not None else text
 
 
-class Completed(Generic[T]):
+class Completed(Generic["T_co"]):
     """What became of something that was run.
 
     Attributes:
@@ -77,29 +80,31 @@ class Completed(Generic[T]):
         duration: float,
         peak_memory: int | None,
         cpu: float | None,
-        reply: Reply | None,
+        reply: Any,  # a Reply, and no concern of users, who make none of these
         trust: bool,
         failure: Failure | None = None,
     ) -> None:
-        self.outcome = outcome
+        self.outcome: Outcome | None = outcome
         self.stdout = stdout
         self.stderr = stderr
         self.dropped = dropped
         self.duration = duration
         self.peak_memory = peak_memory
         self.cpu = cpu
-        self.error = failure or (Failure(*reply.error) if reply is not None and reply.error is not None else None)
-        self._kind = reply.kind if reply is not None else b""
-        self._content = reply.content if reply is not None else b""
+        self.error: Failure | None = failure
+        if failure is None and reply is not None and reply.error is not None:
+            self.error = Failure(*reply.error)
+        self._kind: bytes = reply.kind if reply is not None else b""
+        self._content: bytes = reply.content if reply is not None else b""
         self._trust = trust
-        self._result: list[T] = []
+        self._result: list[Any] = []
 
     def __repr__(self) -> str:
         said = f" {self.error!r}" if self.error is not None else ""
         return f"<Completed {self.outcome}{said} in {self.duration:.3f} s>"
 
     @property
-    def result(self) -> T:
+    def result(self) -> T_co:
         """The value of the last expression, or of the variable `result`, or what the function returned.
 
         It is read when it is first asked for. Raises ResultError where there is none: it is no data (say trust=True to
@@ -107,7 +112,8 @@ class Completed(Generic[T]):
         """
         if not self._result:
             self._result.append(self._read())
-        return self._result[0]
+        value: T_co = self._result[0]
+        return value
 
     def _read(self) -> Any:
         if self.error is not None:

@@ -14,9 +14,12 @@ from warmfork._words.errors import WarmforkError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any
+    from typing import Any, Literal, TypeAlias
 
     from warmfork.api.completed import Completed
+
+    Limit: TypeAlias = Literal["memory", "cpu", "output", "time"]
+    Reached: TypeAlias = tuple[Limit, float, float]
 
 UNITS = {"memory": "bytes", "output": "bytes", "cpu": "s", "time": "s"}
 
@@ -28,9 +31,12 @@ class LimitExceeded(WarmforkError):
     `value` is the limit, `seen` what was there. `completed` has the output so far, how long it ran and how it ended.
     """
 
-    def __init__(self, limit: str, value: float, seen: float, completed: Completed[Any] | None = None) -> None:
+    def __init__(self, limit: Limit, value: float, seen: float, completed: Completed[Any] | None = None) -> None:
         super().__init__(limit, value, seen, completed)
-        self.limit, self.value, self.seen, self.completed = limit, value, seen, completed
+        self.limit: Limit = limit
+        self.value: float = value
+        self.seen: float = seen
+        self.completed: Completed[Any] | None = completed
 
     def __str__(self) -> str:
         unit = UNITS.get(self.limit, "")
@@ -43,7 +49,7 @@ class TimeLimitExceeded(LimitExceeded, TimeoutError):
     """It ran for longer than its `timeout`."""
 
 
-def make_error(limit: str, value: float, seen: float, completed: Completed[Any]) -> LimitExceeded:
+def make_error(limit: Limit, value: float, seen: float, completed: Completed[Any]) -> LimitExceeded:
     """Make the error for a limit that was reached."""
     kind = TimeLimitExceeded if limit == "time" else LimitExceeded
     return kind(limit, value, seen, completed)
@@ -99,7 +105,7 @@ class Watch:
             return self.due if self.deadline is None else self.deadline
         return min(self.due, self.deadline)
 
-    def look(self) -> tuple[str, float, float] | None:
+    def look(self) -> Reached | None:
         """Look, if it is time to. Gives the limit that was reached: its name, its value, and what is there."""
         now = monotonic()
         if self.due is not None and now >= self.due:
@@ -111,7 +117,7 @@ class Watch:
             return "time", self.limits.time, now - self.began
         return None
 
-    def measure(self) -> tuple[tuple[str, float, float] | None, float]:
+    def measure(self) -> tuple[Reached | None, float]:
         """Measure what is limited, and give when to look again, in seconds."""
         wait = LATEST
         limits = self.limits

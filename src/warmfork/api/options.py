@@ -11,8 +11,22 @@ from warmfork._words.times import DEFAULT, Default, check_seconds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from typing import Any, Literal
+    from collections.abc import Callable, Iterator, Mapping
+    from typing import Any, Literal, Protocol, TypeAlias
+
+    class Names(Protocol):
+        """A list, tuple or set of names, and not one name: what a str says of `in` differs from what those say."""
+
+        def __iter__(self) -> Iterator[str]: ...
+        def __contains__(self, key: object, /) -> bool: ...
+
+    Preload: TypeAlias = Names | Iterator[str] | Literal["auto"]
+    OnPreloadError: TypeAlias = Literal["raise", "warn"]
+    Audit: TypeAlias = Literal["refuse", "warn", "off"]
+    Spares: TypeAlias = Literal["auto"] | int
+    HugePages: TypeAlias = Literal["auto"] | bool
+    Orphans: TypeAlias = Literal["kill", "keep"]
+    Environment: TypeAlias = Mapping[str, str] | Literal["minimal"] | None
 
 
 __all__ = ["DEFAULT", "Default"]
@@ -65,14 +79,14 @@ class Options:
 
 
 def read_options(
-    preload: Iterable[str] | Literal["auto"] | Default = DEFAULT,
+    preload: Preload | Default = DEFAULT,
     name: str | None = None,
-    on_preload_error: str | None = None,
-    audit: str | None = None,
-    spares: str | int | None = None,
-    huge_pages: str | bool | None = None,
+    on_preload_error: OnPreloadError | None = None,
+    audit: Audit | None = None,
+    spares: Spares | None = None,
+    huge_pages: HugePages | None = None,
     start_timeout: float | Default | None = DEFAULT,
-    orphans: str | None = None,
+    orphans: Orphans | None = None,
 ) -> Options:
     """Take each option from its argument, or from its variable where that was not given, or its default. Raises TypeError
     and ValueError, which name the argument or the variable."""

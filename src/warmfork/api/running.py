@@ -26,12 +26,12 @@ from warmfork.api.watching import Watched
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from typing import Any, Literal, TypedDict, TypeVar
+    from typing import Any, Literal, TypedDict
 
     from warmfork._client.handle import Child
+    from warmfork.api.limits import Reached
+    from warmfork.api.options import Environment
     from warmfork.api.streams import Stream
-
-    T = TypeVar("T")
 
     class SnippetOptions(TypedDict, total=False):
         """The options of one snippet: see docs/run.md."""
@@ -40,14 +40,14 @@ if TYPE_CHECKING:
         memory_limit: int | None
         cpu_limit: float | None
         output_limit: int | None
-        on_output: Callable[[str, Any], object] | None
+        on_output: Callable[[Literal["stdout", "stderr"], Any], object] | None
         check: bool
 
     class ChildOptions(TypedDict, total=False):
         """The options of the child that runs it."""
 
         name: str | None
-        env: Mapping[str, str] | Literal["minimal"] | None
+        env: Environment
         cwd: str | os.PathLike[str] | None
         rlimits: Mapping[str, int | tuple[int, int]] | None
         text: bool
@@ -321,7 +321,7 @@ def judge(watched: Watched, completed: Completed[Any], name: str, check: bool) -
     return completed
 
 
-def find_cpu_limit(limit: float | None, completed: Completed[Any]) -> tuple[str, float, float] | None:
+def find_cpu_limit(limit: float | None, completed: Completed[Any]) -> Reached | None:
     """Was it the kernel that ended it, for its processor time?"""
     outcome, cpu = completed.outcome, completed.cpu
     if limit is None or cpu is None or not isinstance(outcome, Signaled):

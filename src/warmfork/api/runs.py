@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import overload
 
 from warmfork._words.errors import WarmforkError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-    from typing import Any, ParamSpec, TypeVar, Unpack
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from typing import Any, TypeVar, TypeVarTuple, Unpack, overload
 
     from warmfork._client.feeding import StartRequest
     from warmfork._client.handle import Child
@@ -23,24 +22,46 @@ if TYPE_CHECKING:
     from warmfork.api.running import ChildOptions, RunOptions, Task
     from warmfork.api.session import Session
 
-    P = ParamSpec("P")
     T = TypeVar("T")
+    Ts = TypeVarTuple("Ts")
 
 
 class Runs:
     """The part of a Template that runs things to their end. Options are those of RunOptions; docs/run.md tells of each."""
 
-    @overload
-    def run(
-        self,
-        what: Callable[..., T],
-        args: Iterable[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-        **options: Unpack[RunOptions],
-    ) -> Completed[T]: ...
+    if TYPE_CHECKING:  # as for start()
 
-    @overload
-    def run(self, what: str | bytes, **options: Unpack[RunOptions]) -> Completed[Any]: ...
+        @overload
+        def run(
+            self, what: Callable[[*Ts], T], args: tuple[*Ts], kwargs: None = None, **options: Unpack[RunOptions]
+        ) -> Completed[T]: ...
+        @overload
+        def run(
+            self, what: Callable[[], T], args: tuple[()] = (), kwargs: None = None, **options: Unpack[RunOptions]
+        ) -> Completed[T]: ...
+        @overload
+        def run(
+            self,
+            what: Callable[..., T],
+            args: list[Any] | Iterator[Any],
+            kwargs: None = None,
+            **options: Unpack[RunOptions],
+        ) -> Completed[T]: ...
+        @overload
+        def run(
+            self, what: Callable[..., T], args: Iterable[Any], kwargs: Mapping[str, Any], **options: Unpack[RunOptions]
+        ) -> Completed[T]: ...
+        @overload
+        def run(
+            self,
+            what: Callable[..., T],
+            args: Iterable[Any] = (),
+            *,
+            kwargs: Mapping[str, Any],
+            **options: Unpack[RunOptions],
+        ) -> Completed[T]: ...
+        @overload
+        def run(self, what: str | bytes, **options: Unpack[RunOptions]) -> Completed[Any]: ...
 
     def run(
         self,
@@ -62,17 +83,39 @@ class Runs:
 
         return running.run(self._start_task, self._make_task(what, args, kwargs, options))
 
-    @overload
-    async def arun(
-        self,
-        what: Callable[..., T],
-        args: Iterable[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-        **options: Unpack[RunOptions],
-    ) -> Completed[T]: ...
+    if TYPE_CHECKING:
 
-    @overload
-    async def arun(self, what: str | bytes, **options: Unpack[RunOptions]) -> Completed[Any]: ...
+        @overload
+        async def arun(
+            self, what: Callable[[*Ts], T], args: tuple[*Ts], kwargs: None = None, **options: Unpack[RunOptions]
+        ) -> Completed[T]: ...
+        @overload
+        async def arun(
+            self, what: Callable[[], T], args: tuple[()] = (), kwargs: None = None, **options: Unpack[RunOptions]
+        ) -> Completed[T]: ...
+        @overload
+        async def arun(
+            self,
+            what: Callable[..., T],
+            args: list[Any] | Iterator[Any],
+            kwargs: None = None,
+            **options: Unpack[RunOptions],
+        ) -> Completed[T]: ...
+        @overload
+        async def arun(
+            self, what: Callable[..., T], args: Iterable[Any], kwargs: Mapping[str, Any], **options: Unpack[RunOptions]
+        ) -> Completed[T]: ...
+        @overload
+        async def arun(
+            self,
+            what: Callable[..., T],
+            args: Iterable[Any] = (),
+            *,
+            kwargs: Mapping[str, Any],
+            **options: Unpack[RunOptions],
+        ) -> Completed[T]: ...
+        @overload
+        async def arun(self, what: str | bytes, **options: Unpack[RunOptions]) -> Completed[Any]: ...
 
     async def arun(
         self,

@@ -13,7 +13,7 @@ from warmfork.api.streams import PIPE
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
-    from typing import Any, Unpack
+    from typing import Any, Self, Unpack
 
     from warmfork.api.arunning import LoopPoller
     from warmfork.api.awaiting import ChannelReader
@@ -65,7 +65,7 @@ class Session:
 
     # -- waiting
 
-    def __enter__(self) -> Session:
+    def __enter__(self) -> Self:
         self._open(PollLoop())
         return self
 
@@ -119,7 +119,7 @@ class Session:
 
     # -- awaiting
 
-    async def __aenter__(self) -> Session:
+    async def __aenter__(self) -> Self:
         await self._aopen()
         return self
 

@@ -4,44 +4,37 @@ from __future__ import annotations
 
 import os
 import sys
-from functools import partial
 from itertools import count
 
 from warmfork import startup
-from warmfork._client import feeding, starting
 from warmfork._client.client import get_client
-from warmfork._client.handle import Child
 from warmfork._client.launch import get_own_interpreter, get_program_name
 from warmfork._machine import fds, platform, state
-from warmfork._words.buffers import Pickled, run
 from warmfork._words.errors import WarmforkError
 from warmfork._words.spec import Spec
-from warmfork.api import by_value, payload
-from warmfork.api.arguments import check_arguments, check_call, check_list
-from warmfork.api.birthplace import Birthplace, encode_environment, get_here, get_sys_path, open_folder
+from warmfork.api.birthplace import Birthplace, get_sys_path
 from warmfork.api.ending import end_children
 from warmfork.api.freshness import Freshness, Refreshed, check_reload
 from warmfork.api.main_module import check_guard, describe_main
-from warmfork.api.options import DEFAULT, Default, check_name, check_orphans, check_timeout, flush_streams, read_options
+from warmfork.api.options import DEFAULT, Default, check_timeout, read_options
 from warmfork.api.runs import Runs
+from warmfork.api.starts import ENTRY, Starts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
     from types import TracebackType
-    from typing import Any, Literal
+    from typing import Literal, Self
 
     from warmfork._client.channel import Channel
-    from warmfork.api.streams import Stream
+    from warmfork._client.handle import Child
+    from warmfork.api.options import Audit, Environment, HugePages, OnPreloadError, Orphans, Preload, Spares
 
-ENTRY = "warmfork._tasks.call:run_call"
 MAIN_LOADER = "warmfork.mp.child.main_module:prepare_main"
-LOOKS = 8
 
 _serials = count(1)
 
 
-class Template(Refreshed, Runs):
+class Template(Starts, Refreshed, Runs):
     """A process that has imported what you need, and forks children of itself.
 
     >>> import warmfork
@@ -83,20 +76,20 @@ class Template(Refreshed, Runs):
 
     def __init__(
         self,
-        preload: Iterable[str] | Literal["auto"] | Default = DEFAULT,
+        preload: Preload | Default = DEFAULT,
         *,
         name: str | None = None,
-        on_preload_error: str | None = None,
-        audit: str | None = None,
-        spares: str | int | None = None,
-        huge_pages: str | bool | None = None,
+        on_preload_error: OnPreloadError | None = None,
+        audit: Audit | None = None,
+        spares: Spares | None = None,
+        huge_pages: HugePages | None = None,
         start_timeout: float | Default | None = DEFAULT,
-        orphans: str | None = None,
+        orphans: Orphans | None = None,
         main: bool = False,
-        env: Mapping[str, str] | Literal["minimal"] | None = None,
+        env: Environment = None,
         cwd: str | os.PathLike[str] | None = None,
         python: str | os.PathLike[str] | None = None,
-        reload: str = "never",
+        reload: Literal["never", "check"] = "never",
     ) -> None:
         platform.check()
         if main and cwd is not None:
@@ -105,8 +98,8 @@ class Template(Refreshed, Runs):
         self._reload = check_reload(reload)
         self._options = read_options(preload, name, on_preload_error, audit, spares, huge_pages, start_timeout, orphans)
         self._birthplace = Birthplace(env, cwd, python)
-        self.name = self._options.name or get_program_name()
-        self.preload = self._options.preload
+        self.name: str = self._options.name or get_program_name()
+        self.preload: tuple[str, ...] = self._options.preload
         self._main = describe_main() if main else ("", "")
         self._spec: Spec | None = None
         self._children: set[Child] = set()  # one that was asked how it ended takes itself off
@@ -116,7 +109,7 @@ class Template(Refreshed, Runs):
         self._serial = next(_serials)
         self._names = count(1)
 
-    def __enter__(self) -> Template:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -146,148 +139,6 @@ class Template(Refreshed, Runs):
         ever; the `start_timeout` of this template, where it is not given.
         """
         self._get_channel(self._options.start_timeout if isinstance(timeout, Default) else check_timeout(timeout))
-
-    def start(
-        self,
-        fn: Callable[..., object],
-        args: Iterable[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-        *surplus: object,
-        name: str | None = None,
-        env: Mapping[str, str] | Literal["minimal"] | None = None,
-        cwd: str | os.PathLike[str] | None = None,
-        orphans: str | None = None,
-        stdin: Stream = None,
-        stdout: Stream = None,
-        stderr: Stream = None,
-    ) -> Child:
-        """Start a child that calls `fn(*args, **kwargs)`.
-
-        The child has this program's state as it is now: environment, working directory, umask, stdout and stderr,
-        limits and the rest. `env` replaces the environment, `cwd` the working directory. `stdin`, `stdout` and `stderr`
-        are as subprocess.Popen takes them, and so are those attributes of the child where it is PIPE; without `stdin` it
-        has /dev/null.
-        `orphans` is what becomes of it when this process dies: "kill" or "keep", or None for the template's.
-
-        Raises PreloadError, AuditError, StartError; what pickle raises, naming the part that can't be pickled; and
-        OSError for a `cwd` that is no folder. In each case nothing is left running.
-        """
-        call = check_call(fn, args, kwargs, surplus)
-        name = check_name(name)
-        if stdin is None and stdout is None and stderr is None:
-            return self._start_all(fn, [call], [name], env, cwd, orphans)[0]
-        from warmfork.api.streams import Streams
-
-        streams = Streams(stdin, stdout, stderr)
-        try:
-            child = self._start_all(fn, [call], [name], env, cwd, orphans, streams.theirs)[0]
-            streams.let_go()
-            child.stdin, child.stdout, child.stderr = streams.open_files()
-        finally:
-            streams.close()
-        return child
-
-    def start_many(
-        self,
-        fn: Callable[..., object],
-        arguments: Iterable[Iterable[Any]],
-        *,
-        name: str | None = None,
-        env: Mapping[str, str] | Literal["minimal"] | None = None,
-        cwd: str | os.PathLike[str] | None = None,
-        orphans: str | None = None,
-    ) -> list[Child]:
-        """Start a child for each item of `arguments`, which calls `fn(*item)`, in one round trip to the template.
-
-        All of them are started, or none: `fn` does not run in any before all exist, up to 200 at a time, and where one
-        can't be had, or can't be pickled, those that were begun are ended and what start() raises is raised. The rest
-        is as for start(); `name` is that of all, with a number behind it.
-        """
-        calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = [
-            (check_arguments(fn, item), {}) for item in check_list(arguments)
-        ]
-        name = check_name(name)
-        names = [f"{name}-{number}" if name else None for number in range(1, len(calls) + 1)]
-        return self._start_all(fn, calls, names, env, cwd, orphans)
-
-    def _start_all(
-        self,
-        fn: Callable[..., object],
-        calls: list[tuple[tuple[Any, ...], dict[str, Any]]],
-        names: list[str | None],
-        env: Mapping[str, str] | Literal["minimal"] | None,
-        cwd: str | os.PathLike[str] | None,
-        orphans: str | None,
-        streams: Sequence[int] = (-1, -1, -1),
-    ) -> list[Child]:
-        if self._stopped:
-            raise ValueError(f"{self!r} was stopped")
-        check_orphans(orphans)
-        self._refresh()
-        fds.fill_standard_streams()
-        environment = encode_environment(env)
-        folder = open_folder(cwd)
-        try:
-            here = get_here()
-            kill = (orphans or self._options.orphans or "kill") == "kill"
-            wanted = []
-            for (args, kwargs), name in zip(calls, names, strict=True):
-                title = name or check_name(f"{getattr(fn, '__name__', 'call')}-{next(self._names)}") or "call"
-                order = feeding.StartRequest(ENTRY, title, kill, True, environment, folder, here)
-                order.streams = streams[0], streams[1], streams[2]
-                order.own_path = self._birthplace.python is not None
-                wanted.append((order, partial(self._make_payload, (fn, args, kwargs))))
-            flush_streams()
-            if len(wanted) == 1:
-                children = [starting.start(get_client(), self._get_spec(), *wanted[0], self._options.start_timeout)]
-            else:
-                from warmfork.api.many import start_many
-
-                client = get_client()
-                starts = [starting.PendingStart(client, *one) for one in wanted]
-                children = start_many(client, self._get_spec(), starts, self._options.start_timeout)
-        except WarmforkError as error:
-            self._forget_spec()
-            check_guard(error)
-            raise
-        finally:
-            if folder >= 0:
-                os.close(folder)
-        self._keep(children)
-        return children
-
-    def _keep(self, children: list[Child]) -> None:
-        """Remember children, to end them in stop(), and let go of those that are dead: looks at a few in turn, since to
-        look at all would take a start 3 ms where 2,000 live."""
-        known = tuple(self._children)
-        for at in range(self._turn, self._turn + min(len(known), LOOKS)):
-            child = known[at % len(known)]
-            if not child.is_running():
-                self._children.discard(child)
-        self._turn += LOOKS
-        for child in children:
-            child._owners = self._children
-        self._children.update(children)
-        if self._stopped:  # by another thread, or a signal handler, while these were being started
-            end_children(children)
-            raise ValueError(f"{self!r} was stopped")
-
-    def _make_payload(self, call: object) -> feeding.Payload:
-        """Pickle a call."""
-        pickled = payload.dump(call, self._pickle, self._pickle_by_value, bool(self._main[0]))
-        return feeding.Payload(pickled.parts, [], call, pickled.buffers, self._options.out_of_band)
-
-    def _pickle(self, value: object) -> Pickled:
-        from pickle import Pickler
-
-        return run(Pickler, value, self._options.out_of_band)
-
-    def _pickle_by_value(self, value: object) -> Pickled:
-        from warmfork._tasks.by_value import make_pickler
-
-        pickled = run(make_pickler(bool(self._main[0])), value, self._options.out_of_band)
-        by_value.warn_of_globals(value, pickled)
-        return pickled
 
     def stop(self) -> None:
         """End the children that still run (SIGTERM, after a second SIGKILL, all at once) and the template. Waits until

@@ -8,10 +8,16 @@ from warmfork._machine import platform
 from warmfork._words import messages
 from warmfork.api.options import check_choice
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal, TypeAlias
+
+    Kind: TypeAlias = Literal["file", "folder", "semaphore", "shared_memory"]
+
 KINDS = ("file", "folder", "semaphore", "shared_memory")
 
 
-def track(name: str | os.PathLike[str], kind: str, *, scope: str = "tree") -> None:
+def track(name: str | os.PathLike[str], kind: Kind, *, scope: Literal["tree", "process"] = "tree") -> None:
     """Have a name removed for whoever dies without having done so.
 
     >>> import tempfile, warmfork
@@ -41,7 +47,7 @@ def track(name: str | os.PathLike[str], kind: str, *, scope: str = "tree") -> No
         get_client().hold(kind, path)
 
 
-def untrack(name: str | os.PathLike[str], kind: str) -> None:
+def untrack(name: str | os.PathLike[str], kind: Kind) -> None:
     """Have a name left alone from now on: it was removed, or is to stay. One that is not tracked is no error."""
     from warmfork._client.client import get_client
 

@@ -17,9 +17,10 @@ from warmfork.api.limits import Limits, Watch
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, Protocol
+    from typing import Any, Literal, Protocol
 
     from warmfork._client.handle import Child
+    from warmfork.api.limits import Reached
     from warmfork.api.streams import Streams
 
     class Poller(Protocol):
@@ -44,8 +45,9 @@ class Output:
 
     __slots__ = ("decoder", "dropped", "fd", "name", "parts", "size")
 
-    def __init__(self, name: str, fd: int, text: bool) -> None:
-        self.name, self.fd = name, fd
+    def __init__(self, name: Literal["stdout", "stderr"], fd: int, text: bool) -> None:
+        self.name: Literal["stdout", "stderr"] = name
+        self.fd = fd
         self.decoder: Any = None
         if text:
             from codecs import getincrementaldecoder
@@ -93,11 +95,8 @@ class Watched:
         self.trust = trust
         self.watch = Watch(child.pid, limits, template)
         self.limits = limits
-        self.outputs = {
-            fd: Output(name, fd, text)
-            for name, fd in (("stdout", streams.take(1)), ("stderr", streams.take(2)))
-            if fd >= 0
-        }
+        outputs = Output("stdout", streams.take(1), text), Output("stderr", streams.take(2), text)
+        self.outputs = {output.fd: output for output in outputs if output.fd >= 0}
         self.kept = list(self.outputs.values())
         self.stdin = streams.take(0)
         self.input = memoryview(b"")
@@ -105,8 +104,8 @@ class Watched:
         self.inbox = bytearray()
         self.reply: words.Reply | None = None
         self.wanted: int | None = None  # a session: the number of the reply that ends this snippet
-        self.on_output: Callable[[str, Any], object] | None = None
-        self.reached: tuple[str, float, float] | None = None
+        self.on_output: Callable[[Literal["stdout", "stderr"], Any], object] | None = None
+        self.reached: Reached | None = None
         self.broken: Exception | None = None  # what on_output raised
         self.killing: tree.TreeKill | None = None
         self.owner = os.getpid()
@@ -197,7 +196,7 @@ class Watched:
             if found is not None:
                 self.stop(found)
 
-    def stop(self, reached: tuple[str, float, float] | None) -> None:
+    def stop(self, reached: Reached | None) -> None:
         """A limit was reached, or nobody wants it any more: end the whole tree, a step at a time."""
         self.reached = self.reached or reached
         if self.killing is None and not self.dead:

@@ -17,6 +17,7 @@ from time import monotonic, sleep
 
 from warmfork._machine import state
 from warmfork._tasks.work import ENDED_FOR
+from warmfork._words.outcome import Lost, Outcome
 from warmfork.api.executor import births, closing, results
 from warmfork.api.executor.errors import ExecutorBroken, WorkerDied
 from warmfork.api.executor.futures import ERROR, LOCK_PATIENCE, log
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from warmfork._machine.fds import Fd
-    from warmfork._words.outcome import Outcome
     from warmfork.api.executor.futures import TaskFuture
     from warmfork.api.executor.slots import Slot
     from warmfork.api.template import Template
@@ -394,4 +394,4 @@ class Core(Handing):
             self.put_back(slot.settle())
         slot.dead = True
         for task in slot.tasks.values():
-            self.fail(task, WorkerDied(task.name, "it does not die of SIGKILL, and was written off", pid=slot.pid))
+            self.fail(task, WorkerDied(task.name, Lost("it does not die of SIGKILL: written off"), pid=slot.pid))

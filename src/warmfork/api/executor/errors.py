@@ -6,7 +6,7 @@ from warmfork._words.errors import WarmforkError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from warmfork._words.outcome import Outcome
 
 
 class WorkerDied(WarmforkError):
@@ -16,9 +16,13 @@ class WorkerDied(WarmforkError):
     struck, `output` the end of what the task wrote (with capture_output=True), `pid` the process.
     """
 
-    def __init__(self, task: str, outcome: Any, stack: str = "", output: str = "", pid: int = 0) -> None:
+    def __init__(self, task: str, outcome: Outcome, stack: str = "", output: str = "", pid: int = 0) -> None:
         super().__init__(task, outcome, stack, output, pid)
-        self.task, self.outcome, self.stack, self.output, self.pid = task, outcome, stack, output, pid
+        self.task: str = task
+        self.outcome: Outcome = outcome
+        self.stack: str = stack
+        self.output: str = output
+        self.pid: int = pid
 
     def __str__(self) -> str:
         text = f"the process that ran {self.task} (pid {self.pid}) ended in the middle of it: {self.outcome}"
@@ -39,7 +43,8 @@ class TaskTimeout(WarmforkError, TimeoutError):
 
     def __init__(self, task: str, timeout: float) -> None:
         super().__init__(task, timeout)
-        self.task, self.timeout = task, timeout
+        self.task: str = task
+        self.timeout: float = timeout
 
     def __str__(self) -> str:
         return f"{self.task} {self.where} for longer than {self.timeout} s"
@@ -56,7 +61,9 @@ class InitializerError(WarmforkError, RuntimeError):
 
     def __init__(self, cause: str, traceback: str, tries: int) -> None:
         super().__init__(cause, traceback, tries)
-        self.cause, self.traceback, self.tries = cause, traceback, tries
+        self.cause: str = cause
+        self.traceback: str = traceback
+        self.tries: int = tries
 
     def __str__(self) -> str:
         return (
@@ -71,7 +78,8 @@ class ExecutorBroken(WarmforkError, RuntimeError):
 
     def __init__(self, why: str, traceback: str = "") -> None:
         super().__init__(why, traceback)
-        self.why, self.traceback = why, traceback
+        self.why: str = why
+        self.traceback: str = traceback
 
     def __str__(self) -> str:
         return f"{self.why}\n\n{self.traceback.rstrip()}" if self.traceback else self.why
@@ -89,7 +97,7 @@ class Full(WarmforkError):
 
     def __init__(self, limit: int) -> None:
         super().__init__(limit)
-        self.limit = limit
+        self.limit: int = limit
 
     def __str__(self) -> str:
         return f"{self.limit} tasks are under way (max_pending); `await executor.asubmit(...)` waits for room"

@@ -24,7 +24,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from types import TracebackType
-    from typing import Any, ParamSpec, TypeVar
+    from typing import Any, ParamSpec, Self, TypeVar, Unpack
+
+    from warmfork.api.executor.tasks import TaskOptions
+    from warmfork.api.options import Orphans, Preload
 
     P = ParamSpec("P")
     T = TypeVar("T")
@@ -61,7 +64,7 @@ class Executor(BaseExecutor):
         self,
         max_workers: int | None = None,
         *,
-        preload: Iterable[str] = (),
+        preload: Preload = (),
         template: Template | None = None,
         tasks_per_worker: int | None = None,
         initializer: Callable[..., object] | None = None,
@@ -75,7 +78,7 @@ class Executor(BaseExecutor):
         cancel_running: bool = True,
         capture_output: bool = False,
         name: str | None = None,
-        orphans: str | None = None,
+        orphans: Orphans | None = None,
     ) -> None:
         platform.check()
         if max_workers is not None and (isinstance(max_workers, bool) or not isinstance(max_workers, int)):
@@ -120,7 +123,7 @@ class Executor(BaseExecutor):
         self._finalizer.atexit = False
         return core
 
-    def __enter__(self) -> Executor:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -142,7 +145,7 @@ class Executor(BaseExecutor):
 
     # -- tasks
 
-    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> TaskFuture:
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> TaskFuture[T]:
         """Have `fn(*args, **kwargs)` called in a worker. The call is pickled now; an error of that is the future's.
 
         Raises RuntimeError after shutdown(), and where the executor is broken the reason.
@@ -246,7 +249,7 @@ class Executor(BaseExecutor):
             raise RuntimeError("cannot schedule new futures after shutdown")
         return core
 
-    def with_options(self, **changes: Any) -> Submitter:
+    def with_options(self, **changes: Unpack[TaskOptions]) -> Submitter:
         """Give what submits to this executor with other options: timeout, queue_timeout, memory_limit, retries, retry_on,
         name."""
         return Submitter(self, self._options.change(**changes))
@@ -289,10 +292,11 @@ class Executor(BaseExecutor):
 class Submitter:
     """An executor with other options. Made by Executor.with_options()."""
 
-    def __init__(self, executor: Executor, options: Options) -> None:
-        self._executor, self._options = executor, options
+    def __init__(self, executor: Executor, options: Any) -> None:
+        self._executor = executor
+        self._options: Options = options
 
-    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> TaskFuture:
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> TaskFuture[T]:
         """As Executor.submit()."""
         return self._executor._submit(self._options, (fn, args, kwargs), fn)
 

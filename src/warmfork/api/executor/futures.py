@@ -25,12 +25,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _thread import LockType
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, Self
+
+    from typing_extensions import TypeVar
 
     from warmfork._machine.fds import Fd
     from warmfork.api.executor.dispatcher import Core
     from warmfork.api.executor.slots import Slot
     from warmfork.api.executor.tasks import Options
+
+    T = TypeVar("T", default=Any)
 
 ERROR, PARTS = -1, -2
 """The kinds of a result that is an exception of this process, and of one that has several pickles."""
@@ -42,7 +46,7 @@ LOCK_PATIENCE = 0.05
 did, and will never let go: then the change is made without."""
 
 
-class TaskFuture(Future):  # type: ignore[type-arg]
+class TaskFuture(Future["T"]):
     """What submit() gives. A concurrent.futures.Future, and more: `name`, `started`, `pid`, `attempts`, `output`."""
 
     # What most futures never change is the class's, and costs them nothing.
@@ -63,17 +67,17 @@ class TaskFuture(Future):  # type: ignore[type-arg]
     parts: list[tuple[Any, Fd | None]] = []  # noqa: RUF012  # a slice has its own
     _deadline: float | None = None  # until when it may wait in the queue
     _name = ""
-    attempts = 0
+    attempts: int = 0
     """How many times it was started."""
     pid: int | None = None
     """The process that runs it, or ran it last."""
-    output = ""
+    output: str = ""
     """What it wrote to stdout and stderr, with capture_output=True."""
 
-    def __init__(self, core: Core, options: Options) -> None:
+    def __init__(self, core: Any, options: Any) -> None:  # Any: not for users to make
         # Not the base's: it makes a condition, which takes longer than all the rest of a task's life.
-        self._core = core
-        self._options = options
+        self._core: Core = core
+        self._options: Options = options
         self._call = b""
 
     def __repr__(self) -> str:
@@ -94,14 +98,16 @@ class TaskFuture(Future):  # type: ignore[type-arg]
 
     # -- what the standard functions wait(), as_completed() and wrap_future() want to find
 
-    @property
-    def _condition(self) -> Condition:  # type: ignore[override]
-        made = self._cond
-        if made is None:
-            own = self.__dict__
-            own.setdefault("_waiters", [])
-            made = own.setdefault("_cond", Condition())
-        return made
+    if not TYPE_CHECKING:  # an attribute, for as_completed() takes nothing else
+
+        @property
+        def _condition(self):
+            made = self._cond
+            if made is None:
+                own = self.__dict__
+                own.setdefault("_waiters", [])
+                made = own.setdefault("_cond", Condition())
+            return made
 
     def _get_snapshot(self) -> tuple[bool, bool, Any, BaseException | None]:
         """What asyncio copies (3.14)."""
@@ -133,12 +139,13 @@ class TaskFuture(Future):  # type: ignore[type-arg]
         """Was it ever started?"""
         return self.attempts > 0 or self.running()
 
-    def result(self, timeout: float | None = None) -> Any:
+    def result(self, timeout: float | None = None) -> T:
         """Give what the call returned, or raise what it raised. Waits for it, up to `timeout` seconds (TimeoutError).
 
         Raises CancelledError, WorkerDied, TaskTimeout, LimitExceeded, ResultError.
         """
         self._wait(timeout)
+        value: T
         value, error = self._open()
         if error is not None:
             try:
@@ -206,7 +213,7 @@ class TaskFuture(Future):  # type: ignore[type-arg]
         except BaseException as error:
             return None, ResultError(f"what {self.name} gave can't be unpickled here: {type(error).__name__}: {error}")
 
-    def add_done_callback(self, fn: Callable[[Any], object]) -> None:
+    def add_done_callback(self, fn: Callable[[Self], object]) -> None:
         """Call this with the future when it has ended: in the executor's thread, or at once if it has."""
         self.__dict__.setdefault("_callbacks", deque()).append(fn)
         if self.done():

@@ -14,9 +14,19 @@ from warmfork.api.executor.errors import WorkerDied
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from typing import Any
+    from typing import Any, TypedDict, Unpack
 
     from warmfork.api.executor.futures import TaskFuture
+
+    class TaskOptions(TypedDict, total=False):
+        """The options of with_options()."""
+
+        timeout: float | None
+        queue_timeout: float | None
+        memory_limit: int | None
+        retries: int
+        retry_on: Iterable[type[BaseException]]
+        name: str
 
 
 class Options:
@@ -50,7 +60,7 @@ class Options:
         self.retry_names = frozenset(f"{one.__module__}.{one.__qualname__}" for one in self.retry_on)
         self.timed = timeout is not None or memory_limit is not None
 
-    def change(self, **changes: Any) -> Options:
+    def change(self, **changes: Unpack[TaskOptions]) -> Options:
         """Give options that differ in these. Raises TypeError for one that there is none of."""
         known = {name: getattr(self, name) for name in FIELDS}
         strange = changes.keys() - known.keys()

@@ -7,20 +7,19 @@ from warmfork.mp.shared.process import Context
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from typing import Literal
+    from warmfork.api.options import Audit, HugePages, OnPreloadError, Orphans, Preload, Spares
 
 
 def get_context(
-    preload: Iterable[str] | Literal["auto"] | Default = DEFAULT,
+    preload: Preload | Default = DEFAULT,
     *,
     name: str | None = None,
-    on_preload_error: str | None = None,
-    audit: str | None = None,
-    spares: str | int | None = None,
-    huge_pages: str | bool | None = None,
+    on_preload_error: OnPreloadError | None = None,
+    audit: Audit | None = None,
+    spares: Spares | None = None,
+    huge_pages: HugePages | None = None,
     start_timeout: float | Default | None = DEFAULT,
-    orphans: str | None = None,
+    orphans: Orphans | None = None,
 ) -> Context:
     """Give a multiprocessing context with a template of its own.
 

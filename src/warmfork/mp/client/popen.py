@@ -239,7 +239,7 @@ def describe_parent(process_obj: BaseProcess, chosen: prepared.Prepared, main: t
         "log_level": util._logger.getEffectiveLevel() if util._logger is not None else None,  # type: ignore[attr-defined]
         "orig_dir": process.ORIGINAL_DIR,  # type: ignore[attr-defined]
         "start_method": context._default_context.get_start_method(allow_none=True),
-        "context": own_context.get_prepared().describe() if own_context is not None else None,
+        "context": own_context._get_prepared().describe() if own_context is not None else None,
         "installed": current.describe() if current is not None else None,
         "main": main,
         "added": b"",

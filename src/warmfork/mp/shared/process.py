@@ -4,7 +4,8 @@ own. So the client's side is loaded only where a process is started."""
 from __future__ import annotations
 
 import os
-from multiprocessing import context, process
+from multiprocessing import process
+from multiprocessing.context import BaseContext
 
 from warmfork._words.times import DEFAULT, Default
 from warmfork.mp.shared.root import check_root
@@ -12,10 +13,11 @@ from warmfork.mp.shared.stdlib import is_stdlib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from typing import Any
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import Any, Literal
 
     from warmfork._words.spec import Spec
+    from warmfork.api.options import Orphans
     from warmfork.mp.client.config import Prepared
 
 
@@ -29,12 +31,28 @@ class ContextProcess(process.BaseProcess):
     _context: Context | None = None
     _orphans: str | None = None
 
-    def __init__(self, *arguments: Any, orphans: str | None = None, **named: Any) -> None:
-        super().__init__(*arguments, **named)
-        if orphans is not None:
-            from warmfork.api.options import check_orphans
+    if TYPE_CHECKING:
 
-            self._orphans = check_orphans(orphans)
+        def __init__(
+            self,
+            group: None = None,
+            target: Callable[..., object] | None = None,
+            name: str | None = None,
+            args: Iterable[Any] = (),
+            kwargs: Mapping[str, Any] = {},  # as multiprocessing has it
+            *,
+            daemon: bool | None = None,
+            orphans: Orphans | None = None,
+        ) -> None: ...
+
+    else:
+
+        def __init__(self, *arguments, orphans=None, **named):
+            super().__init__(*arguments, **named)
+            if orphans is not None:
+                from warmfork.api.options import check_orphans
+
+                self._orphans = check_orphans(orphans)
 
     def start(self) -> None:
         """Start the process: what BaseProcess.start() does, less a look at every process that lives."""
@@ -56,7 +74,7 @@ class ContextProcess(process.BaseProcess):
     def _Popen(process_obj: process.BaseProcess) -> Any:
         own: Context = type(process_obj)._context  # type: ignore[attr-defined]
         beginning = load_beginning()
-        return beginning.start(process_obj, own.get_prepared)
+        return beginning.start(process_obj, own._get_prepared)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         if "_is_made" in vars(type(self)):
@@ -105,13 +123,13 @@ def make_process() -> ContextProcess:
     return ContextProcess.__new__(ContextProcess)
 
 
-class Context(context.BaseContext):
+class Context(BaseContext):
     """A multiprocessing context whose processes are forks of one template."""
 
     _name = "forkserver"
 
     def __repr__(self) -> str:
-        return f"<warmfork context {self.get_prepared()!r}>"
+        return f"<warmfork context {self._get_prepared()!r}>"
 
     def __init__(self, description: tuple[Any, ...], spec: Spec | None = None) -> None:
         self._prepared: Prepared | None = None
@@ -120,9 +138,9 @@ class Context(context.BaseContext):
         self._process: type[ContextProcess] | None = None
 
     def __reduce__(self) -> Any:
-        return rebuild_context, (self.get_prepared().describe(),)
+        return rebuild_context, (self._get_prepared().describe(),)
 
-    def get_prepared(self) -> Prepared:
+    def _get_prepared(self) -> Prepared:
         """Give options and spec of the template. Not for users."""
         if self._prepared is None:
             from warmfork.mp.client.config import Prepared
@@ -160,10 +178,12 @@ class Context(context.BaseContext):
         if not wanted:
             return
         beginning = load_beginning()
-        for one, popen in zip(wanted, beginning.start_many(wanted, self.get_prepared), strict=True):
+        for one, popen in zip(wanted, beginning.start_many(wanted, self._get_prepared), strict=True):
             one._started(popen)
 
-    def set_forkserver_preload(self, module_names: list[str], *, on_error: str = "warn") -> None:
+    def set_forkserver_preload(
+        self, module_names: list[str], *, on_error: Literal["ignore", "warn", "fail"] = "warn"
+    ) -> None:
         """Preload these modules as well as those of get_context(). A template that runs already is replaced at the
         next start. `on_error` is "fail", "warn" (logged, the default) or "ignore"."""
         from warmfork.api.options import check_choice
@@ -172,7 +192,7 @@ class Context(context.BaseContext):
         names = list(module_names)
         if not all(type(name) is str for name in names):
             raise TypeError("module_names must be a list of strings")
-        self.get_prepared().set_preload(names, on_error)
+        self._get_prepared().set_preload(names, on_error)
 
     def wait_ready(self, timeout: float | Default | None = DEFAULT) -> None:
         """Start the template, and wait until it has preloaded.
@@ -184,19 +204,19 @@ class Context(context.BaseContext):
         from warmfork.mp.shared import names as resources
 
         resources.take_over()
-        prepared = self.get_prepared()
+        prepared = self._get_prepared()
         limit = prepared.options.start_timeout if isinstance(timeout, Default) else check_timeout(timeout)
         prepared.get_channel(limit, live=True)
 
     def stop_template(self) -> None:
         """End the template; the next start has a fresh one. Processes that run run on: they are this
         program's, and it joins them. (Template.stop() ends the children too, for it is the one that has them all.)"""
-        self.get_prepared().stop()
+        self._get_prepared().stop()
 
     @property
     def template_pid(self) -> int | None:
         """The template's pid, or None where none runs."""
-        return self.get_prepared().get_pid()
+        return self._get_prepared().get_pid()
 
 
 _contexts: dict[tuple[Any, ...], Context] = {}
