@@ -25,6 +25,14 @@ TREE_DEADLINE = 2.0
 """Seconds after a program's end within which all that it started is gone (docs/design.md, section 7)."""
 
 
+def has_schedulers() -> bool:
+    """Does the C library tell and set scheduling policies? musl refuses both."""
+    try:
+        return os.sched_getscheduler(0) >= 0
+    except OSError:
+        return False
+
+
 class Done(NamedTuple):
     """A program that has ended."""
 

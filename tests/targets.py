@@ -8,6 +8,7 @@ import signal
 import sys
 
 from tests import signs
+from warmfork._machine import syscalls
 
 
 class Two(Exception):
@@ -144,7 +145,7 @@ def see_state() -> dict[str, object]:
         "path": list(sys.path),
         "nice": os.getpriority(os.PRIO_PROCESS, 0),
         "affinity": sorted(os.sched_getaffinity(0)),
-        "scheduler": os.sched_getscheduler(0),
+        "scheduler": syscalls.get_scheduler(),
         "limits": [resource.getrlimit(number) for number in range(16)],
         "mask": sorted(map(int, signal.pthread_sigmask(signal.SIG_BLOCK, []))),
         "ignored": [n for n in range(1, 65) if n not in (32, 33) and signal.getsignal(n) == signal.SIG_IGN],

@@ -15,7 +15,9 @@ import pytest
 import warmfork
 from tests import targets
 from tests.running import ROOT, list_spares
-from tests.support import run_program, wait_until
+from tests.support import has_schedulers, run_program, wait_until
+
+needs_schedulers = pytest.mark.skipif(not has_schedulers(), reason="musl refuses to tell and set scheduling policies")
 
 
 @pytest.fixture(scope="module")
@@ -269,7 +271,7 @@ PROGRAM = """
         "lambda: resource.setrlimit(resource.RLIMIT_CPU, (500, 600))",
         "lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (300, 300))",
         "lambda: os.setpgid(0, 0)",
-        "lambda: os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))",
+        pytest.param("lambda: os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))", marks=needs_schedulers),
     ],
     ids=["nice", "limit", "hard_limit", "group", "scheduler"],
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 from pathlib import Path
@@ -18,7 +17,9 @@ from tests.support import wait_until
 def test_a_handle_never_signals_a_later_process_with_the_child_s_pid():
     """Row 44: terminate() and kill() by a pid that was reaped long ago hit whoever has it now."""
     last_pid = Path("/proc/sys/kernel/ns_last_pid")
-    if not os.access(last_pid, os.W_OK):
+    try:
+        last_pid.write_text(last_pid.read_text())
+    except OSError:  # access() says that others may, too
         pytest.skip("only root can choose the next pid")
     context = warmfork.get_context(spares=0)
     with warmfork.Template(spares=0) as template:

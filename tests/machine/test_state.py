@@ -10,10 +10,13 @@ import threading
 
 import pytest
 
-from tests.support import run_forked
+from tests.support import has_schedulers, run_forked
 from warmfork._machine import signals, state
 
 SMALL = dict(zip(state.NAMES, range(len(state.NAMES)), strict=True))
+
+
+needs_schedulers = pytest.mark.skipif(not has_schedulers(), reason="musl refuses to tell and set scheduling policies")
 
 
 def get_born() -> state.Baseline:
@@ -132,7 +135,7 @@ LOWER = tuple(
         ("umask", 0o31),
         ("nice", 7),
         ("affinity", frozenset({min(os.sched_getaffinity(0))})),
-        ("scheduler", (os.SCHED_BATCH, 0)),
+        pytest.param("scheduler", (os.SCHED_BATCH, 0), marks=needs_schedulers),
         ("limits", LOWER),
         ("oom_score_adj", b"123\n"),
     ],
@@ -173,7 +176,11 @@ def test_a_group_of_another_session_cannot_be_joined_and_the_child_runs_all_the_
 
 @pytest.mark.parametrize(
     ("name", "wanted"),
-    [("affinity", frozenset({1_000_000})), ("oom_score_adj", b"9999\n"), ("scheduler", (os.SCHED_FIFO, 5000))],
+    [
+        ("affinity", frozenset({1_000_000})),
+        ("oom_score_adj", b"9999\n"),
+        pytest.param("scheduler", (os.SCHED_FIFO, 5000), marks=needs_schedulers),
+    ],
 )
 def test_what_cannot_be_applied_is_named(name, wanted):
     def apply() -> str:
