@@ -130,3 +130,36 @@ def test_files_of_a_child_that_did_not_arrive_are_a_start_error_with_its_number_
     with pytest.raises(warmfork.StartError, match="hint: raise the limit of open files") as caught:
         Child._from_answer(None, answer, None)
     assert isinstance(caught.value, OSError) and caught.value.errno == errno.EMFILE
+
+
+def test_what_outlives_the_modules_at_the_interpreter_s_end_says_nothing(tmp_path: Path):
+    program = """
+        import builtins
+        import os
+        import sys
+        import warmfork
+        from warmfork._client import fd_list
+        from warmfork._machine import fds
+
+        def see(one):
+            '''What is open, when the names of its module are gone, as those of modules are at the end.'''
+            path = f"/proc/self/fd/{one.fileno() if hasattr(one, 'fileno') else one[0]}"
+            before = os.path.exists(path)
+            names = vars(sys.modules[type(one).__module__])
+            known = dict(names)
+            names.clear()
+            del one
+            names.update(known)
+            return before, os.path.exists(path)
+
+        if __name__ == "__main__":
+            template = builtins.template = warmfork.Template(spares=1)
+            builtins.child = template.start(pow, (2, 3))
+            session = builtins.session = template.session()
+            print(session.__enter__().run("1").result)
+            print(see(fd_list.Owned([os.dup(0)])))
+            print(see(fds.Fd(os.dup(0))), flush=True)
+    """
+    done = run_program(program, tmp_path, env={"PYTHONPATH": ROOT})
+    assert done.stdout.splitlines() == ["1", "(True, False)", "(True, False)"]
+    assert done.stderr == ""

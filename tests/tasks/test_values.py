@@ -130,10 +130,23 @@ def test_keys_whose_hashes_can_be_made_to_collide_are_few():
     """20,000 multiples of 2**61 - 1 have one hash between them, and take a dict a minute."""
     clashing = b"".join(b"i" + ((n - 10_000) * ((1 << 61) - 1) % (1 << 63)).to_bytes(8, "little") for n in range(10))
     assert values.decode(b"e\x0a\0\0\0" + clashing)
-    many = values.encode({(n,) for n in range(values.MOST_ODD_KEYS)})
-    assert len(values.decode(many)) == values.MOST_ODD_KEYS
+    assert len(values.decode(values.encode({(n, n, n) for n in range(10_000)}))) == 10_000
     with pytest.raises(ValueError, match="keys"):
-        values.decode(values.encode({(n,) for n in range(values.MOST_ODD_KEYS + 1)}))
+        values.decode(values.encode({(n,) for n in range(12_000)}))
+
+
+@pytest.mark.parametrize("size", [30, 100])
+@pytest.mark.parametrize("kind", ["parts", "digits"])
+def test_keys_that_take_long_to_compare_are_fewer(kind, size):
+    """9,999 tuples of 195 numbers, -1 or -2, which have one hash, take a set more than five minutes."""
+
+    def make(number: int) -> object:
+        return (number,) * size if kind == "parts" else (1 << 512 * size) + number
+
+    few = {make(number) for number in range(700)}
+    assert values.decode(values.encode(few)) == few
+    with pytest.raises(ValueError, match="keys"):
+        values.decode(values.encode({make(number) for number in range(7_000)}))
 
 
 def test_a_key_without_a_hash_is_refused():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from _thread import RLock
 from time import clock_gettime_ns, monotonic
 
@@ -16,6 +17,7 @@ from warmfork._words.times import check_seconds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
     from typing import IO, Any, Self
 
@@ -301,8 +303,10 @@ class Child(Generic["T_co"]):
         self._link.close()
         self._link.close_pidfd(self._identity)
 
-    def __del__(self) -> None:
+    def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         link: Link | None = getattr(self, "_link", None)
+        if is_finalizing():
+            return  # the names of our modules may be gone, and all files are closed in a moment
         if link is not None and link.births is None:
             self.close()
         elif link is not None:

@@ -7,6 +7,10 @@ from select import POLLIN, POLLNVAL, poll
 
 from warmfork._machine import memfds, syscalls
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 GPU_DEVICES = ("/dev/nvidia", "/dev/kfd", "/dev/dri/")
 """Where an open GPU shows in /proc/PID/fd."""
 
@@ -43,9 +47,11 @@ class Fd:
         if number >= 0:
             os.close(number)
 
-    def __del__(self) -> None:
-        if self.number >= 0:
-            self.close()
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:
+        # As a default, for at the interpreter's end the names of this module may be gone before this object is.
+        number, self.number = self.number, -1
+        if number >= 0:
+            close(number)
 
 
 def is_open(fd: int) -> bool:

@@ -22,9 +22,13 @@ DEEPEST = 100
 MOST_ITEMS = 2_000_000
 """Values in a value: an empty set takes five bytes here and 216 in memory."""
 
-MOST_ODD_KEYS = 10_000
-"""Keys and members that are neither text nor bytes nor small numbers: whoever makes them can have their hashes collide,
-and time grows with the square of their number."""
+MOST_COMPARED = 450_000_000
+"""What reading keys and members may cost that are neither text nor bytes nor small numbers: whoever makes them can have
+their hashes collide, and then each is compared with all before it, to its last part. 10,000 tuples of three numbers are as
+many as there can be. Ten seconds or so, at worst."""
+
+EACH, PART = 5, 64
+"""What it costs to compare two keys, where 1 is each value in them, and so many bytes."""
 
 SMALL = (1 << 61) - 2
 """Integers up to here are their own hash."""
@@ -140,7 +144,7 @@ class Reader:
         self.data = memoryview(data)
         self.at = 0
         self.items = MOST_ITEMS
-        self.odd_keys = MOST_ODD_KEYS
+        self.odd_keys = self.compared = 0
 
     def take(self, size: int) -> memoryview:
         """Take so many bytes. Raises ValueError where there are fewer."""
@@ -191,11 +195,13 @@ class Reader:
 
     def read_key(self, depth: int) -> Any:
         """Read a key or member. Raises ValueError for what has no hash."""
+        at, items = self.at, self.items
         key = self.read(depth)
         if not isinstance(key, (str, bytes)) and not (isinstance(key, int) and -SMALL <= key <= SMALL):
-            self.odd_keys -= 1
-            if self.odd_keys < 0:
-                raise ValueError(f"more than {MOST_ODD_KEYS:,} keys that are neither text nor small numbers")
+            self.compared += self.odd_keys * (EACH + items - self.items + (self.at - at) // PART)
+            self.odd_keys += 1
+            if self.compared > MOST_COMPARED:
+                raise ValueError(f"{self.odd_keys:,} keys or more that are neither text nor small numbers, and too large")
         try:
             hash(key)
         except TypeError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from _thread import RLock
 
 from warmfork._tasks import frames as words
@@ -12,6 +13,7 @@ from warmfork.api.streams import PIPE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
     from typing import Any, Self, Unpack
 
@@ -233,6 +235,7 @@ class Session:
         if watched is not None:
             watched.finish()
 
-    def __del__(self) -> None:
-        if getattr(self, "_watched", None) is not None:
+    def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        # At the interpreter's end the names of our modules may be gone: there the child ends with its program.
+        if getattr(self, "_watched", None) is not None and not is_finalizing():
             self._end()
