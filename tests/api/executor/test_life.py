@@ -297,3 +297,7 @@ def test_threads_are_only_the_one(make):
     executor = make(2)
     executor.submit(pow, 2, 3).result(10)
     assert threading.active_count() == before + 1
+
+
+def test_a_name_of_any_length_will_do(make):
+    assert make(1, name="漢" * 30_000).submit(pow, 2, 3).result(10) == 8
