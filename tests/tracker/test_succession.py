@@ -51,8 +51,9 @@ def serve_template(**options: object) -> Iterator[warmfork.Template]:
 def test_the_program_has_a_successor_at_its_next_start_and_the_template_stays():
     with serve_template() as template:
         before, pid = kill_tracker(), template.pid
-        assert template.start(os.getppid).result(20) == pid == template.pid
+        template.start(targets.wait)
         wait_until(lambda: get_tracker() not in (0, before))
+        assert template.start(os.getppid).result(20) == pid == template.pid
         assert template.generation == 1
 
 
