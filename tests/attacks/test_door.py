@@ -13,7 +13,7 @@ import warmfork
 from tests import targets
 from tests.attacks import attackers
 from tests.running import get_tracker
-from tests.support import wait_until
+from tests.support import run_program, wait_until
 from tests.tracker.test_succession import read_names
 from warmfork._client import launch
 from warmfork._client.client import get_client
@@ -92,6 +92,26 @@ def test_a_child_that_says_anything_at_the_door_harms_nobody(scene: Scene, kind:
     if other_user:
         listen()
         assert set(read_names()) == before, "nothing that it said was entered"
+
+
+def test_a_child_that_hands_over_a_template_is_not_believed(tmp_path: Path):
+    """The tracker would stay for as long as the process lives that is said to be one."""
+    code = """
+        import os, warmfork
+
+        def hand_over():
+            from warmfork._machine import role, sockets
+            from warmfork._words import board, messages, wire
+
+            made = os.memfd_create("board")
+            os.truncate(made, board.SIZE)
+            door = sockets.adopt_socket(os.dup(role.get_door()))
+            sockets.send(door, wire.encode(messages.Inherit(1, 1, "x")), (os.pidfd_open(1), made))
+
+        with warmfork.Template() as template:
+            template.start(hand_over).result(20)
+    """
+    run_program(code, tmp_path)
 
 
 @root_only

@@ -10,6 +10,7 @@ import pytest
 
 import warmfork
 from tests import targets
+from tests.support import wait_until
 from warmfork._client.client import get_client
 
 
@@ -19,7 +20,10 @@ def test_two_templates_come_up_at_the_same_time(tmp_path: Path, monkeypatch: pyt
     first, second = str(tmp_path / "first"), str(tmp_path / "second")
     os.mkfifo(first)
     os.mkfifo(second)
-    (tmp_path / "meets_one.py").write_text(f"open({first!r}).close()\nopen({second!r}, 'w').close()\n")
+    begun = tmp_path / "begun"
+    (tmp_path / "meets_one.py").write_text(
+        f"open({str(begun)!r}, 'w').close()\nopen({first!r}).close()\nopen({second!r}, 'w').close()\n"
+    )
     (tmp_path / "meets_other.py").write_text(f"open({first!r}, 'w').close()\nopen({second!r}).close()\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     with (
@@ -33,8 +37,9 @@ def test_two_templates_come_up_at_the_same_time(tmp_path: Path, monkeypatch: pyt
             )
             for template in (one, other)
         ]
-        for thread in threads:
-            thread.start()
+        threads[0].start()
+        wait_until(begun.exists)  # it is waited for now
+        threads[1].start()
         for thread in threads:
             thread.join(60)
         assert answers == [1, 1]

@@ -41,6 +41,18 @@ def test_a_process_is_ended_with_its_descendants_though_they_ignore_sigterm():
     os.close(child)
 
 
+def test_a_process_that_is_stopped_takes_sigterm_all_the_same():
+    """M22: it would not before it goes on, and be killed after the grace without having had one."""
+    code = "import signal; signal.signal(15, lambda *_: exit(7)); print(flush=True); signal.pause()"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    process.stdout.readline()
+    os.kill(process.pid, signal.SIGSTOP)
+    kills = pending_kills.PendingKills()
+    kills.end(process.pid)
+    assert process.wait(10) == 7
+    process.stdout.close()
+
+
 def test_what_a_process_has_left_when_it_ended_by_itself_is_left_alone():
     parent = subprocess.Popen(
         [sys.executable, "-c", FAMILY.format(inner=STAYS).rpartition("signal.pause()")[0]],

@@ -76,15 +76,30 @@ def test_the_last_words_of_a_template_that_crashes_are_logged_with_its_death(tmp
     assert text.endswith("It wrote:\nfree(): invalid pointer")
 
 
-def test_a_template_that_is_stopped_is_waited_for():
-    with warmfork.Template(spares=0) as template:
+STOPS = """
+import os, signal
+def stop():
+    if os.path.exists({flag!r}):
+        os.kill(os.getpid(), signal.SIGSTOP)
+os.register_at_fork(before=stop)
+"""
+
+
+@pytest.mark.parametrize("where", ["between requests", "in a fork"])
+def test_a_template_that_is_stopped_is_waited_for(tmp_path: Path, flag: Path, where: str):
+    (tmp_path / "stops.py").write_text(STOPS.format(flag=str(flag)))
+    with warmfork.Template(preload=["stops"], spares=0) as template:
         assert template.start(targets.give, (1,)).result(20) == 1
-        os.kill(template.pid, signal.SIGSTOP)
+        if where == "in a fork":
+            flag.touch()
+        else:
+            os.kill(template.pid, signal.SIGSTOP)
         answers: list[object] = []
         thread = threading.Thread(target=lambda: answers.append(template.start(targets.give, (2,)).result(30)))
         thread.start()
         thread.join(7)  # longer than it takes until a template is suspected
         assert thread.is_alive() and not answers
+        flag.unlink(missing_ok=True)
         os.kill(template.pid, signal.SIGCONT)
         thread.join(30)
         assert answers == [2]

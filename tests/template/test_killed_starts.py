@@ -1,4 +1,5 @@
-"""A template that is killed under a start: at whatever moment that is, the function runs exactly once (M2)."""
+"""A template that is killed under a start: at whatever moment that is, the function runs exactly once (M2). And a client:
+then what it has started ends as it wanted (M25)."""
 
 from __future__ import annotations
 
@@ -10,8 +11,8 @@ import pytest
 
 import warmfork
 from tests import targets
-from tests.running import get_tracker
-from tests.support import wait_until
+from tests.running import ROOT, get_tracker
+from tests.support import run_program, wait_until
 from warmfork._client.channel import Channel
 from warmfork._client.starting import PendingStart
 from warmfork._machine import fds
@@ -83,3 +84,38 @@ def test_killed_when_its_child_was_given_the_call_it_leaves_a_child_that_makes_i
         template.wait_ready()
         monkeypatch.setattr(PendingStart, "feed", feed_and_kill)
         check(template, tmp_path / "note", 2)
+
+
+LATE = """
+import os, select
+from warmfork._child import birth
+take = birth.take_policy
+def take_late(of):
+    if os.path.exists({path!r}):
+        with open({path!r}) as file:
+            sibling = int(file.read())
+        while os.path.exists(f"/proc/{{sibling}}"):
+            select.select((), (), (), 0.005)
+    take(of)
+birth.take_policy = take_late
+"""
+
+
+def test_a_spare_that_hears_of_its_policy_after_its_client_was_buried_ends_by_itself(tmp_path: Path):
+    """M25: the template has ended those by then of whom it knew that they end with the client: a sibling shows it."""
+    (tmp_path / "late.py").write_text(LATE.format(path=str(tmp_path / "sibling")))
+    code = """
+        import os, signal, warmfork
+        from tests import targets
+
+        template = warmfork.Template(preload=["late"], spares=1)
+        channel = template._get_channel(20)
+        sibling = template.start(targets.wait)
+        channel.wait_until(lambda: channel.children.spares, None)
+        with open("sibling", "w") as file:
+            file.write(str(sibling.pid))
+        spare = channel.children.spares[0].record.pid
+        assert template.start(targets.wait).pid == spare
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+    run_program(code, tmp_path, env={"PYTHONPATH": f"{ROOT}:{tmp_path}"}, expect=-signal.SIGKILL)

@@ -66,6 +66,28 @@ def test_who_holds_a_name_says_so_by_a_pidfd_on_itself(scene: Scene):
     assert scene.list_names() == []
 
 
+@pytest.mark.parametrize("name", ["/tmp/x/..", "/tmp/x/.", "/tmp/x/", "..", "/tmp/x\0"])
+def test_what_is_no_name_in_a_folder_is_not_tracked_there(scene: Scene, name: str):
+    """Removing it would remove the folder, or the one above."""
+    folder = os.open(scene.folder, os.O_PATH | os.O_DIRECTORY)
+    with (
+        sockets.Received(b"", [folder], os.getpid(), False) as got,
+        pytest.raises(ValueError, match="nothing in a folder"),
+    ):
+        scene.holders.folders.keep("folder", name, got)
+
+
+@pytest.mark.parametrize("flags", [os.O_RDONLY | os.O_DIRECTORY, os.O_PATH, os.O_RDONLY])
+def test_what_was_not_opened_as_a_folder_only_to_be_named_is_none(scene: Scene, flags: int):
+    """What it is can be told without asking its file system, which may never answer."""
+    folder = os.open(scene.folder, flags)
+    with (
+        sockets.Received(b"", [folder], os.getpid(), False) as got,
+        pytest.raises(ValueError, match="no folder that was"),
+    ):
+        scene.holders.folders.keep("file", "/tmp/x", got)
+
+
 def make(path: Path, kind: str, text: str) -> None:
     if kind == "folder":
         path.mkdir()

@@ -305,6 +305,8 @@ def test_processes_of_the_spawn_context_and_of_ours_share_names_without_noise(tm
     code = """
         import multiprocessing, warmfork
         from multiprocessing.shared_memory import SharedMemory
+        from warmfork._client.client import get_client
+        from warmfork._tracker.book import Book
 
         def attach(name):
             memory = SharedMemory(name)
@@ -318,6 +320,7 @@ def test_processes_of_the_spawn_context_and_of_ours_share_names_without_noise(tm
                 process.start()
                 process.join()
                 assert process.exitcode == 0
+            assert Book(get_client().tree.ledger.fileno()).ledger.mixed, "the tracker knows that there is another"
             print(memory.buf[0])
             memory.close()
             memory.unlink()

@@ -83,6 +83,36 @@ def test_a_child_that_ignores_sigterm_is_killed_after_a_grace(tmp_path):
         os.close(pidfd)
 
 
+def test_an_orphan_that_has_closed_all_its_files_and_ignores_sigterm_is_killed_after_a_grace(tmp_path):
+    """Nothing but that is left to do then: the tracker stays for it."""
+    code = """
+        import os, signal, sys, warmfork
+        from tests import signs, targets
+
+        def stay(path):
+            os.closerange(3, 1024)
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            signs.give(path)
+            while True:
+                signal.pause()
+
+        template = warmfork.Template()
+        child = template.start(stay, (sys.argv[1],))
+        sys.stdin.readline()
+        pidfd = os.pidfd_open(template.pid)
+        os.kill(template.pid, signal.SIGKILL)
+        while not targets.is_dead(pidfd): pass
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+    with make_sign(tmp_path) as sign, run_meanwhile(code, tmp_path, sign.path) as program:
+        pidfd = os.pidfd_open(int(sign.wait()[0]))
+        program.stdin.write("\n")
+        program.stdin.flush()
+        program.wait(10)
+        wait_until(lambda: targets.is_dead(pidfd), 2)
+        os.close(pidfd)
+
+
 def test_the_children_of_a_dead_template_go_with_the_child_that_started_them(tmp_path):
     """M5: their client is no main program, and nobody but the tracker is left to see its death."""
     code = """

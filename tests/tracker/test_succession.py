@@ -51,8 +51,9 @@ def serve_template(**options: object) -> Iterator[warmfork.Template]:
 def test_the_program_has_a_successor_at_its_next_start_and_the_template_stays():
     with serve_template() as template:
         before, pid = kill_tracker(), template.pid
-        assert template.start(os.getppid).result(20) == pid == template.pid
+        template.start(targets.wait)
         wait_until(lambda: get_tracker() not in (0, before))
+        assert template.start(os.getppid).result(20) == pid == template.pid
         assert template.generation == 1
 
 
@@ -186,6 +187,29 @@ def test_what_was_tracked_goes_with_the_program_though_its_tracker_was_killed_be
     """
     run_program(code, tmp_path, expect=None)
     wait_until(lambda: not {"before", "after"} & set(os.listdir(tmp_path)), 2.0)
+
+
+def test_a_copy_that_is_left_alone_roots_a_tree_of_its_own_whatever_it_does_first(tmp_path: Path):
+    """M23: the program is dead, its tracker too, and nobody hears what is said at the door."""
+    code = """
+        import os, select, warmfork
+        from warmfork._client.client import get_client
+        from warmfork._machine import fds
+
+        context = warmfork.get_context()
+        kept = context.Lock()
+        tree, program = get_client().tree, os.pidfd_open(os.getpid())
+        tracker = os.pidfd_open(tree.tracker)
+        pid = tree.tracker
+        if os.fork() == 0:
+            fds.wait_readable(program, None)
+            os.kill(pid, 9)
+            fds.wait_readable(tracker, None)
+            with context.Lock():
+                print("done", get_client().tree.tracker != pid, flush=True)
+        os._exit(0)
+    """
+    assert run_program(code, tmp_path).stdout == "done True\n"
 
 
 def kill_both(template: int) -> None:

@@ -16,7 +16,7 @@ from tests.signs import make_sign
 from tests.support import run_program, wait_until
 from warmfork._client import launch
 from warmfork._client.client import get_client
-from warmfork._machine import proc, sockets
+from warmfork._machine import pids, proc, sockets
 from warmfork._machine.loop import Loop
 from warmfork._tracker.orphans import Orphans
 from warmfork._words import messages, wire
@@ -262,6 +262,7 @@ def test_names_are_removed_though_nobody_reads_what_is_said_of_them(tmp_path: Pa
     """The pipe behind the program's stderr is full: a stopped pager, a frozen terminal."""
     code = """
         import os, warmfork
+        from warmfork._client.client import get_client
         for number in range(5):
             os.mknod(f"tracked-{number}")
             warmfork.track(f"tracked-{number}", "file")
@@ -271,13 +272,16 @@ def test_names_are_removed_though_nobody_reads_what_is_said_of_them(tmp_path: Pa
                 while True: os.write(2, b"x" * size)
             except BlockingIOError: pass
         os.set_blocking(2, True)
+        print(get_client().tree.tracker, flush=True)
         os.kill(os.getpid(), 9)
     """
     reader, writer = os.pipe()
     try:
         with run_meanwhile(code, tmp_path, stderr=writer) as program:
+            tracker = int(program.stdout.readline())
             program.wait(20)
             wait_until(lambda: not list(tmp_path.glob("tracked-*")), 3)
+            wait_until(lambda: pids.read_stat(tracker)[:1] in ([], [b"Z"]), 10, "the end of the tracker")
     finally:
         os.close(reader)
         os.close(writer)
@@ -296,6 +300,12 @@ def test_a_pid_that_was_used_again_is_not_answered_with_the_fate_of_the_one_that
         assert isinstance(answer, messages.Fate)
         assert (answer.known, answer.status) == (known, status)
         ours.close()
+    with subprocess.Popen(["sleep", "100"]) as living:
+        ours, theirs = sockets.make_pair()
+        orphans.serve_ask(messages.Ask(living.pid, 1), theirs)  # of one that lived long before
+        assert wire.decode(sockets.receive(ours).data).known == 0
+        ours.close()
+        living.kill()
     loop.poller.close()
 
 

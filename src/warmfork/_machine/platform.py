@@ -12,7 +12,7 @@ _checked = False
 
 def check_interpreter() -> None:
     """Raise UnsupportedPlatform on another system than Linux, and in a free-threaded interpreter. It asks nothing of the
-    kernel: a program that starts nothing may make its context anywhere."""
+    kernel."""
     if sys.platform != "linux":
         raise UnsupportedPlatform(f"warmfork runs on Linux, and this is {sys.platform}")
     # A free-threaded build lays its objects out in another way, also with PYTHON_GIL=1.

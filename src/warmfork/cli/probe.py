@@ -313,9 +313,8 @@ def main() -> None:
     import _signal
 
     say("sigchld_ignored", _signal.getsignal(_signal.SIGCHLD) == _signal.SIG_IGN)
-    _signal.signal(
-        _signal.SIGCHLD, _signal.SIG_DFL
-    )  # where it is ignored, the kernel forgets how the children below ended
+    # Where it is ignored, the kernel forgets how the children below ended.
+    _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
     say("progress", (len(items), "a throw-away fork"))
     before = {task: found for task, found in importer.threads.items() if task in list_tasks()}
     came = fork_once(settings["deadline"])

@@ -194,7 +194,7 @@ def read_state() -> list[object]:
 
 
 def fail_to_begin(path: str) -> None:
-    note(path, "tried")
+    note(path, str(time.monotonic()))
     raise RuntimeError("no database")
 
 

@@ -14,6 +14,7 @@ import warmfork
 from tests.api.executor import jobs
 from tests.api.executor.test_deaths import is_alive, read_lines
 from tests.support import wait_until
+from warmfork._tasks.work import CLAIMED, REVOKED
 
 
 def test_a_task_that_runs_is_interrupted_and_its_finally_is_run(executor, tmp_path):
@@ -101,6 +102,53 @@ def test_what_was_cancelled_never_starts_even_if_the_dispatcher_has_no_time(make
     assert first.result(10) > 0
     assert executor.submit(jobs.note, str(path), "last").result(10) == "last"
     assert read_lines(path) == ["last"]
+
+
+def test_a_task_that_a_worker_has_come_to_meanwhile_is_not_ended_for_the_one_before_it(
+    make, make_gate, monkeypatch, tmp_path
+):
+    """The one that is cancelled ends by itself at that moment: what is behind it was taken back first."""
+    executor = make(1)
+    executor.submit(pow, 1, 1).result(10)
+    core, slot = executor._core, executor._core.slots[0]
+    gates, log = [make_gate("first"), make_gate("second")], tmp_path / "log"
+    first = executor.submit(jobs.wait_for, gates[0].path)
+    wait_until(lambda: slot.get_running() and first.running())
+    second = executor.submit(jobs.note_and_wait, str(log), gates[1].path)
+    with core.lock:
+        core.give(slot, 1)
+    assert second._slot is slot
+    number, kill = second._number, core.kill_runner
+
+    def kill_late(*given: object) -> None:
+        gates[0].open()
+        wait_until(lambda: slot.line.words[CLAIMED] == number and (slot.line.words[REVOKED] == number or log.exists()))
+        kill(*given)
+
+    monkeypatch.setattr(core, "kill_runner", kill_late)
+    assert first.cancel()
+    gates[1].open()
+    assert second.result(10) > 0 and second.attempts == 1
+    assert len(read_lines(log)) == 1
+
+
+def test_a_worker_is_not_ended_for_a_task_that_it_is_just_about_to_begin_with(make, gate, tmp_path):
+    """It may not have begun, and be at the end of the one before: who runs is asked for, and only then ended."""
+    executor = make(1)
+    executor.submit(pow, 1, 1).result(10)
+    core, slot, log = executor._core, executor._core.slots[0], tmp_path / "log"
+    first = executor.submit(jobs.wait_for, gate.path)
+    wait_until(lambda: slot.get_running() and first.running())
+    second = executor.submit(jobs.note, str(log), "second")
+    with core.lock:
+        core.give(slot, 1)
+        slot.line.words[CLAIMED] = second._number  # as if it were at it
+    assert second.cancel()
+    wait_until(lambda: core.undecided, what="it is not known")
+    gate.open()
+    assert first.result(10) > 0
+    assert executor.submit(pow, 2, 3).result(10) == 8
+    assert not log.exists()
 
 
 def test_cancelling_tasks_of_a_busy_worker_never_ends_their_neighbours(executor):

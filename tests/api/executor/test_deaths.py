@@ -14,7 +14,6 @@ from tests.api.executor import jobs
 from tests.attacks.attackers import become_nobody
 from tests.support import run_forked, wait_until
 from warmfork._tasks import work
-from warmfork.api.completed import ResultError
 from warmfork.api.executor.killing import Killing
 
 

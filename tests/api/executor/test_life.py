@@ -25,13 +25,15 @@ def test_the_initializer_runs_once_in_each_worker_before_its_tasks(make):
 
 
 def test_an_initializer_that_fails_is_tried_a_few_times_and_told_to_all(make, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr("warmfork.api.executor.births.PAUSES", (0.01, 0.01, 0.01))
+    monkeypatch.setattr("warmfork.api.executor.births.PAUSES", (0.4, 0.01, 0.01))
     path = tmp_path / "log"
     with caplog.at_level(logging.CRITICAL):
         executor = make(1, initializer=jobs.fail_to_begin, initargs=(str(path),))
         futures = [executor.submit(pow, 2, 3) for _ in range(20)]
         errors = [future.exception(20) for future in futures]
-    assert len(read_lines(path)) == 4
+    tries = [float(line) for line in read_lines(path)]
+    assert len(tries) == 4
+    assert tries[1] - tries[0] >= 0.4, "and there is a pause between two tries"
     assert {type(error) for error in errors} == {warmfork.InitializerError}
     assert len({id(error) for error in errors}) == 20, "each has its own: a traceback grows"
     assert errors[0].cause == "RuntimeError: no database"
@@ -297,3 +299,7 @@ def test_threads_are_only_the_one(make):
     executor = make(2)
     executor.submit(pow, 2, 3).result(10)
     assert threading.active_count() == before + 1
+
+
+def test_a_name_of_any_length_will_do(make):
+    assert make(1, name="漢" * 30_000).submit(pow, 2, 3).result(10) == 8

@@ -62,6 +62,7 @@ def patch(module: ModuleType) -> None:
     if hasattr(type(stdlib), "_stop"):
         stdlib._stop = stop
     module.ensure_running = ensure_running  # type: ignore[attr-defined]
+    module.getfd = getfd  # type: ignore[attr-defined]  # which spawn calls, and not that of the object
 
 
 def patch_util(module: Any) -> None:
