@@ -133,11 +133,11 @@ def write_through() -> None:
 def flush() -> None:
     """Flush stdout and stderr: those in sys, those that the interpreter made, and what was below them. A stream that can't
     be flushed is the user's business, and has told already."""
-    flushed: list[object] = []
+    flushed = {id(None)}
     for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__, *_buffers):
-        if stream is None or any(stream is other for other in flushed):
+        if id(stream) in flushed:
             continue
-        flushed.append(stream)
+        flushed.add(id(stream))
         try:
             stream.flush()
         except (AttributeError, OSError, ValueError):
