@@ -6,14 +6,44 @@ import os
 
 
 def always_have_a_helper() -> None:
-    """A preload: a child's memory is taken over however little it is. A child maps no library that its template has not."""
+    """A preload: a child maps no library that its template has not, so its memory is taken over."""
     import fcntl  # noqa: F401
     import pickle  # noqa: F401
     import socket  # noqa: F401
 
+
+_file: object = None
+
+
+def note_stdout() -> None:
+    """A preload: note the file object below stdout."""
+    global _file
+    import sys
+
+    _file = sys.stdout.buffer.raw
+
+
+def see_rehearsed() -> dict[str, bool] | None:
+    """In a child: what was rehearsed of its life. None: its template has not come so far."""
+    import sys
+
+    if "warmfork._template.pretouch" not in sys.modules:
+        return None
     from warmfork._child import ending
 
-    ending.WORTH_KIB = 0
+    look = ending.holds_memory_alone.__code__
+    return {
+        "stdout is as the template has it": sys.stdout.buffer.raw is _file,
+        "the last look is specialised": look._co_code_adaptive != look.co_code,
+    }
+
+
+def see_helper() -> bool:
+    """In a child: may a helper be made, as seen without the list of what is mapped, which takes long?"""
+    from warmfork._child import ending
+
+    ending.list_mapped = None
+    return ending._make_helper is not None and ending.may_outlive()
 
 
 _locked: list[object] = []

@@ -240,6 +240,21 @@ def test_functions_that_user_code_has_called_after_forks_run_in_started_processe
     assert "beats has functions that run after a fork" in caplog.text
 
 
+def test_a_copy_of_python_s_own_function_after_forks_costs_no_spares(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    """joblib brings it along, and scikit-learn brings joblib: a start took five times as long."""
+    folder = tmp_path / "carried" / "loky" / "backend"
+    folder.mkdir(parents=True)
+    code = "import os\ndef forget():\n    pass\nos.register_at_fork(after_in_child=forget)\n"
+    (folder / "stdlib_py314_resource_tracker.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    caplog.set_level(logging.INFO, "warmfork")
+    with warmfork.Template(preload=["carried.loky.backend.stdlib_py314_resource_tracker"], spares=1) as template:
+        assert template.start(targets.give, (1,)).result(20) == 1
+    assert "without spares" not in caplog.text
+
+
 def test_python_s_own_functions_after_forks_cost_no_spares(caplog: pytest.LogCaptureFixture):
     caplog.set_level(logging.INFO, "warmfork")
     preload = ["logging", "random", "threading", "concurrent.futures.thread", "asyncio", "multiprocessing.util"]

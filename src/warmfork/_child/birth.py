@@ -12,8 +12,8 @@ from time import monotonic_ns
 
 from warmfork._child import ending, reseeding, stdio
 from warmfork._machine import fds, memfds, role, signals, sockets, state, titles
+from warmfork._words import board as board_
 from warmfork._words import feed, messages, wire
-from warmfork._words.board import encode_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ class Birth:
 
 def receive_feed(birth: Birth) -> None:
     """Wait for state, fds and payload from the client. Its end of the feed closed before that: nobody wants us."""
+    ending.note_mapped(board_.SIZE)  # now: a spare has the time
     if birth.client:
         wait_as_spare(birth)
     got = receive_whole(birth.socket)
@@ -106,7 +107,7 @@ def take_policy(birth: Birth) -> None:
     client's group before was never for it."""
     state.set_group(birth.state["small"][state.GROUP], birth.base[state.GROUP])
     kill = int(birth.state["kill"])
-    birth.board.write_child(birth.slot, kill, encode_name(birth.state["name"]))
+    birth.board.write_child(birth.slot, kill, board_.encode_name(birth.state["name"]))
     if kill and fds.wait_readable(birth.watch, 0):
         ending.leave(ending.UNFED)
     os.close(birth.watch)
@@ -189,6 +190,7 @@ def take_buffers(birth: Birth) -> None:
         from warmfork._child import large
 
         large.fill(birth)
+        ending.note_mapped(board_.SIZE)
 
 
 def take_identity(birth: Birth) -> None:
@@ -262,7 +264,6 @@ def become(birth: Birth) -> int:
     birth.board.memory.close()
     if entry is None:
         raise RuntimeError("the last step of starting a child has to give its function")
-    ending.note_mapped()
     return entry(birth)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import _signal
 import os
 import sys
+from mmap import PAGESIZE
 
 from warmfork._child import stdio
 from warmfork._machine import calls, fds, memory, signals
@@ -38,13 +39,9 @@ GPU_MODULES = ("torch", "cupy", "jax", "jaxlib", "tensorflow", "numba.cuda", "py
 
 _stack = b""
 _make_helper: Callable[[], int] | None = None
-WORTH_KIB = 32 << 10
-"""Resident memory in small pages from which a helper is made. The kernel takes 0.1 ms for the memory of a bare child, 1.1
-for 60 MB, 10 for 210; looking whether a helper may be made takes 0.15 ms, and 0.7 more where it has mapped something."""
 
 _home: tuple[object, ...] = ()
 _group = 0
-_huge_kib = 0
 _mapped_kib = 0
 _files: frozenset[bytes] = frozenset()
 
@@ -62,19 +59,6 @@ def prepare_helper() -> None:
         _make_helper = None  # no _ctypes, or a libc without clone: children leave plainly
 
 
-def note_huge() -> None:
-    """Note how much of the template is in huge pages, when that has changed. The kernel takes a millisecond for it, and
-    more where the memory is large."""
-    global _huge_kib
-    if _make_helper is None:
-        return
-    try:
-        _, found, rest = read_own("smaps_rollup").partition(b"AnonHugePages:")
-    except OSError:
-        return  # no /proc: see note_home()
-    _huge_kib = int(rest.split()[0]) if found else 0
-
-
 def note_home() -> None:
     """Note in the template what may be held after a child's death, for the template holds it too. To be done again when
     it has loaded more."""
@@ -87,13 +71,14 @@ def note_home() -> None:
         _home = ()  # no /proc: children leave plainly
 
 
-def note_mapped() -> None:
-    """In a child, before it runs anything of the user's: note how much is mapped. Where that is the same at its end, it
-    has mapped no file (or one in the place of as much memory, to the byte)."""
+def note_mapped(less: int) -> None:
+    """In a child, before it runs anything of the user's: note how much is mapped, less these bytes, which it will unmap
+    before that. Where it is the same at its end, it has mapped no file (or one in the place of as much memory)."""
     global _mapped_kib
     if _make_helper is not None:
         try:
-            _mapped_kib = memory.get_sizes_kib()[0]
+            pages = (less + PAGESIZE - 1) // PAGESIZE
+            _mapped_kib = memory.get_sizes_kib()[0] - pages * PAGESIZE // 1024
         except OSError:
             _mapped_kib = 0  # no /proc: see may_outlive()
 
@@ -144,24 +129,39 @@ def fit_code(code: int) -> int:
 
 
 def may_outlive() -> bool:
-    """Would a helper hold much, and nothing but memory that is this process's own? With a second thread, which runs on
-    until the end, fds could not be closed before it. Working directory and process group are given up here."""
+    """Would a helper hold nothing but memory that is this process's own? Working directory and process group are given up
+    here."""
+    if not holds_memory_alone():
+        return False
     try:
-        mapped, resident = memory.get_sizes_kib()
-        if resident - _huge_kib < WORTH_KIB:
-            return False
-        if len(os.listdir("/proc/self/task")) > 1 or has_gpu() or look_round() != _home:
-            return False
-        if mapped != _mapped_kib and not list_mapped() <= _files:
-            return False
         os.chdir("/")
         if os.getpgrp() != _group:
             os.setpgid(
                 0, _group or -1
             )  # 0, a group in another pid namespace, would be one of our own: refused as -1 is
-    except OSError:  # no /proc (any longer); or another session than the template's
+    except OSError:  # another session than the template's
         return False
     return True
+
+
+def holds_memory_alone() -> bool:
+    """Does this process hold nothing that a helper would keep from others, but for what it can give up? With a second
+    thread, which runs on until the end, fds could not be closed before it."""
+    try:
+        # A folder of one folder has three links: to list it takes twice as long.
+        if os.stat("/proc/self/task").st_nlink > 3 or has_gpu():
+            return False
+        if memory.get_sizes_kib()[0] != _mapped_kib and not list_mapped() <= _files:
+            return False
+        return look_round() == _home
+    except OSError:  # no /proc (any longer)
+        return False
+
+
+def rehearse() -> None:
+    """In the template, or a copy of it: look as a child does at its end."""
+    if _make_helper is not None:
+        holds_memory_alone()
 
 
 NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid_for_children", "time_for_children", "user", "uts")

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 import sys
-from _stat import S_IFMT, S_ISCHR
+from _stat import S_IFMT, S_ISCHR, S_ISFIFO, S_ISSOCK
 
-from warmfork._machine import fds
+from warmfork._machine import fds, sockets
 from warmfork._words import feed
 
 TYPE_CHECKING = False
@@ -38,6 +38,20 @@ def prepare() -> None:
     """In the template, before the preload: note what the interpreter has made of stdin, stdout and stderr."""
     for number in (0, 1, 2):
         _made[number] = Standard(number)
+
+
+def open_alike(number: int) -> int:
+    """Open something of the kind of file that stdout or stderr is fitted to, for a rehearsal that is to leave it so."""
+    kind = _made[number].kind
+    if S_ISFIFO(kind):
+        reader, writer = os.pipe()
+        os.close(reader)
+        return writer
+    if S_ISSOCK(kind):
+        ours, theirs = sockets.make_pair()
+        ours.close()
+        return theirs.detach()
+    return fds.open_null() if S_ISCHR(kind) else os.dup(number)
 
 
 def take(layout: int, passed: list[int]) -> None:
@@ -133,11 +147,11 @@ def write_through() -> None:
 def flush() -> None:
     """Flush stdout and stderr: those in sys, those that the interpreter made, and what was below them. A stream that can't
     be flushed is the user's business, and has told already."""
-    flushed: list[object] = []
+    flushed = {id(None)}
     for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__, *_buffers):
-        if stream is None or any(stream is other for other in flushed):
+        if id(stream) in flushed:
             continue
-        flushed.append(stream)
+        flushed.add(id(stream))
         try:
             stream.flush()
         except (AttributeError, OSError, ValueError):

@@ -100,7 +100,9 @@ class Client:
     def look_after_tracker(self) -> None:
         """Have a successor where our tracker is dead. Where there can be none, the next call that needs it says so."""
         tree = self.tree
-        if tree is not None and self.watch_tracker_fd() >= 0 and not tree.has_tracker() and not tree.is_hopeless():
+        if tree is None or self.watch_tracker_fd() < 0 or tree.has_tracker():
+            return
+        if tree.is_ours() and not tree.is_hopeless():
             try:
                 self.ensure_tracker(tree)
             except StartError:
@@ -110,7 +112,7 @@ class Client:
         """Give an fd that becomes readable when our tracker dies, or -1: there is none, or it is not for us to start
         another."""
         tree = self.tree
-        return tree.pidfd.fileno() if tree is not None and self.pid == getpid() and tree.is_ours() else -1
+        return tree.pidfd.fileno() if tree is not None and self.pid == getpid() and tree.is_watched() else -1
 
     def is_door_ours(self) -> bool:
         """Does the door's fd still mean the door, and are we still who was given it? Whoever has become another user is not

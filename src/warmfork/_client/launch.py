@@ -55,6 +55,10 @@ class Tree:
         self.pidfd_identity = pid, fds.identify(self.pidfd.fileno())
         self.tracker, self.started = pid, monotonic()
 
+    def is_watched(self) -> bool:
+        """Is there a tracker whose end we would see? Of a pidfd older kernels do not tell which one it is: see is_ours()."""
+        return fds.is_still(self.pidfd.fileno(), self.pidfd_identity[1])
+
     def is_ours(self) -> bool:
         """Do these fds still mean what they did? The program may have closed all, and reused the numbers."""
         try:

@@ -44,9 +44,13 @@ class Reply:
 
     def encode(self) -> bytes:
         """Give the frame."""
-        texts = [text.encode("utf-8", "surrogatepass") for text in self.error or ("", "", "")]
+        if self.error is None:
+            size = REPLY_FIELDS.size + len(self.content)
+            fields = REPLY_FIELDS.pack(self.number, self.kind, 0, len(self.content), 0, 0, 0)
+            return b"".join((HEADER.pack(REPLY, size), fields, self.content))
+        texts = [text.encode("utf-8", "surrogatepass") for text in self.error]
         sizes = list(map(len, texts))
-        fields = REPLY_FIELDS.pack(self.number, self.kind, int(self.error is not None), len(self.content), *sizes)
+        fields = REPLY_FIELDS.pack(self.number, self.kind, 1, len(self.content), *sizes)
         whole = b"".join((fields, self.content, *texts))
         return HEADER.pack(REPLY, len(whole)) + whole
 
@@ -58,6 +62,8 @@ def read_reply(data: bytes) -> Reply:
     number, kind, failed, *sizes = REPLY_FIELDS.unpack_from(data)
     if kind not in KINDS or sum(sizes) + REPLY_FIELDS.size != len(data):
         raise ValueError("no reply")
+    if not failed and sizes[0] + REPLY_FIELDS.size == len(data):
+        return Reply(number, kind, data[REPLY_FIELDS.size :], None)
     parts = []
     at = REPLY_FIELDS.size
     for size in sizes:

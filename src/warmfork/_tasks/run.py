@@ -12,10 +12,11 @@ import os
 import resource
 import sys
 from _socket import AF_UNIX, SOCK_STREAM
+from select import POLLIN, poll
 
 from warmfork._child import birth as birth_
 from warmfork._child import ending, stdio
-from warmfork._machine import fds, pids, signals, sockets
+from warmfork._machine import pids, signals, sockets
 from warmfork._tasks import frames as words
 from warmfork._tasks import snippet, values
 from warmfork._tasks.frames import DATA, NOTHING, PICKLE, REFUSED, Reply
@@ -78,14 +79,21 @@ class Runner:
         except Exception as refusal:
             return REFUSED, f"it can't be pickled: {type(refusal).__name__}: {refusal}".encode(), None
 
-    def receive(self) -> tuple[int, str | bytes, str] | None:
-        """Wait for a session's next command. None: the client is gone. The end of the stream need not show that, for a fork
-        of the client may hold its other end."""
+    def make_poller(self) -> poll:
+        """Make what waits for a session's commands, and for the client's end: that of the stream need not show it, for a
+        fork of the client may hold its other end."""
+        poller = poll()
+        poller.register(self.link.fileno(), POLLIN)
+        poller.register(self.birth.parent, POLLIN)
+        return poller
+
+    def receive(self, poller: poll) -> tuple[int, str | bytes, str] | None:
+        """Wait for a session's next command. None: the client is gone."""
         number = self.link.fileno()
         whole = bytearray()
         wanted = words.HEADER.size
         while len(whole) < wanted:
-            if number not in fds.list_readable((number, self.birth.parent), None):
+            if all(fd != number for fd, _ in poller.poll()):
                 return None
             data = self.link.recv(max(READ, min(1 << 20, wanted - len(whole))))
             if not data:
@@ -182,8 +190,9 @@ def serve(runner: Runner, namespace: snippet.Namespace) -> int:
     blocked = [*unblocked, SIGINT]
     signals.set_mask(blocked)
     signals.set_disposition(SIGINT, _signal.default_int_handler)
+    poller = runner.make_poller()
     while True:
-        command = runner.receive()
+        command = runner.receive(poller)
         if command is None:
             return 0
         number, code, name = command

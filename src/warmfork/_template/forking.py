@@ -23,6 +23,10 @@ user_handler: Any = signals.SIG_DFL
 handlers: list[str] = []
 """Modules that have had a function called in each forked child (os.register_at_fork), but for Python's own and ours."""
 
+PYTHONS_OWN = "loky.backend.stdlib_py314_resource_tracker"
+"""loky's copy of a module of Python's, which joblib and so scikit-learn brings along. Its function has a forked process
+forget its parent's tracker: a spare may do that as well as the child that it becomes."""
+
 
 def close_in_child() -> None:
     """Close everything but the feed, in a child, before any other at-fork handler runs. A library's handler that hangs
@@ -49,6 +53,8 @@ def watch_handlers() -> None:
         if found is not None:
             caller = str(sys._getframe(1).f_globals.get("__name__"))
             for module in (str(getattr(found, "__module__", None) or caller), caller):
+                if module.endswith(PYTHONS_OWN):
+                    return
                 if module.partition(".")[0] not in sys.stdlib_module_names | {"warmfork"}:
                     handlers.append(module)
                     return

@@ -140,7 +140,6 @@ class Idle:
         self.collapses, self.blocks = False, None
         if trouble:
             self.tell(f"without huge pages: {trouble}")
-        ending.note_huge()
 
     def is_memory_scarce(self) -> bool:
         """Is memory short? From the first time on, the kernel tells of that too, where it can."""

@@ -12,7 +12,7 @@ import sys
 from marshal import dumps
 
 from warmfork._child import birth as birth_
-from warmfork._child import large
+from warmfork._child import ending, large, stdio
 from warmfork._child.birth import Birth
 from warmfork._machine import fds, pids, role, sockets
 from warmfork._words import feed
@@ -65,15 +65,17 @@ def rehearse_once(spec: Spec, board: Board, base: tuple[Any, ...], slot: int) ->
                 birth.step = name
                 step(birth)
         entry.rehearse(birth)
+    ending.rehearse()
 
 
 def live(spec: Spec, board: Board, base: tuple[Any, ...]) -> None:
-    """In a throw-away child: be a spare that is taken, has nothing to run, and comes to its end. Only its leaving is left
-    out."""
+    """In a throw-away child: be a spare that is taken, has nothing to run, and comes to its end, up to the last look round.
+    Only its leaving is left out."""
     with FedBirth(spec, board, base, board.take_slot(), find_entry(spec).rehearse(None)) as birth:
         me = os.getpid()
         birth.client, birth.leave, birth.watch = me, os.eventfd(0), pids.open_pidfd(me)
         birth_.become(birth)
+    ending.rehearse()
 
 
 def find_entry(spec: Spec) -> Any:
@@ -98,19 +100,29 @@ class FedBirth:
         ours, self.theirs = sockets.make_pair()
         self.birth = Birth(ours, board, slot, base, spec)
         self.me = -1
+        self.streams: list[int] = []  # ours, which the birth puts others in the place of
+        alike: list[int] = []
         try:
             self.me = pids.open_pidfd(os.getpid())
-            passed = (self.me, self.me, 1, 2)
+            for number in (1, 2):
+                alike.append(stdio.open_alike(number))
+                self.streams.append(os.dup(number))
+            passed = (self.me, self.me, *alike)
             header = feed.HEADER.pack(feed.MAGIC, len(state), len(payload), len(passed), 0)
             sockets.send(self.theirs, b"".join((header, state, payload)), passed)
         except BaseException:
             self.__exit__()
             raise
+        finally:
+            fds.close_all(alike)
 
     def __enter__(self) -> Birth:
         return self.birth
 
     def __exit__(self, *_: object) -> None:
         self.theirs.close()
+        for number, kept in enumerate(self.streams, 1):
+            os.dup2(kept, number)
+            os.close(kept)
         self.birth.socket.close()
         fds.close_all([fd for fd in (self.me, self.birth.parent, self.birth.door) if fd >= 0])

@@ -77,6 +77,9 @@ class Limits:
         self.memory, self.cpu, self.output, self.time = memory, cpu, output, time
 
 
+NONE = Limits(None, None, None, None)
+
+
 class Watch:
     """A look at one child and all below it, now and then, more often as it nears a limit."""
 

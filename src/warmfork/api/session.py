@@ -8,6 +8,7 @@ from _thread import RLock
 from warmfork._tasks import frames as words
 from warmfork._words.errors import WarmforkError
 from warmfork.api import running
+from warmfork.api.limits import NONE
 from warmfork.api.running import PollLoop, Task, attach, complete, interrupt, judge, make_completed
 from warmfork.api.streams import PIPE
 
@@ -201,13 +202,13 @@ class Session:
 
     def _begin(self, code: str | bytes, given: Any) -> Watched:
         """Send code to the child."""
-        options = running.fill(given, running.SNIPPET, "run()")
+        options = running.fill(given, running.SNIPPET, "run()") if given else running.SNIPPET
         if not isinstance(code, (str, bytes)):
             raise TypeError(f"a session runs code, as str or bytes, not {code!r}")
         watched = self._get_watched()
         if watched.dead:
             raise SessionEnded(f"this session's child has ended: {watched.child.outcome}; reset() starts another")
-        watched.limits = running.read_limits(options)
+        watched.limits = running.read_limits(options) if given else NONE
         watched.on_output = options["on_output"]
         for output in watched.kept:
             output.clear()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from _socket import MSG_DONTWAIT, MSG_NOSIGNAL
+from select import POLLIN, poll
 from time import monotonic
 
 from warmfork._machine import fds, pids, sockets
@@ -98,6 +99,7 @@ class Watched:
         outputs = Output("stdout", streams.take(1), text), Output("stderr", streams.take(2), text)
         self.outputs = {output.fd: output for output in outputs if output.fd >= 0}
         self.kept = list(self.outputs.values())
+        self.looker = poll()  # at the outputs alone: to ask costs less than to read where there is nothing
         self.stdin = streams.take(0)
         self.input = memoryview(b"")
         self.outbox = memoryview(b"")
@@ -115,6 +117,7 @@ class Watched:
         for fd in (self.pidfd, link.fileno(), *self.outputs):
             poller.add(fd)
         for fd in self.outputs:
+            self.looker.register(fd, POLLIN)
             os.set_blocking(fd, False)
 
     # -- what is sent
@@ -258,14 +261,15 @@ class Watched:
         """This stream is at its end."""
         fd, output.fd = output.fd, -1
         if self.outputs.pop(fd, None) is not None:
+            self.looker.unregister(fd)
             self.poller.remove(fd)
             os.close(fd)
 
     def drain(self) -> None:
         """Read what is in the pipes now, and no more: somebody who was left behind may hold them, and write for ever."""
-        for output in list(self.outputs.values()):
-            rest = PIPE_SIZE
-            while rest > 0 and output.fd >= 0:
+        for fd, _ in self.looker.poll(0):
+            output, rest = self.outputs.get(fd), PIPE_SIZE
+            while output is not None and rest > 0 and output.fd >= 0:
                 got = self.read_output(output)
                 rest -= got or PIPE_SIZE
 
