@@ -45,16 +45,6 @@ def seal(fd: int, seals: int) -> bool:
     return True
 
 
-def has_seal(fd: int, seal: int) -> bool:
-    """Is this file a memfd with this seal?"""
-    from fcntl import fcntl
-
-    try:
-        return bool(fcntl(fd, 1034) & seal)  # F_GET_SEALS
-    except OSError:
-        return False
-
-
 def map_shared_by(fd: int, size: int) -> tuple[mmap, int]:
     """Map a file for reading and writing, shared. Gives also the number of the fd that the mmap object has made for
     itself, and closes with the mapping (before Python 3.13 there is no way to have it without). To be used while no
@@ -98,7 +88,7 @@ def map_copy(fd: int, size: int, offset: int) -> mmap:
 
 FLOCK = Struct("hhqqi4x")
 """struct flock of fcntl(2) with 64-bit offsets: type, whence, start, length, pid."""
-F_WRLCK, F_UNLCK = 1, 2  # asm-generic/fcntl.h
+F_WRLCK = 1  # asm-generic/fcntl.h
 
 
 def lock(fd: int) -> bool:
@@ -111,15 +101,6 @@ def lock(fd: int) -> bool:
     except OSError:
         return False
     return True
-
-
-def read_lock_holder(fd: int) -> int:
-    """Give the pid of the process that holds the record lock on this file; 0 where nobody does, -1 where the holder is
-    in another pid namespace."""
-    from fcntl import F_GETLK, fcntl
-
-    kind, _, _, _, pid = FLOCK.unpack(fcntl(fd, F_GETLK, FLOCK.pack(F_WRLCK, os.SEEK_SET, 0, 0, 0)))
-    return 0 if kind == F_UNLCK else pid or -1
 
 
 PUNCH_HOLE, KEEP_SIZE = 2, 1

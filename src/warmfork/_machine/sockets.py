@@ -231,10 +231,3 @@ def unpack_received(raw: tuple[Any, ...]) -> Received:
         elif level == SOL_SOCKET and kind == SCM_CREDENTIALS:
             pid, uid, gid = CREDENTIALS.unpack(content)
     return Received(data, fds, pid, bool(state & (MSG_CTRUNC | MSG_TRUNC)), uid, gid)
-
-
-def is_at_end(socket: socket) -> bool:
-    """Is the other end of this socket closed? What it has sent before may still be unread."""
-    look = poll()
-    look.register(socket.fileno(), 0)
-    return bool(look.poll(0))  # POLLHUP is always told

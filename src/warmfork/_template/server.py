@@ -23,8 +23,6 @@ from warmfork._words import messages, protocol, wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from warmfork._template.main import Given
 
 LONELY = 10.0
@@ -95,10 +93,6 @@ class Server:
             client.tell(
                 messages.Noted(wire.fit(f"an error in the template, which goes on (please report it):\n{text}", 8000))
             )
-
-    def watch(self, fd: int, handler: Callable[[int], None]) -> None:
-        """Call this handler when there is something to read on this fd."""
-        self.loop.watch(fd, handler)
 
     def show_title(self) -> None:
         """Say in the title how many children there are."""
