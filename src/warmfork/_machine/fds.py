@@ -86,6 +86,20 @@ def close_all(fds: list[int] | tuple[int, ...]) -> None:
         os.close(fd)
 
 
+def read_file(path: str, size: int = 4096) -> bytes:
+    """Read a small file of the kernel's, in one piece. Raises OSError."""
+    with Fd(os.open(path, os.O_RDONLY | os.O_CLOEXEC)) as file:
+        return os.read(file.fileno(), size)
+
+
+def try_to_read(path: str, size: int = 4096) -> bytes:
+    """Read as read_file() does, or give nothing where it can't be had."""
+    try:
+        return read_file(path, size)
+    except OSError:
+        return b""
+
+
 HIGHEST = (1 << 31) - 1
 """No fd has a higher number."""
 

@@ -6,7 +6,7 @@ import os
 from _struct import Struct
 from mmap import MAP_ANONYMOUS, MAP_PRIVATE, MAP_SHARED, PAGESIZE, PROT_READ, PROT_WRITE, mmap
 
-from warmfork._machine import calls
+from warmfork._machine import calls, fds
 
 
 def get_resident_kib() -> int:
@@ -16,12 +16,8 @@ def get_resident_kib() -> int:
 
 def get_sizes_kib() -> tuple[int, int]:
     """Give the mapped and the resident memory of this process in KiB."""
-    fd = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        mapped, resident = os.read(fd, 128).split()[:2]
-        return int(mapped) * PAGESIZE // 1024, int(resident) * PAGESIZE // 1024
-    finally:
-        os.close(fd)
+    mapped, resident = fds.read_file("/proc/self/statm").split()[:2]
+    return int(mapped) * PAGESIZE // 1024, int(resident) * PAGESIZE // 1024
 
 
 def map_readable(fd: int, size: int) -> mmap:

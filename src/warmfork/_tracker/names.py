@@ -29,11 +29,7 @@ GONE, REMOVED = "gone", "removed"
 
 def read_title(pid: int) -> str:
     """Give what ps shows for this process, or "" where it is gone."""
-    try:
-        with fds.Fd(os.open(f"/proc/{pid}/cmdline", os.O_RDONLY | os.O_CLOEXEC)) as file:
-            return os.read(file.fileno(), 300).replace(b"\0", b" ").decode("utf-8", "replace").strip()
-    except OSError:
-        return ""
+    return fds.try_to_read(f"/proc/{pid}/cmdline", 300).replace(b"\0", b" ").decode("utf-8", "replace").strip()
 
 
 def remove(entry: Entry, folders: Folders) -> str:
