@@ -135,23 +135,21 @@ def is_stopped(pid: int) -> bool:
 def open_older(pid: int, moment: int) -> int:
     """Open a pidfd on the process of this pid that lived at that moment (ns since boot), or give -1: it is dead and
     reaped. Whoever has its pid now was started later."""
-    try:
-        pidfd = open_pidfd(pid)
-    except (OSError, OverflowError):  # none, or no number that a process could have
-        return -1
-    if 0 < read_since(pid) <= moment:
-        return pidfd
-    os.close(pidfd)
-    return -1
+    return open_started(pid, 1, moment)
 
 
 def open_same(pid: int, since: int) -> int:
     """Open a pidfd on the process of this pid that was started then, or give -1: it is dead, and reaped."""
+    return open_started(pid, since, since)
+
+
+def open_started(pid: int, first: int, last: int) -> int:
+    """Open a pidfd on the process of this pid that was started between these moments, or give -1."""
     try:
         pidfd = open_pidfd(pid)
     except (OSError, OverflowError):  # none, or no number that a process could have
         return -1
-    if read_since(pid) == since:
+    if first <= read_since(pid) <= last:
         return pidfd
     os.close(pidfd)
     return -1
