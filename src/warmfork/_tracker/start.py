@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 
 def be_template(control: sockets.socket, launched: tuple[int, ...], client: tuple[int, int, int]) -> NoReturn:
     """Be the first template, in a fork of this interpreter: a second interpreter takes 8 ms."""
+    from warmfork._idle.idle import Idle
     from warmfork._template.main import main
 
-    main(control, launched, client)
+    main(control, Idle, launched, client)
 
 
 main(be_template)

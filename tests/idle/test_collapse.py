@@ -13,9 +13,9 @@ import pytest
 
 import warmfork
 from tests.support import wait_until
+from warmfork._idle import collapse
+from warmfork._idle.idle import Idle
 from warmfork._machine import calls
-from warmfork._template import collapse
-from warmfork._template.idle import Idle
 from warmfork.cli.share import read_share
 
 HEAVY = "held = [bytes(1000) for _ in range(60_000)]\n"

@@ -10,8 +10,8 @@ import pytest
 import warmfork
 from tests.support import wait_until
 from tests.template.test_spares import have_a_spare, list_spares
+from warmfork._idle import pressure
 from warmfork._machine import evidence, fds
-from warmfork._template import pressure
 
 GIB = 1 << 30
 
@@ -56,7 +56,9 @@ def test_limits_of_the_groups_above_count_too(tmp_path, monkeypatch):
     make_group(mount / "app", limit=str(GIB), used=5, inactive=0)
     make_group(mount / "app" / "worker", limit="max", used=5, inactive=0)
     monkeypatch.setattr(evidence, "MOUNTS", {"": (str(mount),)})
-    monkeypatch.setattr(fds, "try_to_read", lambda path, *size: groups if path.endswith("/cgroup") else read(path, *size))
+    monkeypatch.setattr(
+        fds, "try_to_read", lambda path, *size: groups if path.endswith("/cgroup") else read(path, *size)
+    )
     groups = b"0::/app/worker\n"
     assert pressure.find_limits() == [(f"{mount}/app", "")]
     groups = b"0::/other\n9:name=systemd:/\n"
