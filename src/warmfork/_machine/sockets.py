@@ -211,6 +211,11 @@ def receive(from_: socket, flags: int = RECEIVE, size: int = BUFFER) -> Received
         data.poll()
 
 
+def take_answer(got: Received) -> socket:
+    """Take the socket over that came along last, for an answer. Raises NoSocket."""
+    return adopt_socket(got.take(-1).release())
+
+
 def receive_into(unread: list[Any], from_: socket) -> None:
     """Receive one message as the kernel gives it, for unpack_received(), to the end of a list. It is all one call, so
     that no signal handler can come, and raise, while nobody knows of the fds."""

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from warmfork._machine import sockets
+    from warmfork._machine.loop import Loop
+    from warmfork._names.registry import Names
+    from warmfork._tracker.book import Book
 
 
 def be_template(control: sockets.socket, launched: tuple[int, ...], client: tuple[int, int, int]) -> NoReturn:
@@ -27,4 +30,11 @@ def be_template(control: sockets.socket, launched: tuple[int, ...], client: tupl
     main(control, Idle, launched, client)
 
 
-main(be_template)
+def make_names(loop: Loop, book: Book) -> Names:
+    """Make what keeps names. Loaded when the first template is there."""
+    from warmfork._names.registry import Names
+
+    return Names(loop, book)
+
+
+main(be_template, make_names)

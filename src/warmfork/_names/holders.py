@@ -6,17 +6,17 @@ import os
 from stat import S_ISDIR
 
 from warmfork._machine import fds, pids, sockets
-from warmfork._tracker import names
-from warmfork._tracker.folders import KINDS
+from warmfork._names import removing
+from warmfork._names.folders import KINDS
 from warmfork._words import messages, outcome
 from warmfork._words.ledger import Entry
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from warmfork._machine.loop import Loop
+    from warmfork._names.folders import Folders
+    from warmfork._names.sweeper import Sweeper
     from warmfork._tracker.book import Book
-    from warmfork._tracker.folders import Folders
-    from warmfork._tracker.sweeper import Sweeper
 
 WARNING = 30
 
@@ -86,7 +86,7 @@ class Holders:
         if lost:
             to_go = [self.put_aside(entry, pid) for entry in lost]
             self.sweeper.run(
-                lambda: [names.remove(entry, self.folders) for entry in to_go],
+                lambda: [removing.remove(entry, self.folders) for entry in to_go],
                 self.folders.list_fds(),
                 lambda outcomes: self.report(pid, status, lost, to_go, outcomes),
             )
@@ -121,9 +121,9 @@ class Holders:
         removed: dict[str, list[str]] = {}
         for entry, gone, said in zip(lost, to_go, outcomes, strict=False):
             self.book.write(messages.Dropped(gone.kind, gone.name, pid if gone is entry else 0))
-            if said == names.REMOVED:
+            if said == removing.REMOVED:
                 removed.setdefault(entry.title, []).append(f"{entry.kind} {entry.name!r}")
-            elif said != names.GONE:
+            elif said != removing.GONE:
                 where = f", which is {gone.name!r} by now" if gone is not entry else ""
                 self.book.report(WARNING, f"resource_tracker: {entry.name!r}{where}: {said}")
         if len(outcomes) < len(lost):

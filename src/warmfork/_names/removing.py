@@ -12,7 +12,7 @@ from stat import S_ISREG
 from time import monotonic
 
 from warmfork._machine import fds
-from warmfork._tracker import folders as folders_
+from warmfork._names import folders as folders_
 from warmfork._words import ledger as ledger_
 from warmfork._words import messages
 
@@ -20,7 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from warmfork._tracker.folders import Folders
+    from warmfork._names.folders import Folders
     from warmfork._words.ledger import Entry
 
 GONE, REMOVED = "gone", "removed"

@@ -11,9 +11,9 @@ import pytest
 
 from tests.attacks.test_boards import make_loop
 from warmfork._machine import fds
+from warmfork._names.folders import Folders
+from warmfork._names.holders import Holders
 from warmfork._tracker.book import Book
-from warmfork._tracker.folders import Folders
-from warmfork._tracker.holders import Holders
 from warmfork._words import messages
 
 DEAD, LIVING = 1 << 22, os.getpid()
