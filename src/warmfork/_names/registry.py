@@ -9,6 +9,7 @@ from warmfork._machine import pids, rights, sockets
 from warmfork._names import removing
 from warmfork._names.folders import KINDS, Folders
 from warmfork._names.holders import Holders
+from warmfork._names.kept import KeptNames
 from warmfork._names.sweeper import Sweeper
 from warmfork._tracker.answers import send_answer
 from warmfork._words import messages, wire
@@ -16,8 +17,8 @@ from warmfork._words import messages, wire
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from warmfork._machine.loop import Loop
+    from warmfork._names.kept import Entry
     from warmfork._tracker.book import Book
-    from warmfork._words.ledger import Entry
 
 WARNING = 30
 
@@ -34,9 +35,11 @@ class Names:
         self.book = book
         self.titles = {(root.pid, root.since): removing.read_title(root.pid) or root.name}
         self.confined: set[tuple[int, int]] = set()
-        self.folders = Folders(book.ledger)
+        self.kept = KeptNames()
+        book.give(self.kept)
+        self.folders = Folders(self.kept)
         self.sweeper = Sweeper(loop)
-        self.holders = Holders(loop, book, self.folders, self.sweeper)
+        self.holders = Holders(loop, book, self.kept, self.folders, self.sweeper)
 
     def succeed(self) -> None:
         """Go on where the tracker before this one has ended."""
@@ -82,11 +85,11 @@ class Names:
 
     def list_left(self) -> list[Entry]:
         """List the names that are to be removed now: the tree's, or all, where the program is dead."""
-        return [entry for entry in self.book.ledger.entries.values() if entry.holders is None or self.root_dead]
+        return [entry for entry in self.kept.entries.values() if entry.holders is None or self.root_dead]
 
     def sweep(self, answer: sockets.socket) -> None:
         """Have all names removed, and say how many were left."""
-        left, mixed = self.list_left(), self.book.ledger.mixed
+        left, mixed = self.list_left(), self.kept.mixed
 
         def tell(said: list[str]) -> None:
             send_answer(answer, messages.NamesSwept(int(said[0]) if said else len(left)))
@@ -129,7 +132,7 @@ class Names:
     def end(self) -> int:
         """The tree has ended. Remove what is left, also what was never registered, and what dead trees have left. Gives how
         many names were left."""
-        left = removing.sweep(self.list_left(), self.book.ledger.mixed, self.folders)
+        left = removing.sweep(self.list_left(), self.kept.mixed, self.folders)
         removing.sweep_prefix(self.root.prefix)
         removing.sweep_dead_trees()
         return left

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from warmfork._names.folders import Folders
-    from warmfork._words.ledger import Entry
+    from warmfork._names.kept import Entry
 
 GONE, REMOVED = "gone", "removed"
 """What remove() gives where it raises nothing."""
