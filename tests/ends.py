@@ -27,7 +27,7 @@ def see_rehearsed() -> dict[str, bool] | None:
     """In a child: what was rehearsed of its life. None: its template has not come so far."""
     import sys
 
-    if "warmfork._template.pretouch" not in sys.modules:
+    if "warmfork._idle.pretouch" not in sys.modules:
         return None
     from warmfork._child import ending
 

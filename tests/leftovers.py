@@ -14,6 +14,7 @@ scope keep theirs where they start it in the fixture itself (`wait_ready()`), an
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import os
 import re
@@ -82,6 +83,14 @@ def list_children(parent: int) -> list[int]:
                 return pids
 
 
+def read_lock_holder(fd: int) -> int:
+    """The pid of the process that holds the record lock on this file; 0 where nobody does, -1 where the holder is in
+    another pid namespace."""
+    asked = fcntl.fcntl(fd, fcntl.F_GETLK, memory.FLOCK.pack(memory.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+    kind, _, _, _, pid = memory.FLOCK.unpack(asked)
+    return 0 if kind == fcntl.F_UNLCK else pid or -1
+
+
 def list_kept_processes() -> set[int]:
     """The pids of the trackers that live as long as this program."""
     client = get_client()
@@ -89,7 +98,7 @@ def list_kept_processes() -> set[int]:
     if client is not None and client.tree is not None:
         kept = {
             client.tree.tracker,
-            memory.read_lock_holder(client.tree.ledger.fileno()),
+            read_lock_holder(client.tree.ledger.fileno()),
         }  # or the successor of the first
     stdlib = sys.modules.get("multiprocessing.resource_tracker")
     if stdlib is not None:

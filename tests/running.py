@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.leftovers import read_lock_holder
 from tests.support import make_environment
 from warmfork._client.client import get_client
-from warmfork._machine import memory
 
 ROOT = str(Path(__file__).parent.parent)
 """The folder to be on PYTHONPATH of programs that use tests.targets."""
@@ -65,4 +65,4 @@ def list_spares(template: int) -> list[int]:
 def get_tracker() -> int:
     """The pid of this process's tracker, the first one or a successor; 0 where none lives."""
     tree = get_client().tree
-    return memory.read_lock_holder(tree.ledger.fileno()) if tree is not None else 0
+    return read_lock_holder(tree.ledger.fileno()) if tree is not None else 0

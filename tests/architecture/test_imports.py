@@ -33,8 +33,9 @@ NEEDS = {
     "warmfork._machine.titles", "warmfork._template",
     "warmfork._template.births", "warmfork._template.children", "warmfork._template.state",
     "warmfork._template.clients", "warmfork._template.deaths", "warmfork._template.forking",
-    "warmfork._template.idle", "warmfork._template.main", "warmfork._template.preload", "warmfork._template.seal",
-    "warmfork._template.server", "warmfork._template.spares", "warmfork._tracker",
+    "warmfork._idle", "warmfork._idle.idle",
+    "warmfork._template.main", "warmfork._template.preload", "warmfork._template.seal", "warmfork._template.server",
+    "warmfork._template.spares", "warmfork._tracker",
     "warmfork._tracker.files", "warmfork._tracker.first", "warmfork._tracker.main", "warmfork._words",
     "warmfork._words.board", "warmfork._words.feed",
     "warmfork._words.messages", "warmfork._words.protocol", "warmfork._words.spec", "warmfork._words.wire",
@@ -94,7 +95,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
                 for name, template in (("first", first), ("second", second)):
                     found[name], found[name + " child"] = template.start(probe.tell).result(60)
                 deadline = time.monotonic() + 30
-                while "warmfork._template.rehearsal" not in found.get("rehearsed", ()):
+                while "warmfork._idle.rehearsal" not in found.get("rehearsed", ()):
                     found["rehearsed"], found["rehearsed child"] = first.start(probe.tell).result(60)
                     if time.monotonic() > deadline:
                         raise TimeoutError(f"no rehearsal: {found}")
@@ -119,9 +120,9 @@ def test_the_list_of_what_a_template_needs_has_nothing_that_it_does_not(seen):
 def test_a_template_that_has_rehearsed_a_birth_has_what_its_children_need_and_no_more(seen):
     # These are loaded when it has nothing else to do.
     idle = {
-        "warmfork._template.rehearsal",
-        "warmfork._template.pretouch",
-        "warmfork._template.pressure",
+        "warmfork._idle.rehearsal",
+        "warmfork._idle.pretouch",
+        "warmfork._idle.pressure",
         "warmfork._machine.evidence",
         "warmfork._machine.spilled",
         "warmfork._child.large",

@@ -19,7 +19,11 @@ ROOMS: dict[str, set[str]] = {
     "_machine": {"_words"},
     "_child": {"_machine", "_words"},
     "_tracker": {"_machine", "_words"},
-    "_tracker.start": {"_template", "_tracker"},  # the program that this process runs: it may become the first template
+    "_idle": {"_child", "_machine", "_template", "_words"},
+    # The files that processes are started with put together what these are made of; a tracker may become a template.
+    "_template.start": {"_idle", "_machine", "_template"},
+    "_tracker.start": {"_idle", "_machine", "_names", "_template", "_tracker"},
+    "_names": {"_machine", "_tracker", "_words"},
     "_template": {"_child", "_machine", "_words"},
     "learning": {"_machine", "_template"},  # a preload item, called in the template by its name
     "_client": {"_machine", "_words"},

@@ -23,7 +23,7 @@ from tests.signs import make_sign
 from tests.support import wait_until
 from warmfork._machine import proc
 from warmfork._words import board
-from warmfork.cli import census, main
+from warmfork.cli import census, main, share
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -248,7 +248,7 @@ def test_where_files_and_memory_of_others_can_not_be_read_titles_have_to_do(tmp_
         sign.wait()
         wait_until(lambda: "gen=1 [1 child]" in Path(f"/proc/{template.pid}/cmdline").read_text())
         monkeypatch.setattr(proc, "list_files", lambda pid: None)
-        monkeypatch.setattr(proc, "read_share", lambda pid: None)
+        monkeypatch.setattr(share, "read_share", lambda pid: None)
         assert main(["ps", "--json"]) == 0
         found = pick(json.loads(capsys.readouterr().out), os.getpid())
         assert [entry["role"] for entry in found] == ["program", "tracker", "template", "child"]

@@ -88,8 +88,9 @@ def install() -> None:
     import select
 
     from warmfork._client import spawn
+    from warmfork._idle import rehearsal
     from warmfork._machine import fds, memory, sockets
-    from warmfork._template import forking, rehearsal
+    from warmfork._template import forking
     from warmfork._tracker import templates
 
     rehearsal.ROUNDS = 2  # thirty times the same calls are not worth thirty times the time

@@ -197,10 +197,10 @@ def test_waiting_ends_with_something_to_read_the_end_of_the_socket_or_the_time_l
     one, other = pair
     assert not fds.wait_readable(other.fileno(), 0)
     assert not fds.wait_readable(other.fileno(), -1.0)
-    assert not fds.wait_any_readable((one.fileno(), other.fileno()), 0.01)
+    assert not fds.list_readable((one.fileno(), other.fileno()), 0.01)
     sockets.send(one, b"x")
     assert fds.wait_readable(other.fileno(), None)
-    assert fds.wait_any_readable((one.fileno(), other.fileno()), None)
+    assert fds.list_readable((one.fileno(), other.fileno()), None)
     sockets.receive(other)
     one.close()
     assert fds.wait_readable(other.fileno(), None)

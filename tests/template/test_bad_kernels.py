@@ -11,8 +11,9 @@ import pytest
 import warmfork
 from tests import crashing
 from tests.support import wait_until
+from warmfork._idle import pretouch
 from warmfork._machine import calls
-from warmfork._template import pretouch, spares
+from warmfork._template import spares
 
 
 def refuse_pagemap() -> None:

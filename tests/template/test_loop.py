@@ -219,7 +219,7 @@ def hang_when_thrown_away() -> None:
     """Preloaded: the throw-away child that records what a birth touches hangs."""
     import time
 
-    from warmfork._template import pretouch, rehearsal
+    from warmfork._idle import pretouch, rehearsal
 
     pretouch.DEADLINE = 1.0
     rehearsal.live = lambda *_: time.sleep(60)

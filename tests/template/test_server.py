@@ -272,11 +272,11 @@ def read_memory(pid: int) -> int:
 
 
 def has_warmed_up() -> bool:
-    return "warmfork._template.pretouch" in sys.modules
+    return "warmfork._idle.pretouch" in sys.modules
 
 
 def has_rehearsed() -> bool:
-    return "warmfork._template.rehearsal" in sys.modules
+    return "warmfork._idle.rehearsal" in sys.modules
 
 
 def test_a_template_s_memory_is_flat_over_hundreds_of_children():

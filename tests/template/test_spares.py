@@ -19,9 +19,9 @@ from tests import warm
 from tests.running import ROOT, run_meanwhile
 from tests.support import doing_without, fork, run_program, wait_until
 from warmfork._client.channel import Channel
+from warmfork._idle.idle import TRAFFIC
 from warmfork._machine import memory
 from warmfork._template import forking
-from warmfork._template.idle import TRAFFIC
 from warmfork._template.spares import SparePolicy
 from warmfork._words import board
 

@@ -310,7 +310,7 @@ def test_a_pid_that_was_used_again_is_not_answered_with_the_fate_of_the_one_that
 
 
 def test_names_in_dev_shm_that_anybody_can_make_are_no_error():
-    from warmfork._tracker import names
+    from warmfork._names import removing as names
 
     for digits in ("xyz", "", "-5", "1_0", "f" * 200, "0x12", " 1", f"{os.getpid():x}"):
         assert not names.is_dead(digits)

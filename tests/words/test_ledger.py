@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from tests.words.examples import MESSAGES
 from warmfork._words import messages
-from warmfork._words.ledger import Ledger, read_records, write_record
+from warmfork._words.ledger import read_records, write_record
 
 KINDS = ["semaphore", "shared_memory"]
 NAMES = ["/a", "/b", "/c:d", ""]
@@ -22,71 +22,6 @@ EVENTS = st.lists(
     ),
     max_size=40,
 )
-
-
-def make(records) -> Ledger:
-    ledger = Ledger()
-    for record in records:
-        ledger.take(record)
-    return ledger
-
-
-def show(ledger: Ledger) -> object:
-    return (
-        {key: (entry.maker, entry.title, entry.holders, entry.folder) for key, entry in ledger.entries.items()},
-        ledger.root,
-        ledger.mixed,
-    )
-
-
-@given(
-    st.lists(
-        st.tuples(st.sampled_from(["register", "unregister"]), st.sampled_from(KINDS), st.sampled_from(NAMES)),
-        max_size=40,
-    )
-)
-def test_names_are_a_set(events):
-    """However often one was registered, whoever unregisters it clears it (rows 61 and 62)."""
-    ledger, names = Ledger(), {}
-    for maker, (event, kind, name) in enumerate(events):
-        if event == "register":
-            ledger.take(messages.Entered(kind, name, maker, "title", 0, 0))
-            names.setdefault((kind, name), maker)
-        else:
-            ledger.take(messages.Dropped(kind, name, 0))
-            names.pop((kind, name), None)
-    made = {key: entry.maker for key, entry in ledger.entries.items()}
-    assert made == names, "its first maker is the one who is named"
-
-
-def test_a_semaphore_and_a_segment_of_one_name_are_two():
-    ledger = make(messages.Entered(kind, "/same", 1, "", 0, 0) for kind in KINDS)
-    ledger.take(messages.Dropped("semaphore", "/same", 0))
-    assert list(ledger.entries) == [("shared_memory", "/same")]
-
-
-def test_a_name_goes_with_the_last_of_its_holders():
-    ledger = make(messages.NameHeld("file", "/a", pid, pid, "", 0, 0) for pid in (1, 2))
-    assert [entry.name for entry in ledger.list_held(1)] == ["/a"]
-    ledger.take(messages.Dropped("file", "/a", 1))
-    assert ledger.list_held(1) == []
-    assert list(ledger.entries) == [("file", "/a")], "2 holds it"
-    ledger.take(messages.Dropped("file", "/a", 2))
-    assert not ledger.entries
-
-
-def test_a_name_of_the_tree_has_no_holder_whose_death_could_take_it():
-    """M7: a worker makes a segment, returns its name and exits."""
-    ledger = make([messages.Entered("file", "/a", 1, "", 0, 0), messages.NameHeld("file", "/a", 1, 1, "", 0, 0)])
-    assert ledger.list_held(1) == []
-
-
-@given(EVENTS)
-def test_a_ledger_is_made_again_from_its_own_records(events):
-    """What the tracker writes when it writes its ledger anew; and what its successor makes of it (M20)."""
-    ledger = make(events)
-    again = make(ledger.records())
-    assert show(again) == show(ledger)
 
 
 @given(EVENTS, st.integers(0, 10_000))

@@ -70,7 +70,7 @@ def wait(birth: Birth) -> None:
     """Wait until there is something on the feed. The end of the feed need not show where the client dies: a fork may
     have a copy of its end (M1)."""
     number = birth.socket.fileno()
-    fds.wait_any_readable((number, birth.parent), None)
+    fds.list_readable((number, birth.parent), None)
     if not fds.wait_readable(number, 0):
         os._exit(ending.UNFED)
 

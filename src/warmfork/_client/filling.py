@@ -73,7 +73,7 @@ def wait_buffers_at(child: Link) -> list[int] | None:
             return None
         if dead or child.feed is None or child.is_birth_over():
             raise BrokenPipeError(EPIPE, "the child is dead")
-        if not fds.wait_any_readable((child.feed.fileno(), child.fileno()), deadline - monotonic()):
+        if not fds.list_readable((child.feed.fileno(), child.fileno()), deadline - monotonic()):
             raise TimeoutError(f"the child has taken nothing for {BUFFERS_TIMEOUT} s")
 
 

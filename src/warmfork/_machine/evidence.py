@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from warmfork._machine import stacks
+from warmfork._machine import fds, stacks
 
 SIGKILL = 9
 COUNT = b"oom_kill "
@@ -56,13 +56,8 @@ EVENTS = {"": "memory.events", "memory": "memory.oom_control"}
 def list_groups(process: str = "self") -> list[tuple[str, str, str]]:
     """List the cgroups of a process that have to do with memory: controller, mount and path below the mount. In a container
     the mount may begin where its own cgroup does: then it has no such path."""
-    try:
-        with open(f"/proc/{process}/cgroup", "rb") as file:
-            lines = os.fsdecode(file.read()).splitlines()
-    except OSError:
-        return []
     found = []
-    for line in lines:
+    for line in os.fsdecode(fds.try_to_read(f"/proc/{process}/cgroup", 65_536)).splitlines():
         _, controllers, path = line.split(":", 2)
         for controller in controllers.split(","):
             found += [(controller, mount, path.rstrip("/")) for mount in MOUNTS.get(controller, ())]
@@ -80,17 +75,7 @@ def find_counters(process: str = "self") -> list[str]:
 
 def read_count(path: str) -> int:
     """Read how many processes were killed for memory, or -1 where this file does not say."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return -1
-    try:
-        data = os.read(fd, 65_536)
-    except OSError:
-        return -1
-    finally:
-        os.close(fd)
-    for line in data.splitlines():
+    for line in fds.try_to_read(path, 65_536).splitlines():
         if line.startswith(COUNT):
             return int(line[len(COUNT) :])
     return -1

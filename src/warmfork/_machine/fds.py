@@ -65,21 +65,12 @@ def is_open(fd: int) -> bool:
 
 def wait_readable(fd: int, timeout: float | None) -> bool:
     """Wait until there is something to read on this fd, or its end, up to `timeout` seconds (None: for ever)."""
-    ready = poll()
-    ready.register(fd, POLLIN)
-    return bool(ready.poll(None if timeout is None else max(0.0, timeout) * 1000))
-
-
-def wait_any_readable(these: tuple[int, ...], timeout: float | None) -> bool:
-    """Wait until one of these fds is readable, or at its end, up to `timeout` seconds (None: for ever)."""
-    ready = poll()
-    for fd in these:
-        ready.register(fd, POLLIN)
-    return bool(ready.poll(None if timeout is None else max(0.0, timeout) * 1000))
+    return bool(list_readable((fd,), timeout))
 
 
 def list_readable(these: tuple[int, ...], timeout: float | None) -> list[int]:
-    """Wait as wait_any_readable() does, and give those that are."""
+    """Wait until one of these fds is readable, or at its end, up to `timeout` seconds (None: for ever), and give those that
+    are."""
     ready = poll()
     for fd in these:
         ready.register(fd, POLLIN)
@@ -90,6 +81,20 @@ def close_all(fds: list[int] | tuple[int, ...]) -> None:
     """Close these fds."""
     for fd in fds:
         os.close(fd)
+
+
+def read_file(path: str, size: int = 4096) -> bytes:
+    """Read a small file of the kernel's, in one piece. Raises OSError."""
+    with Fd(os.open(path, os.O_RDONLY | os.O_CLOEXEC)) as file:
+        return os.read(file.fileno(), size)
+
+
+def try_to_read(path: str, size: int = 4096) -> bytes:
+    """Read as read_file() does, or give nothing where it can't be had."""
+    try:
+        return read_file(path, size)
+    except OSError:
+        return b""
 
 
 HIGHEST = (1 << 31) - 1

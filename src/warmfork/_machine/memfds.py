@@ -58,13 +58,6 @@ def make_nameless(name: str) -> int:
     raise refusal
 
 
-def seal_size(fd: int) -> None:
-    """Have a memory file neither grow nor shrink from now on; one that was made as sealable. A file in its place can't be
-    sealed, and stays as it is."""
-    if not no_memfds:
-        syscalls.seal_size(fd)
-
-
 def write_all(fd: int, content: bytes | memoryview, at: int = 0) -> None:
     """Write it all to a file, at this offset, leaving its position at the start."""
     rest = memoryview(content)

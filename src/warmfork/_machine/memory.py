@@ -6,7 +6,7 @@ import os
 from _struct import Struct
 from mmap import MAP_ANONYMOUS, MAP_PRIVATE, MAP_SHARED, PAGESIZE, PROT_READ, PROT_WRITE, mmap
 
-from warmfork._machine import calls
+from warmfork._machine import calls, fds
 
 
 def get_resident_kib() -> int:
@@ -16,12 +16,8 @@ def get_resident_kib() -> int:
 
 def get_sizes_kib() -> tuple[int, int]:
     """Give the mapped and the resident memory of this process in KiB."""
-    fd = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        mapped, resident = os.read(fd, 128).split()[:2]
-        return int(mapped) * PAGESIZE // 1024, int(resident) * PAGESIZE // 1024
-    finally:
-        os.close(fd)
+    mapped, resident = fds.read_file("/proc/self/statm").split()[:2]
+    return int(mapped) * PAGESIZE // 1024, int(resident) * PAGESIZE // 1024
 
 
 def map_readable(fd: int, size: int) -> mmap:
@@ -44,16 +40,6 @@ def seal(fd: int, seals: int) -> bool:
     except OSError:
         return False
     return True
-
-
-def has_seal(fd: int, seal: int) -> bool:
-    """Is this file a memfd with this seal?"""
-    from fcntl import fcntl
-
-    try:
-        return bool(fcntl(fd, 1034) & seal)  # F_GET_SEALS
-    except OSError:
-        return False
 
 
 def map_shared_by(fd: int, size: int) -> tuple[mmap, int]:
@@ -99,7 +85,7 @@ def map_copy(fd: int, size: int, offset: int) -> mmap:
 
 FLOCK = Struct("hhqqi4x")
 """struct flock of fcntl(2) with 64-bit offsets: type, whence, start, length, pid."""
-F_WRLCK, F_UNLCK = 1, 2  # asm-generic/fcntl.h
+F_WRLCK = 1  # asm-generic/fcntl.h
 
 
 def lock(fd: int) -> bool:
@@ -112,15 +98,6 @@ def lock(fd: int) -> bool:
     except OSError:
         return False
     return True
-
-
-def read_lock_holder(fd: int) -> int:
-    """Give the pid of the process that holds the record lock on this file; 0 where nobody does, -1 where the holder is
-    in another pid namespace."""
-    from fcntl import F_GETLK, fcntl
-
-    kind, _, _, _, pid = FLOCK.unpack(fcntl(fd, F_GETLK, FLOCK.pack(F_WRLCK, os.SEEK_SET, 0, 0, 0)))
-    return 0 if kind == F_UNLCK else pid or -1
 
 
 PUNCH_HOLE, KEEP_SIZE = 2, 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from select import poll
 
-from warmfork._machine import calls, syscalls
+from warmfork._machine import calls, fds, syscalls
 
 GET_INFO = 0xC050FF0B
 """PIDFD_GET_INFO, _IOWR(0xFF, 11, struct pidfd_info of 64 bytes and up), Linux 6.13."""
@@ -21,14 +21,10 @@ def open_pidfd(pid: int) -> int:
 
 def read_pid(pidfd: int) -> int:
     """Give the pid that a pidfd names, as the kernel shows it (-1: dead, 0: outside our namespace)."""
-    info = os.open(f"/proc/self/fdinfo/{pidfd}", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        for line in os.read(info, 4096).splitlines():
-            if line.startswith(b"Pid:"):
-                return int(line.split()[1])
-        return -1
-    finally:
-        os.close(info)
+    for line in fds.read_file(f"/proc/self/fdinfo/{pidfd}").splitlines():
+        if line.startswith(b"Pid:"):
+            return int(line.split()[1])
+    return -1
 
 
 def send_signal(pidfd: int, number: int) -> bool:
@@ -65,16 +61,7 @@ def wait_reaped(pidfd: int, timeout: float) -> bool:
 
 def read_stat(pid: int) -> list[bytes]:
     """Read what /proc says of a process, from its state on (field 3 of proc_pid_stat(5)). Nothing where there is none."""
-    try:
-        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return []
-    try:
-        return os.read(fd, 4096).rpartition(b")")[2].split()
-    except OSError:
-        return []
-    finally:
-        os.close(fd)
+    return fds.try_to_read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
 
 
 def read_zombie_status(pidfd: int) -> int | None:
@@ -148,23 +135,21 @@ def is_stopped(pid: int) -> bool:
 def open_older(pid: int, moment: int) -> int:
     """Open a pidfd on the process of this pid that lived at that moment (ns since boot), or give -1: it is dead and
     reaped. Whoever has its pid now was started later."""
-    try:
-        pidfd = open_pidfd(pid)
-    except (OSError, OverflowError):  # none, or no number that a process could have
-        return -1
-    if 0 < read_since(pid) <= moment:
-        return pidfd
-    os.close(pidfd)
-    return -1
+    return open_started(pid, 1, moment)
 
 
 def open_same(pid: int, since: int) -> int:
     """Open a pidfd on the process of this pid that was started then, or give -1: it is dead, and reaped."""
+    return open_started(pid, since, since)
+
+
+def open_started(pid: int, first: int, last: int) -> int:
+    """Open a pidfd on the process of this pid that was started between these moments, or give -1."""
     try:
         pidfd = open_pidfd(pid)
     except (OSError, OverflowError):  # none, or no number that a process could have
         return -1
-    if read_since(pid) == since:
+    if first <= read_since(pid) <= last:
         return pidfd
     os.close(pidfd)
     return -1

@@ -10,7 +10,7 @@ import os
 from _struct import pack
 from posix import stat
 
-from warmfork._machine import calls
+from warmfork._machine import calls, fds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -94,12 +94,12 @@ def read(pid: int | str) -> dict[str, str]:
     """Give what a process may do, by the kernel's word. What can't be seen is left out; all of it, if it is dead."""
     found: dict[str, str] = {}
     try:
-        for line in read_file(f"/proc/{pid}/status").splitlines():
+        for line in fds.read_file(f"/proc/{pid}/status", 65_536).splitlines():
             field, _, value = line.partition(b":")
             if field in LINES:
                 found[LINES[field]] = value.strip().decode()
         # A process may be in several hierarchies. Each line is one.
-        found["cgroup"] = os.fsdecode(read_file(f"/proc/{pid}/cgroup")).strip()
+        found["cgroup"] = os.fsdecode(fds.read_file(f"/proc/{pid}/cgroup", 65_536)).strip()
         root = stat(f"/proc/{pid}/root")
         found["root directory"] = f"{root.st_dev}:{root.st_ino}"
         for name in NAMESPACES:
@@ -107,15 +107,6 @@ def read(pid: int | str) -> dict[str, str]:
     except OSError:  # dead, or of another user: its user ids differ then
         return found
     return found
-
-
-def read_file(path: str) -> bytes:
-    """Read a small file of /proc."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return os.read(fd, 65_536)
-    finally:
-        os.close(fd)
 
 
 def compare(asker: dict[str, str], server: dict[str, str], tree: dict[str, str]) -> str:

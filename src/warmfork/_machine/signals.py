@@ -42,12 +42,6 @@ def list_ignored() -> tuple[int, ...]:
     return tuple(number for number in ALL if getsignal(number) == SIG_IGN)
 
 
-def list_handled() -> dict[int, object]:
-    """Give the signals with a Python handler."""
-    found = {number: _signal.getsignal(number) for number in ALL}
-    return {number: handler for number, handler in found.items() if callable(handler)}
-
-
 def list_set(numbers: Iterable[int]) -> dict[int, object]:
     """Give those of these signals that Python code handles or ignores, with handler or SIG_IGN."""
     found = {number: _signal.getsignal(number) for number in numbers}

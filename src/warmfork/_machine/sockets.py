@@ -211,6 +211,11 @@ def receive(from_: socket, flags: int = RECEIVE, size: int = BUFFER) -> Received
         data.poll()
 
 
+def take_answer(got: Received) -> socket:
+    """Take the socket over that came along last, for an answer. Raises NoSocket."""
+    return adopt_socket(got.take(-1).release())
+
+
 def receive_into(unread: list[Any], from_: socket) -> None:
     """Receive one message as the kernel gives it, for unpack_received(), to the end of a list. It is all one call, so
     that no signal handler can come, and raise, while nobody knows of the fds."""
@@ -231,10 +236,3 @@ def unpack_received(raw: tuple[Any, ...]) -> Received:
         elif level == SOL_SOCKET and kind == SCM_CREDENTIALS:
             pid, uid, gid = CREDENTIALS.unpack(content)
     return Received(data, fds, pid, bool(state & (MSG_CTRUNC | MSG_TRUNC)), uid, gid)
-
-
-def is_at_end(socket: socket) -> bool:
-    """Is the other end of this socket closed? What it has sent before may still be unread."""
-    look = poll()
-    look.register(socket.fileno(), 0)
-    return bool(look.poll(0))  # POLLHUP is always told

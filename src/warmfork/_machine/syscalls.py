@@ -32,7 +32,6 @@ NARROW = {"x86_64": "i386", "aarch64": "armv7l"}
 """What a 32-bit program is on these machines, whose kernels say the name of the wide one."""
 
 MFD_CLOEXEC, MFD_ALLOW_SEALING = 1, 2  # linux/memfd.h
-F_ADD_SEALS, F_SEAL_SHRINK, F_SEAL_GROW = 1033, 2, 4  # linux/fcntl.h
 ENOSYS = 38
 
 
@@ -66,13 +65,6 @@ def create_memfd(name: str, sealable: bool) -> int:
     if number is None:
         raise OSError(ENOSYS, f"the number of the system call memfd_create is not known for {machine}")
     return invoke(number, os.fsencode(name), flags)
-
-
-def seal_size(fd: int) -> None:
-    """Have a memfd neither grow nor shrink from now on (fcntl F_ADD_SEALS, Linux 3.17). Raises OSError."""
-    from fcntl import fcntl
-
-    fcntl(fd, F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK)
 
 
 def close_range(first: int, last: int) -> bool:

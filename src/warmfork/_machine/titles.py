@@ -20,7 +20,7 @@ def load() -> None:
     """Find and load the extension, once: in the tracker and in the template, so that children have it."""
     global _set
     if _set is None:
-        _set = find() or ignore_title
+        _set = find()
 
 
 def find() -> Callable[[str], None] | None:
@@ -39,10 +39,6 @@ def find() -> Callable[[str], None] | None:
                 loader = ExtensionFileLoader(name, path)
                 return _load(ModuleSpec(name, loader, origin=path)).setproctitle  # type: ignore[no-any-return]
     return None
-
-
-def ignore_title(_title: str) -> None:
-    """Stands in where setproctitle is not installed."""
 
 
 def set_title(title: str) -> None:

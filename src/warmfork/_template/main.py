@@ -19,6 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
+    from warmfork._template.server import MakeIdle
     from warmfork._words.spec import Spec
 
 
@@ -34,11 +35,13 @@ class Given:
 
 def main(
     control: sockets.socket,
+    make_idle: MakeIdle,
     launched: tuple[int, ...] | None = None,
     client: tuple[int, int, int] | None = None,
 ) -> NoReturn:
     """Be a template, for the tracker at the other end of this socket.
 
+    `make_idle` makes what fills idle time.
     `launched` is what a Launch brings, where the tracker forked us.
     `client` is the channel, pid and pidfd of the first client; others come by Adopt.
     """
@@ -53,7 +56,7 @@ def main(
     board.begin(given.generation, os.getpid(), monotonic_ns())
     titles.load()
     titles.set_title(f"warmfork: template {spec.name} gen={given.generation} [preloading]")
-    made = prepare(spec, board, control, given, client, number)
+    made = prepare(spec, board, control, given, client, number, make_idle)
     collector.stop()
     code = 1
     try:
@@ -142,6 +145,7 @@ def prepare(
     given: Given,
     client: tuple[int, int, int] | None,
     number: int,
+    make_idle: MakeIdle,
 ) -> server.Server:
     """Preload and seal; where that fails, tell the clients that wait, and leave."""
     from warmfork._machine import role
@@ -161,9 +165,6 @@ def prepare(
         kept = tuple(fd for fd in fds.list_fds() if fd not in own)
         seal.seal(spec, notes, folder, given.log)
         base = seal.give_back(born, notes)
-        collapses = seal.is_collapse_worth(spec)
-        if spec.huge_pages == "on":
-            notes.notes += seal.collapse_all()
     except preload.Failure as failure:
         module, cause = wire.fit(failure.module, 1000), wire.fit(failure.cause, 4000)
         refuse(control, client, messages.PreloadFailed(module, cause, wire.keep_end(failure.traceback)))
@@ -174,8 +175,8 @@ def prepare(
         kept += (given.stacks,)
     policy = spares.choose_policy(spec.spares, notes.notes)
     known = TemplateState(spec, board, given.generation, (*kept, number), policy, base)
-    made = server.Server(known, given, control, given.stacks, tuple(wire.fit(note, 2000) for note in notes.notes))
-    made.idle.collapses = collapses and spec.huge_pages != "on"
+    made = server.Server(known, given, control, make_idle)
+    made.notes = tuple(wire.fit(note, 2000) for note in (*notes.notes, *made.idle.begin()))
     if client is not None:
         made.adopt(sockets.adopt_socket(client[0]), client[1], client[2])
     say(control, messages.Sealed(given.generation))

@@ -215,8 +215,4 @@ def name_threads() -> dict[int, str]:
 
 def read_name(task: int) -> str:
     """Read the name that the kernel has of a thread of this process; "" where it is dead."""
-    try:
-        with open(f"/proc/self/task/{task}/comm", errors="replace") as file:
-            return file.read().strip()
-    except OSError:
-        return ""
+    return fds.try_to_read(f"/proc/self/task/{task}/comm").decode("utf-8", "replace").strip()

@@ -8,7 +8,7 @@ import os
 import sys
 
 from warmfork._child import ending, reseeding
-from warmfork._machine import fds, memory, signals, state
+from warmfork._machine import fds, signals, state
 from warmfork._template import forking, preload
 
 TYPE_CHECKING = False
@@ -43,28 +43,6 @@ def seal(spec: Spec, notes: preload.Notes, folder: int, log: int) -> None:
         gc.freeze()
     if spec.audit == "refuse" and findings:
         raise Unsafe(tuple(findings))
-
-
-WORTH_KIB = 40 << 10
-"""Resident memory from which "auto" looks for heaps at all: a bare template has no block, and takes 10 to 14 MiB."""
-
-
-def is_collapse_worth(spec: Spec) -> bool:
-    """Are the heaps to be on huge pages?"""
-    return spec.huge_pages == "on" or (spec.huge_pages == "auto" and memory.get_resident_kib() >= WORTH_KIB)
-
-
-def collapse_all() -> list[str]:
-    """Have the heaps on huge pages before the first child. Gives what is to be noted."""
-    from warmfork._template import collapse
-
-    try:
-        blocks = collapse.find_blocks()
-        while blocks:
-            blocks.collapse_one()
-    except collapse.FAILURES as error:
-        return [f"without huge pages: {error}"]
-    return [f"without huge pages: {collapse.REFUSED}"] if blocks.is_in_vain() else []
 
 
 def take_census(spec: Spec, notes: preload.Notes) -> list[str]:

@@ -15,7 +15,6 @@ from warmfork._machine import sockets, titles
 from warmfork._machine.loop import Loop
 from warmfork._template.children import Children
 from warmfork._template.clients import ClientRecord
-from warmfork._template.idle import Idle
 from warmfork._template.spares import SparePolicy
 from warmfork._template.state import TemplateState, count_started, holds_children, is_ended_with_client
 from warmfork._words import board as board_
@@ -24,8 +23,26 @@ from warmfork._words import messages, protocol, wire
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Protocol
 
     from warmfork._template.main import Given
+
+    class IdleTime(Protocol):
+        """What fills idle time: a template works without it."""
+
+        def begin(self) -> list[str]:
+            """The preload is over, and no child is there. Gives what is to be logged."""
+            ...
+
+        def get_due(self) -> float | None:
+            """Give the time, by monotonic(), from which there is something to do, or None."""
+            ...
+
+        def use(self) -> None:
+            """Nobody wants anything: do a little."""
+            ...
+
+    MakeIdle = Callable[[TemplateState, Loop, Children, Callable[[], None]], IdleTime]
 
 LONELY = 10.0
 """Seconds after which a template ends that never had a client: whoever wanted it was dead before it could be told."""
@@ -34,16 +51,14 @@ LONELY = 10.0
 class Server:
     """Serves clients until none is left."""
 
-    def __init__(
-        self, state: TemplateState, given: Given, control: sockets.socket, stacks: int, notes: tuple[str, ...]
-    ) -> None:
+    def __init__(self, state: TemplateState, given: Given, control: sockets.socket, make_idle: MakeIdle) -> None:
         self.state = state
         self.given = given
         self.control = control
-        self.notes = notes
+        self.notes: tuple[str, ...] = ()  # for the log of whoever becomes a client
         self.loop = Loop(self.report)
-        self.children = Children(state, self.loop, stacks, self.release)
-        self.idle = Idle(state, self.loop, self.children, self.show_title)
+        self.children = Children(state, self.loop, given.stacks, self.release)
+        self.idle = make_idle(state, self.loop, self.children, self.show_title)
         self.loop.watch(control.fileno(), self.read_control)
 
     # -- the loop
@@ -98,10 +113,6 @@ class Server:
             os.write(2, text.encode("utf-8", "replace"))
         except OSError:
             return  # it is full: at-fork handlers of the preload may write there at each fork
-
-    def watch(self, fd: int, handler: Callable[[int], None]) -> None:
-        """Call this handler when there is something to read on this fd."""
-        self.loop.watch(fd, handler)
 
     def show_title(self) -> None:
         """Say in the title how many children there are."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 
+from warmfork._machine import fds
 from warmfork._template import forking
 
 AUTO, NONE = -1, 0
@@ -114,11 +115,4 @@ def count_processors() -> int:
 
 def is_commit_strict() -> bool:
     """Does each fork charge the whole address space (vm.overcommit_memory=2)?"""
-    try:
-        fd = os.open("/proc/sys/vm/overcommit_memory", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        return os.read(fd, 8).strip() == b"2"
-    finally:
-        os.close(fd)
+    return fds.try_to_read("/proc/sys/vm/overcommit_memory").strip() == b"2"

@@ -15,13 +15,32 @@ REPORTS = 50
 """Reports that are kept for a program that has not read them."""
 
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Protocol
+
+    class Keeper(Protocol):
+        """Who knows what records mean that a tracker has no use for."""
+
+        def take(self, record: messages.Message) -> None:
+            """Enter a record."""
+            ...
+
+        def records(self) -> Iterable[messages.Message]:
+            """Give records that say all that counts of those."""
+            ...
+
+
 class Book:
     """The ledger, each change written down before anything is done about it. Its file is under the lock of whoever is
     the tracker, so this process closes no fd on it, which would give the lock back."""
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
-        self.ledger = ledger_.Ledger()
+        self.root: messages.Root | None = None
+        self.others: list[messages.Message] = []  # which mean something to whoever keeps names
+        self.keeper: Keeper | None = None
         self.reports: list[messages.Reported] = []
         self.full = False
         data = memfds.read_all(fd)
@@ -34,16 +53,27 @@ class Book:
 
     def get_root(self) -> messages.Root:
         """Give whose ledger this is."""
-        if self.ledger.root is None:
+        if self.root is None:
             raise RuntimeError("the tracker's list does not say whose it is")
-        return self.ledger.root
+        return self.root
+
+    def give(self, keeper: Keeper) -> None:
+        """Have the records that are not ours known to this one from now on."""
+        self.keeper = keeper
+        for record in self.others:
+            keeper.take(record)
+        self.others.clear()
 
     def take(self, record: messages.Message) -> None:
         """Enter a record in what we know."""
         if isinstance(record, messages.Reported):
             self.reports = [*self.reports[-REPORTS:], record]
+        elif isinstance(record, messages.Root):
+            self.root = record
+        elif self.keeper is not None:
+            self.keeper.take(record)
         else:
-            self.ledger.take(record)
+            self.others.append(record)
 
     def write(self, record: messages.Message) -> None:
         """Enter a record, and write it down. Where no more can be written (a limit on the size of files, no memory), it
@@ -70,8 +100,9 @@ class Book:
         Whoever is killed in between leaves a ledger that is whole."""
         start = self.end
         end = start
+        others = self.keeper.records() if self.keeper is not None else self.others
         try:
-            for record in (*self.ledger.records(), *self.reports):
+            for record in (self.get_root(), *others, *self.reports):
                 end += self.append(ledger_.write_record(record), end)
             os.pwrite(self.fd, start.to_bytes(8, "little"), 0)
         except OSError:

@@ -45,7 +45,5 @@ LOG_SIZE = 65_536
 
 
 def make_log() -> int:
-    """Make the memfd that is a template's stdout and stderr after the seal: bounded, for nobody reads it in time."""
-    log = memfds.make_memory("warmfork-log", size=LOG_SIZE, sealable=True)
-    memfds.seal_size(log)
-    return log
+    """Make what a template's stdout and stderr are after the seal: bounded, for nobody reads it in time. Raises OSError."""
+    return make("warmfork-log", LOG_SIZE)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from warmfork._tracker.first import BeTemplate
+    from warmfork._tracker.server import MakeNames
 
 DOOR, LEDGER, OWN = 3, 4, 5
 
@@ -21,7 +22,7 @@ SERVED_AT = 8
 """As in the ledger module, which is not loaded yet: where it says that a tracker has served."""
 
 
-def main(be_template: BeTemplate) -> NoReturn:
+def main(be_template: BeTemplate, make_names: MakeNames) -> NoReturn:
     """Be the tracker of the tree whose processes hold the other end of fd 3, or find that another process is.
 
     Fd 4 is the tree's ledger. The program has written in it whose tree it is before it says anything at the door; what a
@@ -68,7 +69,7 @@ def main(be_template: BeTemplate) -> NoReturn:
     gc.enable()
     code = 1
     try:
-        server = Tracker(door, own, book, stack)
+        server = Tracker(door, own, book, stack, make_names)
         if first is not None:
             server.serve_first(first, started)
         code = server.serve()

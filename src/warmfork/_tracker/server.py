@@ -9,37 +9,70 @@ from __future__ import annotations
 import os
 from time import monotonic
 
-from warmfork._machine import fds, pids, rights, signals, sockets, titles
+from warmfork._machine import fds, pids, signals, sockets, titles
 from warmfork._machine.loop import Loop
-from warmfork._tracker import names
-from warmfork._tracker.answers import answer_channel, send_answer
-from warmfork._tracker.folders import KINDS, Folders
+from warmfork._tracker.answers import answer_channel
 from warmfork._tracker.generations import Generations
-from warmfork._tracker.holders import Holders
 from warmfork._tracker.orphans import Orphans
-from warmfork._tracker.sweeper import Sweeper
 from warmfork._tracker.templates import TemplateRecord, read_spec
 from warmfork._words import messages, protocol, wire
 from warmfork._words.spec import identify
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from resource import struct_rusage
+    from typing import Protocol
 
     from warmfork._tracker.book import Book
     from warmfork._tracker.first import Started
-    from warmfork._words.ledger import Entry
+
+    class NameKeeper(Protocol):
+        """What keeps the names of a tree: a tracker works without it."""
+
+        def succeed(self) -> None:
+            """Go on where the tracker before this one has ended."""
+            ...
+
+        def serve(self, message: messages.Message, got: sockets.Received) -> None:
+            """Do what a process of ours asks."""
+            ...
+
+        def is_busy(self) -> bool:
+            """Is there something that is to come to its end?"""
+            ...
+
+        def get_due(self) -> float | None:
+            """Give the time, by monotonic(), of what is to be done next, or None."""
+            ...
+
+        def do_due(self) -> None:
+            """Do what is due."""
+            ...
+
+        def bury(self, pid: int) -> bool:
+            """A child of ours is dead. Was it one of its own?"""
+            ...
+
+        def bury_root(self) -> None:
+            """The program is dead."""
+            ...
+
+        def end(self) -> int:
+            """The tree has ended. Gives how many names were left."""
+            ...
+
+    MakeNames = Callable[[Loop, Book], NameKeeper]
 
 WARNING, ERROR = 30, 40
-
-MOST_TITLES = 1000
-"""Processes of which something is remembered before all of it is forgotten."""
 
 
 class Tracker:
     """What the tracker of a tree knows."""
 
-    def __init__(self, door: sockets.socket, own: sockets.socket, book: Book, root_stack: int) -> None:
+    def __init__(
+        self, door: sockets.socket, own: sockets.socket, book: Book, root_stack: int, make_names: MakeNames
+    ) -> None:
         root = book.get_root()
         self.root = root
         self.root_stack = root_stack
@@ -48,19 +81,15 @@ class Tracker:
         self.door = door
         self.door_open = True
         self.book = book
-        self.titles = {(root.pid, root.since): names.read_title(root.pid) or root.name}
-        self.confined: set[tuple[int, int]] = set()
         self.reserve = fds.Fd(fds.open_null())
         # Hold the program's stderr only: a pipe behind its stdout is to end when it ends.
         os.dup2(self.reserve.fileno(), 1)
         self.loop = Loop(
             lambda text: book.report(ERROR, f"an error in the tracker, which goes on (please report it):\n{text}")
         )
-        self.folders = Folders(book.ledger)
-        self.sweeper = Sweeper(self.loop)
+        self.names = make_names(self.loop, book)
         self.orphans = Orphans(self.loop, lambda text: book.report(WARNING, text))
         self.generations = Generations(self.loop, book, self.orphans.inherit, self.reap_all)
-        self.holders = Holders(self.loop, book, self.folders, self.sweeper)
         self.own = own
         self.loop.watch(door.fileno(), self.read_door)
         self.loop.watch(own.fileno(), self.read_own)
@@ -69,7 +98,8 @@ class Tracker:
             self.loop.watch(self.root_pidfd.fileno(), self.bury_root)
         else:
             self.root_dead = True
-        self.holders.succeed()
+            self.names.bury_root()
+        self.names.succeed()
         self.awake = self.listen_to_deaths()
         titles.load()
         self.broken = 0
@@ -88,13 +118,10 @@ class Tracker:
             self.loop.turn(self.plan())
             self.loop.guard(self.orphans.pending_kills.kill_due, None)
             self.loop.guard(self.generations.serve_deferred, True, None)
-            self.loop.guard(self.sweeper.kill_late, None)
+            self.loop.guard(self.names.do_due, None)
             self.loop.guard(self.look_for_broken, None)
         self.reserve.close()
-        left = names.sweep(self.list_left(), self.book.ledger.mixed, self.folders)
-        names.sweep_prefix(self.root.prefix)
-        names.sweep_dead_trees()
-        return 1 if left else 0
+        return 1 if self.names.end() else 0
 
     def is_needed(self) -> bool:
         """Is there somebody to serve? Strangers that have come to us, since nobody else is their parent, are not."""
@@ -102,13 +129,14 @@ class Tracker:
             not self.root_dead
             or self.door_open
             or self.generations.any_alive()
-            or bool(self.orphans.living or self.orphans.pending_kills or self.sweeper.jobs)
+            or bool(self.orphans.living or self.orphans.pending_kills)
+            or self.names.is_busy()
         )
 
     def plan(self) -> float | None:
         """Give the seconds until there is something to do that nobody asks for, or None."""
         kills = self.orphans.pending_kills
-        due = [self.generations.get_due(), self.sweeper.get_due(), kills.get_due() if kills else None]
+        due = [self.generations.get_due(), self.names.get_due(), kills.get_due() if kills else None]
         known = [at for at in due if at is not None]
         return max(0.0, min(known) - monotonic()) if known else None
 
@@ -119,13 +147,10 @@ class Tracker:
             self.broken = broken
             self.show_title()
 
-    def list_left(self) -> list[Entry]:
-        """List the names that are to be removed now: the tree's, or all, where the program is dead."""
-        return [entry for entry in self.book.ledger.entries.values() if entry.holders is None or self.root_dead]
-
     def bury_root(self, _events: int) -> None:
         """The program is dead. Templates see it themselves, unless they still preload."""
         self.root_dead = True
+        self.names.bury_root()
         self.loop.forget(self.root_pidfd.fileno())
         self.generations.bury_root(self.root.pid)
         self.orphans.bury_client(self.root.pid)
@@ -223,79 +248,23 @@ class Tracker:
         """Do what a process of ours asks."""
         if isinstance(message, messages.Hello):
             self.generations.serve_hello(message, got)
-        elif isinstance(message, messages.Register | messages.Track) and not self.may_remove(message, got.pid):
-            return
-        elif isinstance(message, messages.Register):
-            folder = self.folders.keep(message.kind, message.name, got)
-            title = self.get_title(got.pid)
-            self.book.write(messages.Entered(message.kind, message.name, got.pid, title, *folder))
-        elif isinstance(message, messages.Unregister):
-            self.book.write(messages.Dropped(message.kind, message.name, 0))
-        elif isinstance(message, messages.StdlibTrackerRuns):
-            self.book.write(message)
-        elif isinstance(message, messages.Track):
-            self.holders.hold(message, got, self.get_title(got.pid))
-        elif isinstance(message, messages.Untrack):
-            self.holders.let_go(message, got.pid)
         elif isinstance(message, messages.Hung):
             self.generations.end_if_hung(message.pid)
         elif isinstance(message, messages.Door):
             if got.pid == self.root.pid and not self.root_dead and len(got.fds) == 1:
-                self.open_door(adopt(got))
+                self.open_door(sockets.take_answer(got))
         elif isinstance(message, messages.Inherit):
             if got.pid == self.root.pid and not self.root_dead:
                 self.generations.take_over(message, got)
         elif isinstance(message, messages.GiveUp):
             if len(got.fds) == 2:
-                self.generations.give_up(got.pid, got.fds[0], adopt(got))
+                self.generations.give_up(got.pid, got.fds[0], sockets.take_answer(got))
         elif isinstance(message, messages.Ask) and len(got.fds) == 1:
             self.reap_all()  # its template may be dead since a moment ago
             self.generations.look_at_inherited()
-            self.orphans.serve_ask(message, adopt(got))
-        elif isinstance(message, messages.Sweep) and len(got.fds) == 1 and got.pid == self.root.pid:
-            self.sweep(adopt(got))
-
-    def may_remove(self, message: messages.Register | messages.Track, pid: int) -> bool:
-        """May this process remove such a name itself? We do it with our rights, and a process may have given up some of its
-        own. Asked each time, but for semaphores of this tree. Where it may not, that is reported, once for each process.
-        The program is believed, which may be dead by now: it could write in the ledger what it wants."""
-        kind, prefix = message.kind, self.root.prefix
-        if pid == self.root.pid and pids.read_since(pid) in (0, self.root.since):
-            return True
-        if kind == "semaphore" and prefix and f"sem.{message.name.lstrip('/')}".startswith(prefix):
-            return True
-        difference = rights.find_less_over_files(pid, kind not in KINDS)
-        key = pid, pids.read_since(pid)
-        if difference and key not in self.confined:
-            if len(self.confined) >= MOST_TITLES:
-                self.confined.clear()
-            self.confined.add(key)
-            self.book.report(
-                WARNING,
-                f"pid {pid} ({self.get_title(pid) or 'unknown'}) may not have files removed by us that it tracks "
-                f"({message.name[:1000]!r} is the first): it has other rights than we have: {difference[:4000]}",
-            )
-        return not difference
-
-    def sweep(self, answer: sockets.socket) -> None:
-        """Have all names removed, and say how many were left."""
-        left, mixed = self.list_left(), self.book.ledger.mixed
-
-        def tell(said: list[str]) -> None:
-            send_answer(answer, messages.NamesSwept(int(said[0]) if said else len(left)))
-
-        self.sweeper.run(lambda: [str(names.sweep(left, mixed, self.folders))], self.folders.list_fds(), tell)
-        for entry in left:
-            self.book.write(messages.Dropped(entry.kind, entry.name, 0))
-
-    def get_title(self, pid: int) -> str:
-        """Give the title of a process that registers, looked up once for each."""
-        key = pid, pids.read_since(pid)
-        if key not in self.titles:
-            if len(self.titles) >= MOST_TITLES:
-                self.titles.clear()
-            self.titles[key] = wire.fit(names.read_title(pid), 1000)
-        return self.titles[key]
+            self.orphans.serve_ask(message, sockets.take_answer(got))
+        else:
+            self.names.serve(message, got)
 
     # -- deaths
 
@@ -331,14 +300,9 @@ class Tracker:
     def bury(self, pid: int, since: int, status: int, usage: struct_rusage) -> None:
         """A child of ours is dead."""
         template = self.generations.by_pid.get(pid)
-        if self.sweeper.forget(pid):
+        if self.names.bury(pid):
             return
         if template is not None and template.alive and template.pidfd is None:
             self.generations.bury_template(template, status)
         else:
             self.orphans.keep_fate(pid, since, status, usage, self.generations.list_stacks())
-
-
-def adopt(got: sockets.Received) -> sockets.socket:
-    """Take the socket over that came along last, for an answer. Raises NoSocket."""
-    return sockets.adopt_socket(got.take(-1).release())

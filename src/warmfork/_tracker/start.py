@@ -17,13 +17,24 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from warmfork._machine import sockets
+    from warmfork._machine.loop import Loop
+    from warmfork._names.registry import Names
+    from warmfork._tracker.book import Book
 
 
 def be_template(control: sockets.socket, launched: tuple[int, ...], client: tuple[int, int, int]) -> NoReturn:
     """Be the first template, in a fork of this interpreter: a second interpreter takes 8 ms."""
+    from warmfork._idle.idle import Idle
     from warmfork._template.main import main
 
-    main(control, launched, client)
+    main(control, Idle, launched, client)
 
 
-main(be_template)
+def make_names(loop: Loop, book: Book) -> Names:
+    """Make what keeps names. Loaded when the first template is there."""
+    from warmfork._names.registry import Names
+
+    return Names(loop, book)
+
+
+main(be_template, make_names)

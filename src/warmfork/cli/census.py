@@ -17,6 +17,7 @@ from warmfork._machine import fds, pids, proc
 from warmfork._words import board as board_
 from warmfork._words import ledger as ledger_
 from warmfork._words import messages
+from warmfork.cli import share
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -220,10 +221,10 @@ class Census:
             record.cpu_s = round(info["cpu_times"].user + info["cpu_times"].system, 2)
         if info["memory_info"] is not None and record.state != "zombie":
             record.rss_mib = round(info["memory_info"].rss / 2**20, 2)
-        share = proc.read_share(record.pid)
-        if share is not None:
-            record.pss_mib, record.uss_mib = round(share.pss / 1024, 2), round(share.uss / 1024, 2)
-            record.shared_mib, record.huge_mib = round(share.shared / 1024, 2), round(share.huge / 1024, 2)
+        memory = share.read_share(record.pid)
+        if memory is not None:
+            record.pss_mib, record.uss_mib = round(memory.pss / 1024, 2), round(memory.uss / 1024, 2)
+            record.shared_mib, record.huge_mib = round(memory.shared / 1024, 2), round(memory.huge / 1024, 2)
         self.records[record.pid] = record
 
 

@@ -78,6 +78,17 @@ def find_blocks() -> Blocks:
     return Blocks(found[::-1], size)
 
 
+def collapse_all() -> list[str]:
+    """Collapse all of them now. Gives what is to be logged."""
+    try:
+        blocks = find_blocks()
+        while blocks:
+            blocks.collapse_one()
+    except FAILURES as error:
+        return [f"without huge pages: {error}"]
+    return [f"without huge pages: {REFUSED}"] if blocks.is_in_vain() else []
+
+
 FAILURES = (OSError, ImportError, AttributeError, ValueError)
 """What is raised where there are none: no _ctypes, no transparent huge pages in this kernel, no pagemap."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-from warmfork._machine import evidence
+from warmfork._machine import evidence, fds
 
 SCARCE = 10
 """Per cent of memory: with less available, no spares."""
@@ -39,7 +39,7 @@ def is_machine_scarce() -> bool:
     """Has the machine little memory available?"""
     found = {
         line.split()[0]: int(line.split()[1])
-        for line in read("/proc/meminfo").splitlines()
+        for line in fds.try_to_read("/proc/meminfo").splitlines()
         if line.startswith((b"MemTotal:", b"MemAvailable:"))
     }
     return found.get(b"MemAvailable:", 1) * 100 < found.get(b"MemTotal:", 1) * SCARCE
@@ -51,7 +51,7 @@ def is_group_scarce(folder: str, controller: str) -> bool:
     limit, used = read_number(f"{folder}/{limit_file}"), read_number(f"{folder}/{usage_file}")
     if limit < 0 or used < 0:
         return False
-    for row in read(f"{folder}/memory.stat").splitlines():
+    for row in fds.try_to_read(f"{folder}/memory.stat", 16_384).splitlines():
         if row.startswith(line):
             used -= int(row[len(line) :])
     return (limit - used) * 100 < limit * SCARCE
@@ -69,23 +69,9 @@ def find_limits(process: str = "self") -> list[tuple[str, str]]:
     return found
 
 
-def read(path: str) -> bytes:
-    """Read such a file, or nothing where it can't be had."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return b""
-    try:
-        return os.read(fd, 16_384)
-    except OSError:
-        return b""
-    finally:
-        os.close(fd)
-
-
 def read_number(path: str) -> int:
     """Read a file that is one number; -1 where it is none ("max"), or not there."""
-    text = read(path).strip()
+    text = fds.try_to_read(path).strip()
     return int(text) if text.isdigit() else -1
 
 

@@ -10,10 +10,11 @@ from types import SimpleNamespace
 import pytest
 
 from tests.attacks.test_boards import make_loop
+from tests.names.test_kept import read_kept
 from warmfork._machine import fds, sockets
+from warmfork._names.folders import Folders
+from warmfork._names.holders import Holders
 from warmfork._tracker.book import Book
-from warmfork._tracker.folders import Folders
-from warmfork._tracker.holders import Holders
 from warmfork._words import messages
 
 DEAD, LIVING = 1 << 22, os.getpid()
@@ -29,7 +30,8 @@ class Scene:
         self.book = Book(self.fd)
         self.jobs: list[tuple[Callable[[], list[str]], Callable[[list[str]], None]]] = []
         sweeper = SimpleNamespace(run=lambda work, kept, done: self.jobs.append((work, done)))
-        self.holders = Holders(make_loop(), self.book, Folders(self.book.ledger), sweeper)
+        self.kept = read_kept(self.book)
+        self.holders = Holders(make_loop(), self.book, self.kept, Folders(self.kept), sweeper)
 
     def hold(self, kind: str, name: str, pid: int) -> None:
         identity = fds.identify(fd := os.open(self.folder, os.O_PATH))
@@ -43,8 +45,8 @@ class Scene:
 
     def list_names(self) -> list[str]:
         """List what is in the ledger, as its last writer left it and as a successor reads it."""
-        names = sorted(os.path.basename(name) for _, name in self.book.ledger.entries)
-        assert sorted(os.path.basename(name) for _, name in Book(self.fd).ledger.entries) == names
+        names = sorted(os.path.basename(name) for _, name in self.kept.entries)
+        assert sorted(os.path.basename(name) for _, name in read_kept(Book(self.fd)).entries) == names
         return names
 
 
@@ -107,7 +109,7 @@ def test_who_makes_and_holds_a_name_while_the_dead_one_s_is_swept_keeps_it(scene
     scene.sweep()
     assert os.listdir(scene.folder) == ["name"] == scene.list_names()
     assert (path / "inside" if kind == "folder" else path).read_text() == "the living one's"
-    assert scene.book.ledger.list_held(LIVING) and not scene.book.ledger.list_held(DEAD)
+    assert scene.kept.list_held(LIVING) and not scene.kept.list_held(DEAD)
     assert f"left: {kind} {str(path)!r}" in scene.book.reports[-1].text
 
 

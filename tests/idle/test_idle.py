@@ -8,8 +8,9 @@ from types import SimpleNamespace
 import pytest
 
 from warmfork._child import ending
-from warmfork._template import forking, pretouch, rehearsal, spares
-from warmfork._template.idle import TRAFFIC, Idle
+from warmfork._idle import pretouch, rehearsal
+from warmfork._idle.idle import TRAFFIC, Idle
+from warmfork._template import forking, spares
 from warmfork._template.spares import SparePolicy
 
 

@@ -13,9 +13,10 @@ import pytest
 
 import warmfork
 from tests.support import wait_until
-from warmfork._machine import calls, proc
-from warmfork._template import collapse
-from warmfork._template.idle import Idle
+from warmfork._idle import collapse
+from warmfork._idle.idle import Idle
+from warmfork._machine import calls
+from warmfork.cli.share import read_share
 
 HEAVY = "held = [bytes(1000) for _ in range(60_000)]\n"
 """A module of 60 MB, of which each page is there."""
@@ -49,7 +50,7 @@ needs_collapse = pytest.mark.skipif(not has_collapse(), reason="this kernel has 
 
 
 def get_huge(pid: int) -> float:
-    return proc.read_share(pid).huge / 1024
+    return read_share(pid).huge / 1024
 
 
 @needs_collapse
@@ -86,7 +87,7 @@ def test_children_of_huge_pages_share_what_they_do_not_write(heavy):
 
 def measure_after_a_write(name: str) -> tuple[float, float]:
     sys.getrefcount(sys.modules[name].held)  # a reference to the list is a write to one page of it
-    share = proc.read_share(os.getpid())
+    share = read_share(os.getpid())
     return share.uss / 1024, share.shared / 1024
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 from pathlib import Path
 
@@ -11,8 +10,8 @@ import pytest
 import warmfork
 from tests.support import wait_until
 from tests.template.test_spares import have_a_spare, list_spares
-from warmfork._machine import evidence
-from warmfork._template import pressure
+from warmfork._idle import pressure
+from warmfork._machine import evidence, fds
 
 GIB = 1 << 30
 
@@ -53,25 +52,28 @@ def test_a_cgroup_that_is_gone_is_not_scarce(tmp_path):
 
 
 def test_limits_of_the_groups_above_count_too(tmp_path, monkeypatch):
-    mount = tmp_path / "cgroup"
+    mount, read = tmp_path / "cgroup", fds.try_to_read
     make_group(mount / "app", limit=str(GIB), used=5, inactive=0)
     make_group(mount / "app" / "worker", limit="max", used=5, inactive=0)
     monkeypatch.setattr(evidence, "MOUNTS", {"": (str(mount),)})
-    monkeypatch.setattr(evidence, "open", lambda *_: io.BytesIO(b"0::/app/worker\n"), raising=False)
+    monkeypatch.setattr(
+        fds, "try_to_read", lambda path, *size: groups if path.endswith("/cgroup") else read(path, *size)
+    )
+    groups = b"0::/app/worker\n"
     assert pressure.find_limits() == [(f"{mount}/app", "")]
-    monkeypatch.setattr(evidence, "open", lambda *_: io.BytesIO(b"0::/other\n9:name=systemd:/\n"), raising=False)
+    groups = b"0::/other\n9:name=systemd:/\n"
     assert pressure.find_limits() == []
 
 
 def test_a_machine_with_nine_tenths_in_use_is_scarce(monkeypatch):
     for available, scarce in ((b"90", True), (b"200", False)):
         text = b"MemTotal:  1000 kB\nMemFree:  1 kB\nMemAvailable:  " + available + b" kB\n"
-        monkeypatch.setattr(pressure, "read", lambda path, text=text: text)
+        monkeypatch.setattr(fds, "try_to_read", lambda path, text=text: text)
         assert pressure.is_scarce([]) is scarce
 
 
 def test_a_kernel_that_tells_nothing_of_pressure_is_not_scarce(monkeypatch):
-    monkeypatch.setattr(pressure, "read", lambda path: b"")
+    monkeypatch.setattr(fds, "try_to_read", lambda path: b"")
     assert not pressure.is_scarce([])
     assert pressure.open_trigger("/nowhere/pressure") == -1
 

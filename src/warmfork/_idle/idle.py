@@ -10,6 +10,7 @@ from select import EPOLLPRI
 from time import monotonic
 
 from warmfork._child import ending
+from warmfork._machine import memory
 from warmfork._template import forking, spares
 from warmfork._template.state import count_started, let_spares_go
 from warmfork._words import messages, wire
@@ -18,17 +19,20 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from warmfork._idle.collapse import Blocks
+    from warmfork._idle.pretouch import Recording
     from warmfork._machine.loop import Loop
     from warmfork._template.children import Children
     from warmfork._template.clients import ClientRecord
-    from warmfork._template.collapse import Blocks
-    from warmfork._template.pretouch import Recording
     from warmfork._template.state import TemplateState
 
 TITLE_DELAY = 0.01
 """Seconds until the title shows a new number of children. What a template does right after a fork costs the child: both
 write to pages that they share, and wait for each other."""
 
+
+WORTH_KIB = 40 << 10
+"""Resident memory from which "auto" looks for heaps at all: a bare template has no block, and takes 10 to 14 MiB."""
 
 TRAFFIC = 12
 """Starts after which a throw-away child finds out what a birth touches. Few programs make more, and while it lives it takes
@@ -51,6 +55,17 @@ class Idle:
         self.blocks: Blocks | None = None  # found when there was time for it
         self.limits: list[tuple[str, str]] | None = None  # cgroups whose memory is limited
         self.trigger = -1
+
+    def begin(self) -> list[str]:
+        """The preload is over, and no child is there: have the heaps on huge pages now, where that is asked for, and else
+        find out whether it will be worth it. Gives what is to be logged."""
+        wanted = self.state.spec.huge_pages
+        self.collapses = wanted == "auto" and memory.get_resident_kib() >= WORTH_KIB
+        if wanted != "on":
+            return []
+        from warmfork._idle import collapse
+
+        return collapse.collapse_all()
 
     def get_due(self) -> float | None:
         """Give the time, by monotonic(), from which there is something to do, or None."""
@@ -122,7 +137,7 @@ class Idle:
 
     def collapse(self) -> None:
         """Find the blocks of the heaps, or collapse one."""
-        from warmfork._template import collapse
+        from warmfork._idle import collapse
 
         try:
             if self.blocks is None:
@@ -143,7 +158,7 @@ class Idle:
 
     def is_memory_scarce(self) -> bool:
         """Is memory short? From the first time on, the kernel tells of that too, where it can."""
-        from warmfork._template import pressure
+        from warmfork._idle import pressure
 
         if self.limits is None:
             self.limits = pressure.find_limits()
@@ -187,7 +202,7 @@ class Idle:
         spec, without = state.spec, state.spec.without
         if not spec.preload and "helper" not in without:
             ending.prepare_helper()  # a bare template is sealed without this, to be there sooner
-        from warmfork._template import rehearsal
+        from warmfork._idle import rehearsal
 
         if "rehearsal" not in without:
             yield from rehearsal.rehearse(spec, state.board, state.base)
@@ -195,7 +210,7 @@ class Idle:
         if "pretouch" not in without and state.policy != spares.NONE and not forking.handlers:
             self.end_rehearsal()
             yield 0
-            from warmfork._template import pretouch
+            from warmfork._idle import pretouch
 
             self.recording = pretouch.begin(lambda: rehearsal.live(spec, state.board, state.base))
             self.loop.watch(self.recording.reader, self.hear_recording, drop=self.end_recording)

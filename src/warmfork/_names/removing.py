@@ -12,7 +12,7 @@ from stat import S_ISREG
 from time import monotonic
 
 from warmfork._machine import fds
-from warmfork._tracker import folders as folders_
+from warmfork._names import folders as folders_
 from warmfork._words import ledger as ledger_
 from warmfork._words import messages
 
@@ -20,8 +20,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from warmfork._tracker.folders import Folders
-    from warmfork._words.ledger import Entry
+    from warmfork._names.folders import Folders
+    from warmfork._names.kept import Entry
 
 GONE, REMOVED = "gone", "removed"
 """What remove() gives where it raises nothing."""
@@ -29,11 +29,7 @@ GONE, REMOVED = "gone", "removed"
 
 def read_title(pid: int) -> str:
     """Give what ps shows for this process, or "" where it is gone."""
-    try:
-        with fds.Fd(os.open(f"/proc/{pid}/cmdline", os.O_RDONLY | os.O_CLOEXEC)) as file:
-            return os.read(file.fileno(), 300).replace(b"\0", b" ").decode("utf-8", "replace").strip()
-    except OSError:
-        return ""
+    return fds.try_to_read(f"/proc/{pid}/cmdline", 300).replace(b"\0", b" ").decode("utf-8", "replace").strip()
 
 
 def remove(entry: Entry, folders: Folders) -> str:

@@ -6,17 +6,18 @@ import os
 from stat import S_ISDIR
 
 from warmfork._machine import fds, pids, sockets
-from warmfork._tracker import names
-from warmfork._tracker.folders import KINDS
+from warmfork._names import removing
+from warmfork._names.folders import KINDS
+from warmfork._names.kept import Entry
 from warmfork._words import messages, outcome
-from warmfork._words.ledger import Entry
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from warmfork._machine.loop import Loop
+    from warmfork._names.folders import Folders
+    from warmfork._names.kept import KeptNames
+    from warmfork._names.sweeper import Sweeper
     from warmfork._tracker.book import Book
-    from warmfork._tracker.folders import Folders
-    from warmfork._tracker.sweeper import Sweeper
 
 WARNING = 30
 
@@ -24,13 +25,13 @@ WARNING = 30
 class Holders:
     """Processes that hold names."""
 
-    def __init__(self, loop: Loop, book: Book, folders: Folders, sweeper: Sweeper) -> None:
-        self.loop, self.book, self.folders, self.sweeper = loop, book, folders, sweeper
+    def __init__(self, loop: Loop, book: Book, kept: KeptNames, folders: Folders, sweeper: Sweeper) -> None:
+        self.loop, self.book, self.kept, self.folders, self.sweeper = loop, book, kept, folders, sweeper
         self.pidfds: dict[int, fds.Fd] = {}
 
     def succeed(self) -> None:
         """Watch those that the tracker before us knew. Whoever died between it and us is found dead here."""
-        entries = self.book.ledger.entries.values()
+        entries = self.kept.entries.values()
         for pid, since in {key: since for entry in entries for key, since in (entry.holders or {}).items()}.items():
             pidfd = fds.Fd(pids.open_same(pid, since))
             if pidfd:
@@ -55,10 +56,10 @@ class Holders:
 
     def let_go(self, message: messages.Untrack, pid: int) -> None:
         """This process holds this name no longer."""
-        entry = self.book.ledger.entries.get((message.kind, message.name))
+        entry = self.kept.entries.get((message.kind, message.name))
         of_the_tree = entry is not None and entry.holders is None
         self.book.write(messages.Dropped(message.kind, message.name, 0 if of_the_tree else pid))
-        if not self.book.ledger.list_held(pid):
+        if not self.kept.list_held(pid):
             self.forget(pid)
 
     def forget(self, pid: int) -> None:
@@ -78,7 +79,7 @@ class Holders:
         """Remove the names that nobody holds any longer, and report who left them. A name is struck off when that is
         done: whoever succeeds us in between does it again."""
         lost = []
-        for entry in self.book.ledger.list_held(pid):
+        for entry in self.kept.list_held(pid):
             if entry.holders is not None and len(entry.holders) == 1:
                 lost.append(entry)
             else:
@@ -86,7 +87,7 @@ class Holders:
         if lost:
             to_go = [self.put_aside(entry, pid) for entry in lost]
             self.sweeper.run(
-                lambda: [names.remove(entry, self.folders) for entry in to_go],
+                lambda: [removing.remove(entry, self.folders) for entry in to_go],
                 self.folders.list_fds(),
                 lambda outcomes: self.report(pid, status, lost, to_go, outcomes),
             )
@@ -121,9 +122,9 @@ class Holders:
         removed: dict[str, list[str]] = {}
         for entry, gone, said in zip(lost, to_go, outcomes, strict=False):
             self.book.write(messages.Dropped(gone.kind, gone.name, pid if gone is entry else 0))
-            if said == names.REMOVED:
+            if said == removing.REMOVED:
                 removed.setdefault(entry.title, []).append(f"{entry.kind} {entry.name!r}")
-            elif said != names.GONE:
+            elif said != removing.GONE:
                 where = f", which is {gone.name!r} by now" if gone is not entry else ""
                 self.book.report(WARNING, f"resource_tracker: {entry.name!r}{where}: {said}")
         if len(outcomes) < len(lost):

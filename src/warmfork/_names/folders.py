@@ -10,7 +10,7 @@ from warmfork._machine import fds, sockets
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from warmfork._words.ledger import Entry, Ledger
+    from warmfork._names.kept import Entry, KeptNames
 
 KINDS = ("file", "folder")
 """Kinds of names that are in a folder."""
@@ -23,8 +23,8 @@ ESTALE = 116
 class Folders:
     """Fds on folders, one for each."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        self.ledger = ledger
+    def __init__(self, kept: KeptNames) -> None:
+        self.kept = kept
         self.known: dict[tuple[int, int], fds.Fd] = {}
         self.prune_at = PRUNE_FROM
 
@@ -52,7 +52,7 @@ class Folders:
 
     def prune(self) -> None:
         """Close those in which nothing is tracked any longer."""
-        needed = {entry.folder for entry in self.ledger.entries.values()}
+        needed = {entry.folder for entry in self.kept.entries.values()}
         for identity in self.known.keys() - needed:
             self.known.pop(identity).close()
         self.prune_at = max(PRUNE_FROM, 2 * len(self.known))
