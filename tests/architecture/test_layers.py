@@ -22,6 +22,7 @@ ROOMS: dict[str, set[str]] = {
     "learning": {"_machine", "_template"},  # a preload item, called in the template by its name
     "_client": {"_machine", "_words"},
     "api": {"_client", "_machine", "_words", "startup"},
+    "integrations": {"api"},  # and nobody imports them: whoever has the library does, by name
     "mp.shared": {"_client", "_machine", "_words", "api", "mp.client"},  # api and mp.client: where something is started
     "mp.child": {"_child", "_machine", "_words", "mp.shared"},
     "mp.client": {"_client", "_machine", "_words", "api", "mp.child", "mp.shared", "report"},

@@ -62,7 +62,8 @@ class WarmforkPlugin(WorkerPlugin):
         self.name = name
         self.memory_limit = memory_limit if memory_limit in (None, "auto") else parse_bytes(memory_limit)
         self.max_workers = max_workers
-        self.options = {"timeout": timeout, "tasks_per_worker": tasks_per_worker}
+        self.timeout = timeout
+        self.tasks_per_worker = tasks_per_worker
         self.preload = [*PRELOAD, *([preload] if isinstance(preload, str) else preload)]
         self.executor: TaskExecutor | None = None
 
@@ -71,7 +72,13 @@ class WarmforkPlugin(WorkerPlugin):
         if worker.executors.get(self.name) is not None:
             raise ValueError(f"the worker has an executor {self.name!r} already: give the plugin another name=")
         slots = self.max_workers or worker.state.nthreads
-        processes = Processes(slots, preload=self.preload, name=f"dask-{self.name}", **self.options)
+        processes = Processes(
+            slots,
+            preload=self.preload,
+            tasks_per_worker=self.tasks_per_worker,
+            timeout=self.timeout,
+            name=f"dask-{self.name}",
+        )
         try:
             await asyncio.to_thread(processes.warm, 1)
         except BaseException:

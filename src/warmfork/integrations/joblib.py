@@ -35,7 +35,7 @@ def register(*, make_default: bool = False) -> None:
     register_parallel_backend("warmfork", WarmforkBackend, make_default=make_default)
 
 
-class WarmforkBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
+class WarmforkBackend(AutoBatchingMixin, ParallelBackendBase):
     """What joblib asks to run batches. Options beside `n_jobs` and `inner_max_num_threads` are warmfork.Executor's: preload,
     retries, memory_limit, tasks_per_worker and others."""
 
@@ -155,7 +155,7 @@ def prepare(variables: dict[str, str]) -> None:
     threadpool_limits(int(variables["OMP_NUM_THREADS"]))
 
 
-def call(batch: Callable[[], Any]) -> Any:
+def call(batch: Any) -> Any:
     """Run a batch."""
     return batch()
 
@@ -192,7 +192,7 @@ def dump(func: object, buffers: list[Any]) -> bytes:
 
     from cloudpickle import CloudPickler
 
-    class Pickler(CloudPickler):  # type: ignore[misc]
+    class Pickler(CloudPickler):
         def reducer_override(self, value: Any) -> Any:
             numpy = sys.modules.get("numpy")
             if numpy is not None and isinstance(value, numpy.ndarray):
