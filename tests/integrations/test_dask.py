@@ -63,6 +63,20 @@ def test_tasks_pass_values_on_as_they_do_in_threads(ask):
     )
 
 
+def test_a_collection_is_computed_in_processes_where_the_annotation_is_around_compute(ask):
+    """Around the making of it, it is lost where Dask's optimiser fuses tasks."""
+    ask(
+        """
+        import dask.bag
+        bag = dask.bag.from_sequence(range(4), npartitions=2).map(lambda number: os.getpid())
+        with dask.annotate(executor="warmfork"):
+            assert not set(bag.compute()) & set(pids.values())
+            annotated = dask.bag.from_sequence(range(4), npartitions=2).map(lambda number: os.getpid())
+        assert not set(annotated.compute(optimize_graph=False)) & set(pids.values())
+        """
+    )
+
+
 def test_a_crash_is_the_error_of_its_task_with_the_stack_and_of_no_other(ask):
     ask(
         """

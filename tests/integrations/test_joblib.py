@@ -106,7 +106,11 @@ def test_short_calls_go_in_batches(ask):
     )
 
 
-def test_functions_of_the_script_lambdas_and_closures_can_be_called(ask):
+def test_functions_of_the_script_lambdas_and_closures_can_be_called_and_instances_of_local_classes_come_back(ask, tmp_path):
+    (tmp_path / "elsewhere.py").write_text(
+        "def make_local():\n    class Local:\n        size = 0\n    return Local()\n"
+        "def grow(value):\n    value.size += 1\n    return value\n"
+    )
     ask(
         """
         base = 3
@@ -114,6 +118,9 @@ def test_functions_of_the_script_lambdas_and_closures_can_be_called(ask):
             return base + number
         assert Parallel(n_jobs=2)(delayed(add)(number) for number in range(3)) == [3, 4, 5]
         assert Parallel(n_jobs=2)(delayed(lambda x: -x)(number) for number in range(3)) == [0, -1, -2]
+        import elsewhere
+        (there,) = Parallel(n_jobs=2)([delayed(elsewhere.grow)(elsewhere.make_local())])
+        assert type(there).__name__ == "Local" and there.size == 1, "its class has no name that a worker could find"
         """
     )
 

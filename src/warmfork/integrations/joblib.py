@@ -67,7 +67,7 @@ class WarmforkBackend(AutoBatchingMixin, ParallelBackendBase):
 
     def submit(self, func: Callable[[], Any], callback: Callable[[Any], object] | None = None) -> Future[Any]:
         """Have a batch run."""
-        future = self.executor.with_options(name=get_name(func)).submit(call, Batch(func))
+        future = self.executor.with_options(name=get_name(func)).submit(call, Carried(func))
         futures, ended = self.futures, self.ended
         futures.add(future)
 
@@ -157,36 +157,36 @@ def prepare(variables: dict[str, str]) -> None:
 
 def call(batch: Any) -> Any:
     """Run a batch."""
-    return batch()
+    return Carried(batch())
 
 
-# -- how a batch travels
+# -- how a batch travels, and what it gives
 
 
-class Batch:
-    """A batch, pickled as joblib does it: functions of any kind by value where they have no name, and a memory-mapped array
-    by its file, so that what a worker writes into it is there."""
+class Carried:
+    """A value, pickled as joblib does it: what has no name where it arrives by value, and a memory-mapped array by its file, so
+    that what a worker writes into it is there. It arrives as the value itself."""
 
-    def __init__(self, func: Callable[[], Any]) -> None:
-        self.func = func
-        self.reduced: tuple[bytes, list[Any]] | None = None  # whoever pickles a call may begin a second time
+    def __init__(self, value: object) -> None:
+        self.value = value
+        self.reduced: tuple[bytes, list[Any]] | None = None  # whoever pickles it may begin a second time
 
     def __reduce__(self) -> Any:
         if self.reduced is None:
             buffers: list[Any] = []
-            self.reduced = dump(self.func, buffers), buffers
+            self.reduced = dump(self.value, buffers), buffers
         return load, self.reduced
 
 
 def load(data: bytes, buffers: list[Any]) -> Any:
-    """Give the batch."""
+    """Give the value."""
     from pickle import loads
 
     return loads(data, buffers=buffers)
 
 
-def dump(func: object, buffers: list[Any]) -> bytes:
-    """Pickle a batch, its large buffers aside."""
+def dump(value: object, buffers: list[Any]) -> bytes:
+    """Pickle a value, its large buffers aside."""
     import io
     import sys
 
@@ -202,5 +202,5 @@ def dump(func: object, buffers: list[Any]) -> bytes:
             return super().reducer_override(value)
 
     file = io.BytesIO()
-    Pickler(file, protocol=5, buffer_callback=buffers.append).dump(func)
+    Pickler(file, protocol=5, buffer_callback=buffers.append).dump(value)
     return file.getvalue()
