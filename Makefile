@@ -7,7 +7,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help demo test test-newest test-user test-pythons conformance faults fuzz switches soak soak-executor bench lint docs docs-test release-check clean
+.PHONY: help demo test test-newest test-user test-pythons test-integrations conformance faults fuzz switches soak soak-executor bench lint docs docs-test release-check clean
 
 help:
 	@echo "make demo          see it work"
@@ -15,6 +15,7 @@ help:
 	@echo "make test-pythons  the tests of warmfork run, the start-up hook and what children import, on every Python found"
 	@echo "make test-newest   the tests on the newest Python found, with PYTHONUNBUFFERED set"
 	@echo "make test-user     the tests as another user than root (only root can do that)"
+	@echo "make test-integrations   Dask, joblib and scikit-learn on warmfork, each with a real cluster or its own tests"
 	@echo "make conformance   CPython's own tests on every Python found"
 	@echo "make faults        everybody dies everywhere, on every Python found"
 	@echo "make fuzz          an hour of nonsense from one process, and nobody else notices"
@@ -45,6 +46,10 @@ test-user: $(VENV)/made-test
 test-pythons: $(VENV)/made-test
 	WARMFORK_TEST_PYTHONS=all $(RUN) -m pytest -q tests/cli/test_run.py tests/cli/test_default.py tests/mp/test_startup.py \
 		tests/mp/test_child_imports.py
+
+test-integrations: $(VENV)/made-integrations
+	$(RUN) -m pytest -q tests/integrations
+	$(RUN) -m tests.integrations.with_sklearn
 
 conformance: $(VENV)/made-test
 	$(RUN) -m tests.conformance

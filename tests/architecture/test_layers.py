@@ -29,6 +29,7 @@ ROOMS: dict[str, set[str]] = {
     "_client": {"_machine", "_words"},
     "_tasks": {"_child", "_machine", "_words"},
     "api": {"_client", "_machine", "_tasks", "_words", "startup"},
+    "integrations": {"api"},  # and nobody imports them: whoever has the library does, by name
     # Of mp.client: where something is started.
     "mp.shared": {"_client", "_machine", "_tasks", "_words", "api", "mp.client"},
     "mp.child": {"_child", "_machine", "_words", "mp.shared"},

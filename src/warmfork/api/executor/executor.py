@@ -223,8 +223,8 @@ class Executor(BaseExecutor):
         return await awaiting.run(self, self._options, fn, args, kwargs)  # type: ignore[no-any-return]
 
     def stats(self) -> dict[str, Any]:
-        """Give what the executor is doing: workers, queued, running (pid, name, age), and how many tasks are done, failed,
-        died, retried, late, cancelled, timed out."""
+        """Give what the executor is doing: workers, queued, running (pid, name, age), memory (bytes that its processes hold
+        beyond the template), and how many tasks are done, failed, died, retried, late, cancelled, timed out."""
         return seeing.take(self._core)
 
     def warm(self, workers: int | None = None, timeout: float | None = None) -> None:

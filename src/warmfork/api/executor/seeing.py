@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from time import monotonic
 
+from warmfork._tasks import tree
 from warmfork._tasks.work import RUNNER
 
 TYPE_CHECKING = False
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from warmfork.api.executor.dispatcher import Core
+    from warmfork.api.executor.slots import Slot
 
 
 def count_processors() -> int:
@@ -67,5 +69,15 @@ def take(core: Core) -> dict[str, Any]:
         "idle": len(core.idle),
         "queued": len(core.queue) + handed_out - len(running),
         "running": running,
+        "memory": sum(map(get_held, tuple(core.slots))),
         **core.counts,
     }
+
+
+def get_held(slot: Slot) -> int:
+    """Give the bytes that a worker and all below it hold beyond its template."""
+    child = slot.child
+    if child is None or slot.dead:
+        return 0
+    base = tree.get_held(child._channel.pid)
+    return sum(max(0, tree.get_held(pid) - base) for pid in (slot.pid, *tree.list_descendants(slot.pid)))
