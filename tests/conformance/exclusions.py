@@ -15,11 +15,13 @@ _PROCESSES = "test.test_multiprocessing_forkserver.test_processes.WithProcessesT
 
 @dataclass(frozen=True)
 class Exclusion:
-    """One test that is private to the stdlib's engine."""
+    """One test that warmfork does not pass."""
 
     test: str
     versions: Collection[str]
     reason: str
+    # Of the suites in which warmfork.Executor stands for ProcessPoolExecutor.
+    executor: bool = False
 
 
 EXCLUSIONS = (
@@ -38,11 +40,18 @@ EXCLUSIONS = (
 )
 
 
-def list_exclusions(version: str, engine: str) -> dict[str, str]:
+EXECUTOR: tuple[Exclusion, ...] = ()
+
+ALL = (*EXCLUSIONS, *EXECUTOR)
+
+
+def list_exclusions(version: str, engine: str, executor: bool = False) -> dict[str, str]:
     """Give the excluded tests of that Python version and why; the stdlib's engine has to pass them all."""
     if engine == "stdlib":
         return {}
-    return {entry.test: entry.reason for entry in EXCLUSIONS if version in entry.versions}
+    return {
+        entry.test: entry.reason for entry in ALL if version in entry.versions and entry.executor == executor
+    }
 
 
 # test_many_processes terminates 100 children as soon as they are started. Up to 3.13 they are importing the test

@@ -84,7 +84,7 @@ def end_if_hung(
     loaded, outcomes, times, ended, altered = parse_events(events)
     counted = count_starts(starts)
     minor = ".".join(version.split(".")[:2])
-    excluded = list_exclusions(minor, engine)
+    excluded = list_exclusions(minor, engine, suite.executor)
     row = Row(version, suite.name, seconds=report["seconds"], left=report["left"], times=times)
     row.warmfork, row.stdlib = counted["warmfork"], counted["stdlib"]
     _judge_tests(row, loaded, outcomes, excluded)

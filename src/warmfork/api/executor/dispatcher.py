@@ -23,6 +23,7 @@ from warmfork.api.executor.futures import ERROR, LOCK_PATIENCE, log
 from warmfork.api.executor.handing import DEEP, Handing, unmark
 from warmfork.api.executor.killing import Killing
 from warmfork.api.executor.page import Pages
+from warmfork.api.executor.recycling import Recycling
 from warmfork.api.executor.timing import SOON, Timing
 
 TYPE_CHECKING = False
@@ -49,10 +50,13 @@ COALESCE = 0.0003
 class Core(Handing):
     """One executor."""
 
-    def __init__(self, workers: int, cancel_running: bool, recycle_after: int | None) -> None:
-        """With recycle_after=1 a worker forks for each task."""
-        self.forks = recycle_after == 1
-        super().__init__(cancel_running, None if self.forks else recycle_after)
+    def __init__(
+        self, workers: int, cancel_running: bool, worn: tuple[int | None, float | None, int | None] = (None, None, None)
+    ) -> None:
+        """`worn`: the most tasks, seconds and bytes of a worker. With one task a worker forks for each, and is never worn."""
+        self.forks = worn[0] == 1
+        super().__init__(cancel_running, None if self.forks else worn[0])
+        self.recycling = Recycling(self, *(None, None, None) if self.forks else worn)
         self.pid = os.getpid()
         self.workers = workers
         self.hungry = True  # another worker could be started

@@ -45,6 +45,8 @@ class Executor(BaseExecutor):
         preload: modules to import, and functions to call, in the template; as for Template.
         template: a Template to fork the workers of, in place of one of the executor's own.
         tasks_per_worker: a worker is replaced after so many tasks. None: it is used for as long as it lives.
+        worker_max_age, worker_max_memory: a worker is replaced that is so many seconds old, or holds so many bytes beyond
+            its template: between two tasks, never in one. What holds memory is looked at from its third task on.
         initializer, initargs: called in each worker before its first task.
         timeout: seconds that a task may run. Then its process is ended, with all that it has started.
         queue_timeout: seconds that a task may wait for a worker.
@@ -64,6 +66,8 @@ class Executor(BaseExecutor):
         preload: Iterable[str] = (),
         template: Template | None = None,
         tasks_per_worker: int | None = None,
+        worker_max_age: float | None = None,
+        worker_max_memory: int | None = None,
         initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),
         timeout: float | None = None,
@@ -82,12 +86,9 @@ class Executor(BaseExecutor):
             raise TypeError(f"max_workers is a number, not {max_workers!r}")
         if max_workers is not None and max_workers <= 0:
             raise ValueError("max_workers must be greater than 0")
-        if tasks_per_worker is not None and (
-            isinstance(tasks_per_worker, bool) or not isinstance(tasks_per_worker, int)
-        ):
-            raise TypeError(f"tasks_per_worker is a number, not {tasks_per_worker!r}")
-        if tasks_per_worker is not None and tasks_per_worker < 1:
-            raise ValueError("tasks_per_worker must be at least 1")
+        tasks.check_whole("tasks_per_worker", tasks_per_worker)
+        tasks.check_number("worker_max_age", worker_max_age)
+        tasks.check_whole("worker_max_memory", worker_max_memory)
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         if max_pending is not None and max_pending < 1:
@@ -97,15 +98,16 @@ class Executor(BaseExecutor):
         self._owned = template is None
         self._template = template or Template(preload, name=self._name, orphans=orphans)
         self._settings = (
-            max_workers or seeing.count_processors(), cancel_running, tasks_per_worker, max_pending, capture_output,
+            max_workers or seeing.count_processors(), cancel_running,
+            (tasks_per_worker, worker_max_age, worker_max_memory), max_pending, capture_output,
             tasks.pickle_initializer(initializer, initargs),
         )  # fmt: skip
         self._core = self._begin()
 
     def _begin(self) -> Core:
         """Make what does the work, and start its thread."""
-        workers, cancel_running, tasks_per_worker, max_pending, captured, initializer = self._settings
-        core = Core(workers, cancel_running, tasks_per_worker)
+        workers, cancel_running, worn, max_pending, captured, initializer = self._settings
+        core = Core(workers, cancel_running, worn)
         core.births = Births(core, self._template, self._name, initializer, captured)
         core.template = self._template if self._owned else None
         if max_pending is not None:

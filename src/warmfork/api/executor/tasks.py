@@ -72,6 +72,16 @@ def check_number(name: str, value: object) -> None:
         raise ValueError(f"{name} must be above 0, not {value!r}")
 
 
+def check_whole(name: str, value: object) -> None:
+    """Check a number of tasks or bytes. Raises TypeError and ValueError."""
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} is a number, not {value!r}")
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1")
+
+
 MAIN = b"__main__"
 
 
