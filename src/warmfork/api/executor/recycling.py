@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from warmfork.api.executor.dispatcher import Core
     from warmfork.api.executor.slots import Slot
 
+    Worn = tuple[int | None, float | None, int | None]
+    """The most tasks, seconds and bytes of a worker."""
+
 
 class Recycling:
     """When workers are replaced. All of it is the dispatcher's."""
