@@ -45,14 +45,71 @@ EXCLUSIONS = (
 _FUTURES = "test.test_concurrent_futures.test_"
 _POOL = _FUTURES + "process_pool.ProcessPoolForkserverProcessPoolExecutorTest."
 _DEADLOCK = _FUTURES + "deadlock.ProcessPoolForkserverExecutorDeadlockTest."
+_SHUTDOWN = _FUTURES + "shutdown.ProcessPoolForkserverProcessPoolShutdownTest."
+_INIT = _FUTURES + "init.ProcessPoolForkserverFailingInitializerTest."
 _NEW, _EACH = ("3.14", "3.15"), ("3.13", "3.14", "3.15")
 
+_GOES_ON = "wants the pool to be broken by one process that ends; ours fails one future, and goes on"
+_ITSELF = "wants BrokenProcessPool where arguments can't be unpickled; ours gives the error that says why"
+_RESULT = "wants the error of pickling itself; ours is ResultError, which has it in its text"
+_STARTS_NONE = "counts processes after calls that can't be pickled; ours starts none for them"
+_FINISHES = "wants futures to fail that were submitted before the executor was dropped; ours does what was submitted"
+_PRIVATE = "looks at, or replaces, what ProcessPoolExecutor is made of"
+
+
+def _list(versions: Collection[str], reason: str, *tests: str, waits: bool = False) -> tuple[Exclusion, ...]:
+    return tuple(Exclusion(test, versions, reason, True, waits) for test in tests)
+
+
 EXECUTOR = (
-    Exclusion(
-        _POOL + "test_broken_process_pool_traceback",
+    *_list(_EACH, _GOES_ON, _POOL + "test_killed_child"),
+    *_list(_NEW, _GOES_ON, _POOL + "test_broken_process_pool_traceback", waits=True),
+    *_list(_EACH, _ITSELF, _DEADLOCK + "test_error_at_task_unpickle", _DEADLOCK + "test_exit_at_task_unpickle"),
+    *_list(
+        _EACH,
+        _RESULT,
+        _DEADLOCK + "test_error_during_result_pickle_on_worker",
+        _DEADLOCK + "test_exit_during_result_pickle_on_worker",
+    ),
+    *_list(_EACH, _STARTS_NONE, _POOL + "test_saturation", _SHUTDOWN + "test_processes_terminate"),
+    *_list(
         _NEW,
-        "ends one worker of three and wants all three futures to fail; ours fails one, the others go on",
-        executor=True,
+        _FINISHES,
+        _POOL + "test_gc_during_max_tasks_worker_exit_gh152967",
+        _POOL + "test_shutdown_no_wait_max_tasks_gh119592",
+    ),
+    *_list(
+        _EACH,
+        "gives a multiprocessing.Queue to the initializer, which ours pickles, as it does arguments",
+        _INIT + "test_initializer",
+    ),
+    *_list(
+        _EACH,
+        "wants the default start method to change with max_tasks_per_child; ours has no start methods",
+        _POOL + "test_max_tasks_per_child_defaults_to_spawn_context",
+    ),
+    *_list(
+        _EACH,
+        "forbids a second thread, and wants the pool to break of that; ours does without",
+        _POOL + "test_python_finalization_error",
+    ),
+    *_list(_EACH, _PRIVATE + ": the class of the traceback", _POOL + "test_traceback"),
+    *_list(
+        _NEW, _PRIVATE + ": the same class", _POOL + "test_traceback_when_child_process_terminates_abruptly"
+    ),
+    *_list(
+        _NEW,
+        _PRIVATE,
+        _POOL + "test_terminate_workers",
+        _POOL + "test_kill_workers",
+        _POOL + "test_force_shutdown_workers_invalid_op",
+        _POOL + "test_force_shutdown_workers",
+    ),
+    *_list(
+        _NEW,
+        _PRIVATE,
+        _POOL + "test_failed_worker_replacement_breaks_pool",
+        _POOL + "test_force_shutdown_during_max_tasks_worker_exit",
         waits=True,
     ),
 )

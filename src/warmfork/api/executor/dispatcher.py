@@ -307,8 +307,6 @@ class Core(Handing):
             self.unpublished.append((monotonic() + LOCK_PATIENCE, task, state, kind, data, memory))
         elif not won:
             self.counts["late"] += 1
-        elif self.room is not None:
-            self.room.leave(task._size)
 
     def fail(self, task: TaskFuture, error: BaseException) -> None:
         """A task that was started came to nothing: it is tried again only where its options say so."""
@@ -335,16 +333,14 @@ class Core(Handing):
 
     def drop(self, task: TaskFuture) -> None:
         """A task was cancelled: it does not start, or is ended."""
-        self.note_cancelled(task)
+        self.note_cancelled()
         slot = task._slot
         if slot is not None:
             self.stop(slot, task)
 
-    def note_cancelled(self, task: TaskFuture) -> None:
+    def note_cancelled(self) -> None:
         """A task was cancelled that has not begun, or nobody waits for what it gives."""
         self.counts["cancelled"] += 1
-        if self.room is not None:
-            self.room.leave(task._size)
 
     def stop(self, slot: Slot, task: TaskFuture, first: str = "ask") -> None:
         """Nobody waits for this task any longer: have it not start, or end it, and never its neighbour. First all that

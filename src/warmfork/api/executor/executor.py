@@ -165,10 +165,11 @@ class Executor(BaseExecutor):
             return task
         room = core.room
         if room is not None:
-            task._size = size
-            if room.enter(core, size) and (core.closing or core.broken is not None):
+            waited = room.enter(core, size)
+            if waited and (core.closing or core.broken is not None):
                 room.leave(size)
                 self._check()  # raises: while we waited it was shut down, or broke
+            task._size = size
         limited = options.timed or options.queue_timeout is not None
         if limited:
             core.timing.note(task)

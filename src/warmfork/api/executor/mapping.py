@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sized
 from concurrent.futures._base import CANCELLED_AND_NOTIFIED
-from functools import partial
 from itertools import chain, islice, repeat, starmap
 from queue import SimpleQueue
 from time import monotonic
@@ -163,7 +162,7 @@ def cancel_waiting(tasks: Iterable[SliceFuture]) -> None:
     """Cancel those that have not begun, as the standard map() does; what runs, runs on."""
     for task in tasks:
         if task._slot is None and task._publish(CANCELLED_AND_NOTIFIED, 0, None, None, LOCK_PATIENCE):
-            task._core.post(partial(task._core.note_cancelled, task))
+            task._core.post(task._core.note_cancelled)
 
 
 def run_unordered(slices: Slices, timeout: float | None, buffersize: int) -> Iterator[Any]:
