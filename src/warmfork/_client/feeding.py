@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from _thread import RLock
 from posix import getpid
 
@@ -13,7 +14,7 @@ from warmfork._words.feed import HAS_CWD, HAS_DOOR, INLINE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from typing import Any
 
 
@@ -33,12 +34,12 @@ class Payload:
     def __init__(
         self,
         parts: list[Any],
-        passed: list[int],
+        passed: Iterable[int],
         keep: object,
         buffers: Sequence[memoryview] = (),
         out_of_band: bool = True,
     ) -> None:
-        self.fds, self.keep = passed, keep
+        self.fds, self.keep = list(passed), keep
         self.buffers: list[tuple[Any, ...]] = [(buffer,) for buffer in buffers]
         self.split = out_of_band and sum(map(len, parts)) > (INLINE if self.buffers else SPLIT_FROM)
         if self.split:
@@ -89,6 +90,8 @@ def take_state(born: state.Baseline, order: StartRequest) -> dict[str, Any]:
     said["entry"] = order.entry
     said["name"] = order.name
     said["kill"] = order.kill
+    if "multiprocessing.connection" in sys.modules:  # without it there is no Manager
+        said["key"] = bytes(sys.modules["multiprocessing.process"].current_process().authkey)
     return said
 
 

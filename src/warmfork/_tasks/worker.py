@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import _signal
 import atexit
+import gc
 import os
 import sys
 
 # pickle's own C functions, without the Python around them.
 from _pickle import Pickler, PicklingError, dumps, loads
-from mmap import PAGESIZE, mmap
+from mmap import mmap
 from select import POLLIN, poll
 from time import monotonic, monotonic_ns
 
@@ -26,6 +27,7 @@ from warmfork._tasks.work import (
     CLAIMED,
     CONFIRMED,
     ENDED_FOR,
+    FINISHED,
     INLINE,
     LEAVE,
     MEMORY,
@@ -33,6 +35,7 @@ from warmfork._tasks.work import (
     REFUSED,
     RESULT,
     REVOKED,
+    SHARED,
     SINCE,
     SKIPPED,
     SLICE,
@@ -61,15 +64,20 @@ class Worker:
     def __init__(self, birth: Birth, settings: dict[str, Any]) -> None:
         tasks, results, page = birth.fds[:3]
         self.output = birth.fds[3] if settings["captured"] else -1
+        # Files of shared memory: the initializer's, and later those that came with a task.
+        self.arrived = birth.fds[4 if settings["captured"] else 3 :]
         birth.fds.clear()
         self.socket = sockets.adopt_socket(state.move_high(tasks))
         self.pipe = state.move_high(results)
         first = settings["line"] * work.WORDS
-        self.page = memoryview(mmap(page, PAGESIZE)).cast("Q")[first : first + work.WORDS]
+        self.page = memoryview(mmap(page, work.PAGE)).cast("Q")[first : first + work.WORDS]
         os.close(page)
         self.parent = birth.parent
         self.own = 0  # in a process that runs one task: its pid
         self.settings = settings
+        self.most_held = settings["most_held"]  # 0: as much as it likes
+        self.begun_with = self.ended = 0  # bytes, which a fork has of its template; tasks
+        self.look_at = 0.0
         self.room = bytearray(work.ROOM)
         self.poller = poll()
         self.poller.register(self.socket.fileno(), POLLIN)
@@ -104,7 +112,7 @@ class Worker:
                 return 0
             at = work.TASKS.size
             sizes: Any = (len(message) - at,)
-            if kind & ~SPILLED == BUNDLE:
+            if kind & ~(SPILLED | SHARED) == BUNDLE:
                 sizes = message[at : at + 4 * count].cast("I")
                 at += 4 * count
             if not kind & SLICE:
@@ -119,10 +127,13 @@ class Worker:
                     page[SINCE] = monotonic_ns()
                     page[CONFIRMED] = number
                     content = message[at : at + size]
-                    if kind & SPILLED:
-                        run(number, MEMORY.unpack(content), passed.pop(), start)
+                    if kind & (SPILLED | SHARED):
+                        memory = passed.pop(0) if kind & SPILLED else None
+                        self.arrived = passed
+                        run(number, content if memory is None else MEMORY.unpack(content), memory, start)
                     else:
                         run(number, content, None, start)
+                    page[FINISHED] = number
                 at += size
 
     # -- what is said
@@ -162,6 +173,21 @@ class Worker:
 
     # -- a task
 
+    def run_and_measure(self, number: int, content: Any, memory: int | None, start: int) -> None:
+        """Make one call; then say, once, if more is held than may be. What garbage there is does not count."""
+        self.run_task(number, content, memory, start)
+        self.ended += 1
+        if self.ended < FIRST_LOOK or monotonic() < self.look_at:
+            return
+        held = measure() - self.begun_with
+        if held > self.most_held:
+            gc.collect()
+            held = measure() - self.begun_with
+        self.look_at = monotonic() + BETWEEN_LOOKS
+        if held > self.most_held:
+            self.tell(0, work.WORN, work.HELD.pack(held))
+            self.look_at = float("inf")
+
     def run_task(self, number: int, content: Any, memory: int | None, start: int) -> None:
         """Make one call, and send what it gives."""
         try:
@@ -170,11 +196,13 @@ class Worker:
             if memory is not None:
                 pickle, buffers = spilled.map_spilled(memory, *content)
                 os.close(memory)
+            called = self.unpickle(pickle, buffers) if self.arrived else loads(pickle, buffers=buffers)
             if start >= 0:
-                function, columns = loads(pickle, buffers=buffers)
+                function, columns = called
                 self.run_slice(number, function, columns, start)
                 return
-            function, args, kwargs = loads(pickle, buffers=buffers)
+            function, args, kwargs = called
+            del called
             del pickle, buffers
             value = function(*args, **kwargs)
             del function, args, kwargs
@@ -182,6 +210,14 @@ class Worker:
             self.tell_error(number, RAISED, error)
             return
         self.tell_value(number, VALUE, value)
+
+    def unpickle(self, pickle: Any, buffers: Sequence[memoryview] = ()) -> Any:
+        """Unpickle what refers to shared memory, of which the files have arrived."""
+        from warmfork._tasks.shared import Arriving
+
+        arrived, self.arrived = self.arrived, []
+        with Arriving(arrived):
+            return loads(pickle, buffers=buffers)
 
     def run_slice(self, number: int, function: Callable[..., Any], columns: tuple[list[Any], ...], start: int) -> None:
         """Go through a part of a map(), for a while: how far it came is told with what it gave."""
@@ -227,7 +263,7 @@ class Worker:
         """Call the initializer: it is part of our birth."""
         try:
             if rest:
-                function, args = loads(rest)
+                function, args = self.unpickle(rest) if self.arrived else loads(rest)
                 function(*args)
         except BaseException as error:
             self.output = -1
@@ -238,6 +274,11 @@ class Worker:
         self.tell(0, work.READY, b"")
         return True
 
+
+FIRST_LOOK = 3
+"""Tasks until a worker measures what it holds: what the first ones import and keep is no leak."""
+
+BETWEEN_LOOKS = 0.005
 
 MOST_STEPS = 4096
 """Items of a slice between two looks at the clock."""
@@ -264,6 +305,13 @@ def pickle(value: object, out_of_band: bool = True) -> tuple[list[Any], list[mem
         kind = make_pickler(False)
     pickled = run_pickler(kind, value, out_of_band)
     return pickled.parts, pickled.buffers
+
+
+def measure() -> int:
+    """Give the bytes that this process holds and no file backs."""
+    from warmfork._tasks import tree
+
+    return tree.get_held(os.getpid())
 
 
 def format_error(error: BaseException) -> str:
@@ -306,6 +354,8 @@ def run(birth: Birth, kind: type[Worker] = Worker) -> int:
         signals.set_disposition(SIGINT, _signal.default_int_handler)
         if worker.output >= 0:
             capture(worker.output)
+        if worker.most_held:
+            worker.begun_with = measure()
     except BaseException as error:
         birth_.fail(birth, error)
         return 1
@@ -314,7 +364,7 @@ def run(birth: Birth, kind: type[Worker] = Worker) -> int:
     code = 1
     try:
         if worker.initialize(rest):
-            code = worker.serve(worker.run_task)
+            code = worker.serve(worker.run_and_measure if worker.most_held else worker.run_task)
     except KeyboardInterrupt:
         code = 128 + SIGINT
     except BrokenPipeError:

@@ -8,6 +8,7 @@ from functools import partial
 from warmfork._client import feeding, starting
 from warmfork._client.client import get_client
 from warmfork._machine import fds
+from warmfork._tasks import shared
 from warmfork._words.buffers import Pickled, run
 from warmfork._words.errors import WarmforkError
 from warmfork.api import payload
@@ -237,8 +238,10 @@ class Starts:
 
     def _make_payload(self, call: object) -> feeding.Payload:
         """Pickle a call."""
-        pickled = payload.dump(call, self._pickle, self._pickle_by_value, bool(self._main[0]))
-        return feeding.Payload(pickled.parts, [], call, pickled.buffers, self._options.out_of_band)
+        dumps = self._pickle, self._pickle_by_value, bool(self._main[0])
+        made, handles = shared.collect(lambda: payload.dump(call, *dumps))
+        files, keep = [one.fileno() for one in handles], (call, handles)
+        return feeding.Payload(made.parts, files, keep, made.buffers, self._options.out_of_band)
 
     def _pickle(self, value: object) -> Pickled:
         from pickle import Pickler

@@ -172,10 +172,9 @@ class Template(Starts, Refreshed, Runs):
         if self._spec is None:
             return None
         channel = get_client().channels.get(self._key())
-        if channel is None:
-            return None
-        channel.catch_up()
-        return None if channel.dead else channel
+        if channel is not None:
+            channel.catch_up()
+        return None if channel is None or channel.dead else channel
 
     def _get_channel(self, timeout: float | None) -> Channel:
         """Give a channel to the template, started if need be."""

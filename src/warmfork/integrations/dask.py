@@ -156,7 +156,7 @@ class TaskExecutor(Executor):
 
     def get_memory(self) -> int:
         """Give the bytes that the processes hold."""
-        return int(self.processes.stats()["memory"])
+        return sum(self.processes.stats()["memory"].values())
 
     def get_metrics(self) -> dict[str, Any]:
         """Give numbers for the scheduler."""

@@ -363,3 +363,30 @@ def say_nonsense(kind: int) -> None:
         except OSError:
             continue
     time.sleep(60)
+
+
+def keep(size: int) -> int:
+    """Leak so much."""
+    state.append(b"x" * size)
+    return os.getpid()
+
+
+def need(size: int) -> int:
+    """Hold so much for as long as this runs."""
+    return os.getpid() if b"x" * size else 0
+
+
+def leave_garbage(size: int) -> int:
+    """Leave a ring that only the collector finds."""
+    ring: list[object] = [b"x" * size]
+    ring.append(ring)
+    return os.getpid()
+
+
+def hold_much() -> None:
+    """For a template: what its children are born with."""
+    state.append(b"x" * (64 << 20))
+
+
+def fail_the_first_time(path: str) -> None:
+    raise_once(path)

@@ -42,6 +42,25 @@ def test_an_initializer_that_fails_is_tried_a_few_times_and_told_to_all(make, tm
         executor.submit(pow, 2, 3)
 
 
+def test_an_initializer_that_fails_in_all_workers_at_once_is_tried_again_by_one_at_a_time(make, tmp_path, monkeypatch):
+    monkeypatch.setattr("warmfork.api.executor.births.PAUSES", (0.05, 0.05, 0.05))
+    path = tmp_path / "log"
+    executor = make(8, initializer=jobs.fail_to_begin, initargs=(str(path),))
+    futures = [executor.submit(pow, 2, 3) for _ in range(50)]
+    assert {type(future.exception(20)) for future in futures} == {warmfork.InitializerError}
+    assert 4 <= len(read_lines(path)) <= 8 + 3
+    assert isinstance(futures[0].exception(), concurrent.futures.BrokenExecutor)
+
+
+def test_after_a_failure_that_passes_all_workers_come(make, tmp_path, monkeypatch):
+    monkeypatch.setattr("warmfork.api.executor.births.PAUSES", (0.05, 5.0, 5.0))
+    path = tmp_path / "log"
+    executor = make(3, initializer=jobs.fail_the_first_time, initargs=(str(path),))
+    assert executor.submit(pow, 2, 3).result(20) == 8
+    executor.warm(timeout=20)
+    assert executor.stats()["workers"] == 3
+
+
 def test_restart_has_a_broken_executor_take_tasks_again(make, tmp_path, monkeypatch):
     monkeypatch.setattr("warmfork.api.executor.births.PAUSES", (0.01,))
     path = tmp_path / "log"
@@ -249,6 +268,28 @@ def test_stats_tell_what_runs(make, gate):
     assert stats["running"][0]["age"] >= 0
     assert (stats["queued"], stats["workers"], stats["max_workers"]) == (1, 1, 1)
     gate.open()
+
+
+def test_stats_tell_how_long_tasks_took_from_their_submission(make):
+    executor = make(1)
+    executor.warm()
+    executor.submit(time.sleep, 0.3).result(10)
+    with pytest.raises(LookupError):
+        executor.submit(jobs.raise_this, LookupError()).result(10)
+    latency = executor.stats()["latency"]
+    assert sum(latency.values()) == 2
+    assert max(latency) > 0.3 and latency[max(latency)] == 1  # each is a power of two of ns
+    list(executor.map(jobs.negate, range(10), chunksize=1))
+    assert sum(executor.stats()["latency"].values()) == 12
+
+
+@pytest.mark.parametrize("tasks", [None, 1])
+def test_stats_tell_what_each_worker_holds_beyond_its_template(make, tasks):
+    executor = make(1, tasks_per_worker=tasks)
+    executor.submit(jobs.keep, 30 << 20).result(10)
+    ((pid, held),) = executor.stats()["memory"].items()
+    assert pid == executor._core.slots[0].pid
+    assert (held > 25 << 20) == (tasks is None)
 
 
 def test_after_many_tasks_the_program_holds_no_more_objects(make):

@@ -13,6 +13,7 @@ from warmfork._client.client import get_client
 from warmfork._client.feeding import Payload, StartRequest
 from warmfork._machine import fds, pids
 from warmfork._tasks import tree, work
+from warmfork._tasks.work import OWNER
 from warmfork._words import messages
 from warmfork._words.errors import AuditError, PreloadError, Refused, WarmforkError
 from warmfork._words.outcome import Lost
@@ -25,6 +26,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from threading import Event
+    from typing import Any
+
+    Beginning = tuple[bytes, tuple[Any, ...]]
+    """What a worker begins with: the pickle of the initializer, and the shared memory that that refers to."""
 
     from warmfork.api.executor.dispatcher import Core
     from warmfork.api.template import Template
@@ -41,11 +46,11 @@ FINAL = (PreloadError, AuditError, Refused)
 class Births:
     """The births of an executor's workers. All but bear() is the dispatcher's."""
 
-    def __init__(self, core: Core, template: Template, name: str, initializer: bytes, captured: bool) -> None:
+    def __init__(self, core: Core, template: Template, name: str, begin: Beginning, captured: bool) -> None:
         self.core = core
         self.template = template
         self.name = name
-        self.initializer = initializer
+        self.initializer, self.shared = begin
         self.captured = captured
         self.under_way = 0
         self.failures = 0  # in a row; those that were under way when one failed are not counted again
@@ -77,6 +82,8 @@ class Births:
         able = sum(not slot.is_ending() for slot in core.slots) + self.under_way
         wanted = len(core.queue) - coming if not core.idle else 0
         wanted = min(missing, max(wanted, max((count for count, _ in self.warming), default=0) - able))
+        if self.failures:
+            wanted = min(wanted, 1 - coming)  # one tries whether it goes by now
         if wanted > 0:
             self.start(wanted)
             core.hungry = missing > wanted
@@ -111,7 +118,10 @@ class Births:
             kill = (self.template._options.orphans or "kill") == "kill"
             order = StartRequest(entry, name, kill, False, None, -1, get_here())
             order.own_path = self.template._birthplace.python is not None
-            payload = work.pack_settings({"captured": self.captured, "line": slot.line.number}, self.initializer)
+            payload = work.pack_settings(
+                {"captured": self.captured, "line": slot.line.number, "most_held": self.core.recycling.most_bytes or 0},
+                self.initializer,
+            )
             self.template._refresh()
             fds.fill_standard_streams()
             flush_streams()
@@ -120,7 +130,7 @@ class Births:
                     get_client(),
                     self.template._get_spec(),
                     order,
-                    lambda: Payload([payload], [one.fileno() for one in slot.theirs], None, (), False),
+                    lambda: Payload([payload], [one.fileno() for one in (*slot.theirs, *self.shared)], None, (), False),
                     self.template._options.start_timeout,
                 )
             except WarmforkError:
@@ -130,7 +140,7 @@ class Births:
             slot.close()
             raise
         slot.let_go()
-        slot.pid = slot.child.pid
+        slot.pid = slot.line.words[OWNER] = slot.child.pid
         return slot
 
     def note_failure(self, began: float) -> bool:

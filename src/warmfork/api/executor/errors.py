@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import BrokenExecutor
+
 from warmfork._words.errors import WarmforkError
 
 TYPE_CHECKING = False
@@ -56,7 +58,7 @@ class QueueTimeout(TaskTimeout):
     where = "waited"
 
 
-class InitializerError(WarmforkError, RuntimeError):
+class InitializerError(WarmforkError, BrokenExecutor):
     """The initializer failed in each of so many workers: no task can run. `cause` in one line, `traceback` the worker's."""
 
     def __init__(self, cause: str, traceback: str, tries: int) -> None:
@@ -73,7 +75,7 @@ class InitializerError(WarmforkError, RuntimeError):
         )
 
 
-class ExecutorBroken(WarmforkError, RuntimeError):
+class ExecutorBroken(WarmforkError, BrokenExecutor):
     """The executor can't go on, and says why: a fault of its own, or no worker can be had. `traceback` tells more."""
 
     def __init__(self, why: str, traceback: str = "") -> None:
@@ -93,14 +95,20 @@ class ForkedError(WarmforkError, RuntimeError):
 
 
 class Full(WarmforkError):
-    """`max_pending` tasks are under way, and this thread has an event loop that must not wait: await asubmit()."""
+    """So much is under way as may be, and this thread must not wait: it has an event loop, where `await asubmit()` waits, or
+    it runs a callback of the executor's, which brings the results. `limit` is the number, `option` its name."""
 
-    def __init__(self, limit: int) -> None:
-        super().__init__(limit)
+    def __init__(self, limit: int, option: str = "max_pending") -> None:
+        super().__init__(limit, option)
         self.limit: int = limit
+        self.option: str = option
 
     def __str__(self) -> str:
-        return f"{self.limit} tasks are under way (max_pending); `await executor.asubmit(...)` waits for room"
+        what = "tasks" if self.option == "max_pending" else "bytes of tasks"
+        return (
+            f"{self.limit:,} {what} are under way ({self.option}), and this thread must not wait: `await "
+            "executor.asubmit(...)` waits for room, and so does submit() in a thread without an event loop"
+        )
 
 
 for _class in (WorkerDied, TaskTimeout, QueueTimeout, InitializerError, ExecutorBroken, ForkedError, Full):

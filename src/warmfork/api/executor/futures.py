@@ -13,7 +13,7 @@ from concurrent.futures import CancelledError, Future
 from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, PENDING, RUNNING
 from contextlib import suppress
 from threading import TIMEOUT_MAX, Condition
-from time import monotonic
+from time import monotonic, monotonic_ns
 
 from warmfork._machine import spilled
 from warmfork._tasks import work
@@ -59,8 +59,10 @@ class TaskFuture(Future["T"]):
     _data: Any = b""  # what it gave: bytes, or where the memory has it: bytes of the pickle, number of buffers
     _memory: Fd | None = None
     _call_memory: Fd | None = None  # what holds the call, where that is large
+    _shared: tuple[Any, ...] = ()  # what it refers to that lies in shared memory
     _measures: tuple[int, int] = (0, 0)  # of that: bytes of the pickle, number of buffers
     _opened: tuple[Any, BaseException | None] | None = None
+    _size = -1  # bytes of the call, where it takes room of max_pending
     _slot: Slot | None = None
     _number = 0
     _start = -1  # of a slice of a map(): the first item that is still to be done
@@ -79,6 +81,7 @@ class TaskFuture(Future["T"]):
         self._core: Core = core
         self._options: Options = options
         self._call = b""
+        self._born = monotonic_ns()
 
     def __repr__(self) -> str:
         state = "running" if self.running() else self._state.lower().replace("_and_notified", "")
@@ -94,7 +97,7 @@ class TaskFuture(Future["T"]):
 
     def let_go(self) -> None:
         """The call is not needed any longer."""
-        self._call, self._call_memory = b"", None
+        self._call, self._call_memory, self._shared = b"", None, ()
 
     # -- what the standard functions wait(), as_completed() and wrap_future() want to find
 
@@ -257,6 +260,8 @@ class TaskFuture(Future["T"]):
             finally:
                 if held:
                     self._cond.release()
+        if self._size >= 0 and self._core.room is not None:
+            self._core.room.leave(self._size)
         if self._sleepers is not None:
             wake(self._sleepers)
         if self._callbacks is not None:

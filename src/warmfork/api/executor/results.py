@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from time import monotonic_ns
 
 from warmfork._machine import fds, sockets, state
 from warmfork._tasks import work
@@ -39,6 +40,7 @@ def read(core: Core, slot: Slot) -> bool:
     at, end = 0, len(data)
     tasks, unpack = slot.tasks, RESULT.unpack_from
     core.touched.add(slot)
+    now, latency = monotonic_ns(), core.latency
     while at + HEAD <= end:
         number, size, kind = unpack(data, at)
         if size > work.LARGEST:
@@ -59,7 +61,11 @@ def read(core: Core, slot: Slot) -> bool:
                 task.attempts += 1
                 task.pid = slot.pid
                 core.counts["done"] += 1
-                task._call = b""
+                latency[(now - task._born).bit_length()] += 1
+                if task._call_memory is None and not task._shared:
+                    task._call = b""
+                else:
+                    task.let_go()
                 core.ended.append((task, VALUE, content, None))
             else:
                 enter(core, slot, task, kind & KIND, content, kind >> work.PID_AT or slot.pid)
@@ -79,6 +85,8 @@ def enter_other(core: Core, slot: Slot, number: int, kind: int, content: bytes) 
         core.births.failures = 0
     elif kind == work.ENDED:
         slot.forget_killing(number)
+    elif kind == work.WORN:
+        core.recycling.take_word(slot, content)
     elif kind == work.FAILED:
         slot.failure = content
     elif kind & SPILLED:
@@ -121,6 +129,7 @@ def enter(core: Core, slot: Slot, task: TaskFuture, kind: int, content: bytes, p
     if bare == RAISED and may_retry(core, task, content if memory is None else b""):
         return
     core.counts["done" if bare in (VALUE, PARTS) else "failed"] += 1
+    core.latency[(monotonic_ns() - task._born).bit_length()] += 1
     core.ended.append((task, bare, data, memory))
     task.let_go()
 

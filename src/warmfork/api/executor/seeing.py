@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from warmfork.api.executor.dispatcher import Core
-    from warmfork.api.executor.slots import Slot
 
 
 def count_processors() -> int:
@@ -69,15 +68,23 @@ def take(core: Core) -> dict[str, Any]:
         "idle": len(core.idle),
         "queued": len(core.queue) + handed_out - len(running),
         "running": running,
-        "memory": sum(map(get_held, tuple(core.slots))),
         **core.counts,
+        "latency": {2**bits / 1e9: count for bits, count in enumerate(core.latency) if count},
+        "memory": measure(core),
     }
 
 
-def get_held(slot: Slot) -> int:
-    """Give the bytes that a worker and all below it hold beyond its template."""
-    child = slot.child
-    if child is None or slot.dead:
-        return 0
-    base = tree.get_held(child._channel.pid)
-    return sum(max(0, tree.get_held(pid) - base) for pid in (slot.pid, *tree.list_descendants(slot.pid)))
+def measure(core: Core) -> dict[int, int]:
+    """Give the bytes that each worker and all below it hold beyond its template, by pid."""
+    templates: dict[int, int] = {}
+    found = {}
+    for slot in tuple(core.slots):
+        child = slot.child
+        if child is None or slot.dead:
+            continue
+        template = child._channel.pid
+        if template not in templates:
+            templates[template] = tree.get_held(template)
+        processes = (slot.pid, *tree.list_descendants(slot.pid))
+        found[slot.pid] = sum(max(0, tree.get_held(pid) - templates[template]) for pid in processes)
+    return found

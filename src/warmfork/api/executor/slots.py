@@ -24,6 +24,9 @@ NO_BARRIER = 0.002
 """Seconds after which each processor has seen what another has written, where the kernel gives no barrier: it takes less
 than a microsecond."""
 
+LAST_NAME = work.NAMES - 1
+"""A mask, for their number is a power of two."""
+
 AHEAD = 2
 """Tasks that one who forks for each is handed at a time: it need not wait for us between two."""
 
@@ -46,6 +49,7 @@ class Slot:
         self.most = self.largest  # tasks that it is handed at a time: few, while it is slow
         self.ready = False  # its initializer has run
         self.idle = False  # it stands in the list of those that have nothing to do
+        self.worn = False  # it is handed nothing more, and leaves after what it runs: see recycling.py
         self.full = False  # its socket took no more: wait for its next word
         self.suspect = False  # somebody was interrupted while it was handed tasks: see settle()
         self.last = False  # it died before it was ready, and no other is tried
@@ -109,7 +113,7 @@ class Slot:
 
     def is_usable(self) -> bool:
         """May it be handed tasks?"""
-        return self.ready and not (self.full or self.is_ending())
+        return self.ready and not (self.full or self.worn or self.is_ending())
 
     def is_ending(self) -> bool:
         """Will it soon be dead, or the process of its task?"""
@@ -125,7 +129,11 @@ class Slot:
         self.suspect = True
         parts = []
         sizes = []
+        names = self.line.names
         for task in tasks:
+            name = task._options.name or task._name
+            if names[number & LAST_NAME] is not name:
+                self.line.write_name(number, name)
             data = task._call
             self.tasks[number] = task
             task._slot, task._number = self, number
@@ -135,13 +143,18 @@ class Slot:
         self.sent = number - 1
         one = tasks[0]
         try:
-            if one._call_memory is not None:
-                kind = work.SPILLED | (work.SLICE if one._start >= 0 else work.BUNDLE)
-                content = work.MEMORY.pack(*one._measures)
-                head = work.TASKS.pack(first, 1, kind, max(0, one._start))
+            if one._call_memory is not None or one._shared:
+                kind = work.SLICE if one._start >= 0 else work.BUNDLE
+                passed = [each.fileno() for each in one._shared]
+                content = parts[0]
+                if one._call_memory is not None:
+                    kind |= work.SPILLED
+                    passed.insert(0, one._call_memory.fileno())
+                    content = work.MEMORY.pack(*one._measures)
+                head = work.TASKS.pack(first, 1, kind | (work.SHARED if one._shared else 0), max(0, one._start))
                 if kind & work.SLICE == 0:
                     head += pack("<I", len(content))
-                sockets.send(self.socket, head + content, (one._call_memory.fileno(),))
+                sockets.send(self.socket, head + content, tuple(passed))
             elif one._start >= 0:
                 self.socket.send(work.TASKS.pack(first, 1, work.SLICE, one._start) + parts[0], sockets.NEVER_BLOCK)
             else:

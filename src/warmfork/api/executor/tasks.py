@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pickle import dumps
 
 from warmfork._machine import spilled
 from warmfork._machine.fds import Fd
-from warmfork._tasks import work
+from warmfork._tasks import shared, work
 from warmfork._words.buffers import Pickled, run
 from warmfork.api import payload
 from warmfork.api.executor.errors import WorkerDied
@@ -82,6 +83,16 @@ def check_number(name: str, value: object) -> None:
         raise ValueError(f"{name} must be above 0, not {value!r}")
 
 
+def check_whole(name: str, value: object) -> None:
+    """Check a number of tasks or bytes. Raises TypeError and ValueError."""
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} is a number, not {value!r}")
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1")
+
+
 MAIN = b"__main__"
 
 
@@ -113,21 +124,28 @@ def dump_by_value(value: object) -> Pickled:
     return run(make_pickler(False), value, True)
 
 
-def fill(future: TaskFuture, call: object) -> None:
-    """Give a future its call, in a memfd where that is large. Raises what pickle raises, and OSError."""
-    parts, buffers = pickle_call(call)
+def fill(future: TaskFuture, call: object) -> int:
+    """Give a future its call, in a memfd where that is large. Gives its bytes. Raises what pickle raises, and OSError."""
+    if shared.in_use:
+        (parts, buffers), handles = shared.collect(partial(pickle_call, call))
+        if handles:
+            future._shared = handles
+    else:
+        parts, buffers = pickle_call(call)
     size = sum(map(len, parts))
     if not buffers and size <= work.INLINE:
         future._call = parts[0] if len(parts) == 1 else b"".join(parts)
-        return
+        return size
     future._measures = size, len(buffers)
     future._call_memory = Fd(spilled.spill(parts, buffers, "a task"))
+    return size + sum(map(len, buffers))
 
 
-def pickle_initializer(initializer: object, initargs: tuple[Any, ...]) -> bytes:
-    """Pickle what each worker begins with; b"" where there is nothing. Raises what pickle raises."""
+def pickle_initializer(initializer: object, initargs: tuple[Any, ...]) -> tuple[bytes, tuple[Any, ...]]:
+    """Pickle what each worker begins with, and give what shared memory that has; b"" where there is nothing. Raises what
+    pickle raises."""
     if initializer is None:
-        return b""
+        return b"", ()
 
     def plain(value: object) -> Pickled:
         from pickle import Pickler
@@ -139,4 +157,5 @@ def pickle_initializer(initializer: object, initargs: tuple[Any, ...]) -> bytes:
 
         return run(make_pickler(False), value, False)
 
-    return b"".join(payload.dump((initializer, tuple(initargs)), plain, by_value, False).parts)
+    pickled, handles = shared.collect(partial(payload.dump, (initializer, tuple(initargs)), plain, by_value, False))
+    return b"".join(pickled.parts), handles
