@@ -37,7 +37,8 @@ class Page:
 
     def __init__(self) -> None:
         """Raises OSError."""
-        self.fd = fds.Fd(state.move_high(memfds.make_memory("warmfork-page", size=PAGESIZE)))
+        with state.LiftedFileLimit():
+            self.fd = fds.Fd(state.move_high(memfds.make_memory("warmfork-page", size=PAGESIZE)))
         self.memory = mmap(self.fd.fileno(), PAGESIZE, MAP_SHARED, PROT_READ | PROT_WRITE)
         self.words = memoryview(self.memory).cast("Q")
         self.free = list(range(LINES))
