@@ -48,3 +48,18 @@ def test_a_limit_of_the_size_of_files_keeps_nothing_from_being_started(tmp_path:
             print("done")
     """
     assert run_program(code, tmp_path, str(hard), env={"PYTHONPATH": str(tmp_path)}).stdout == "done\n"
+
+
+def test_where_no_file_may_be_written_the_first_start_works_and_so_does_an_executor(tmp_path: Path):
+    """`ulimit -S -f 0`, of which memory files are part."""
+    code = """
+        import resource
+        import warmfork
+
+        if __name__ == "__main__":
+            resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+            with warmfork.Template() as template, warmfork.Executor(1, template=template) as executor:
+                print(template.start(pow, (2, 3)).result(20), executor.submit(pow, 2, 4).result(20))
+            print(resource.getrlimit(resource.RLIMIT_FSIZE)[0])
+    """
+    assert run_program(code, tmp_path).stdout == "8 16\n0\n"

@@ -238,7 +238,8 @@ def begin_ledger(ledger: int, prefix: str) -> None:
     OSError."""
     me = getpid()
     root = messages.Root(me, pids.read_since(me), wire.fit(get_program_name(), 1000), prefix)
-    memfds.write_all(ledger, ledger_.write_record(root), ledger_.START)
+    with state.LiftedFileLimit():
+        memfds.write_all(ledger, ledger_.write_record(root), ledger_.START)
 
 
 def say_hello(door: sockets.socket, spec: Spec, failed: bool) -> sockets.socket:

@@ -201,9 +201,7 @@ class Reader:
             self.compared += self.odd_keys * (EACH + items - self.items + (self.at - at) // PART)
             self.odd_keys += 1
             if self.compared > MOST_COMPARED:
-                raise ValueError(
-                    f"{self.odd_keys:,} keys or more that are neither text nor small numbers, and too large"
-                )
+                raise ValueError(f"{self.odd_keys:,} keys or more that are neither text nor small numbers: too many")
         try:
             hash(key)
         except TypeError as error:

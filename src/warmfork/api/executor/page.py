@@ -46,7 +46,8 @@ class Page:
 
     def __init__(self) -> None:
         """Raises OSError."""
-        self.fd = fds.Fd(state.move_high(memfds.make_memory("warmfork-page", size=SIZE)))
+        with state.LiftedFileLimit():
+            self.fd = fds.Fd(state.move_high(memfds.make_memory("warmfork-page", size=SIZE)))
         self.memory = mmap(self.fd.fileno(), SIZE, MAP_SHARED, PROT_READ | PROT_WRITE)
         self.words = memoryview(self.memory)[: work.PAGE].cast("Q")
         self.free = list(range(LINES))
