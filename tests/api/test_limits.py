@@ -119,6 +119,13 @@ def test_the_cpu_limit_holds_in_fractions_of_a_second_and_against_sigxcpu(templa
     assert caught.value.seen < 2
 
 
+def test_the_cpu_limit_counts_what_it_has_started(template):
+    code = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'while True: pass'])"
+    with pytest.raises(warmfork.LimitExceeded) as caught:
+        template.run(code, cpu_limit=0.3, timeout=20)
+    assert (caught.value.limit, caught.value.seen >= 0.3) == ("cpu", True)
+
+
 def test_the_cpu_limit_holds_where_nobody_looks(template):
     """N36b: the kernel's own limit stands behind the watch, and is told as what it is, not as signal 24."""
     found = template.run("import resource\nresource.getrlimit(resource.RLIMIT_CPU)", cpu_limit=1.5).result

@@ -17,3 +17,11 @@ def test_each_row_of_the_premortem_is_named_by_a_test():
         named |= {int(number) for number in ROW.findall(path.read_text())}
     assert len(rows) == 26
     assert rows - named == set()
+
+
+def test_the_page_says_of_each_row_what_to_take_out_and_which_test_fails_then():
+    page = (ROOT / "docs" / "premortem.md").read_text()
+    shown = page[page.index("## How each row is shown") :]
+    assert {int(number) for number in re.findall(r"^\| M(\d+) \|", shown, flags=re.MULTILINE)} == set(range(1, 27))
+    tests = re.findall(r"`(tests/[a-z_/]+\.py)`", shown)
+    assert len(tests) >= 26 and all((ROOT / test).is_file() for test in tests)

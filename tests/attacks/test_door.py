@@ -111,7 +111,7 @@ def test_a_child_that_hands_over_a_template_is_not_believed(tmp_path: Path):
         with warmfork.Template() as template:
             template.start(hand_over).result(20)
     """
-    run_program(code, tmp_path)
+    run_program(code, tmp_path, timeout=20)
 
 
 @root_only
