@@ -100,9 +100,7 @@ class Client:
     def look_after_tracker(self) -> None:
         """Have a successor where our tracker is dead. Where there can be none, the next call that needs it says so."""
         tree = self.tree
-        if tree is None or self.watch_tracker_fd() < 0 or tree.has_tracker():
-            return
-        if tree.is_ours() and not tree.is_hopeless():
+        if tree and self.watch_tracker_fd() >= 0 and not (tree.has_tracker() or tree.is_hopeless()) and tree.is_ours():
             try:
                 self.ensure_tracker(tree)
             except StartError:
