@@ -19,7 +19,7 @@ from tests.template.test_spares import have_a_spare
 from warmfork._machine import fds, memfds, memory, sockets
 from warmfork._template import main
 from warmfork._tracker import files, templates
-from warmfork._tracker.main import LOG_SIZE
+from warmfork._tracker.files import LOG_SIZE
 from warmfork._words import messages, wire
 
 
