@@ -89,21 +89,18 @@ def test_killed_when_its_child_was_given_the_call_it_leaves_a_child_that_makes_i
 LATE = """
 import os, select
 from warmfork._child import birth
-take = birth.take_policy
+take, template = birth.take_policy, os.getpid()
 def take_late(of):
-    if os.path.exists({path!r}):
-        with open({path!r}) as file:
-            sibling = int(file.read())
-        while os.path.exists(f"/proc/{{sibling}}"):
-            select.select((), (), (), 0.005)
+    while os.path.exists(f"/proc/{template}"):
+        select.select((), (), (), 0.1)
     take(of)
 birth.take_policy = take_late
 """
 
 
-def test_a_spare_that_hears_of_its_policy_after_its_client_was_buried_ends_by_itself(tmp_path: Path):
-    """M25: the template was not told that it was taken, and has ended by then whom it knew of: a sibling shows it."""
-    (tmp_path / "late.py").write_text(LATE.format(path=str(tmp_path / "sibling")))
+def test_a_spare_that_hears_of_its_policy_when_template_and_client_are_buried_ends_by_itself(tmp_path: Path):
+    """M25: neither the template nor the tracker has seen on the board that it is to end with its client."""
+    (tmp_path / "late.py").write_text(LATE)
     code = """
         import os, signal, warmfork
         from tests import targets
@@ -111,11 +108,9 @@ def test_a_spare_that_hears_of_its_policy_after_its_client_was_buried_ends_by_it
 
         template = warmfork.Template(preload=["late"], spares=1)
         channel = template._get_channel(20)
-        sibling = template.start(targets.wait)
         channel.wait_until(lambda: channel.children.spares, None)
-        with open("sibling", "w") as file:
-            file.write(str(sibling.pid))
         Channel.tell_spare_taken = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
         template.start(targets.wait)
     """
-    run_program(code, tmp_path, env={"PYTHONPATH": f"{ROOT}:{tmp_path}"}, expect=-signal.SIGKILL)
+    env = {"PYTHONPATH": f"{ROOT}:{tmp_path}"}
+    run_program(code, tmp_path, env=env, expect=-signal.SIGKILL, timeout=20)

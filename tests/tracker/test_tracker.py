@@ -303,9 +303,9 @@ def test_a_pid_that_was_used_again_is_not_answered_with_the_fate_of_the_one_that
     with subprocess.Popen(["sleep", "100"]) as living:
         ours, theirs = sockets.make_pair()
         orphans.serve_ask(messages.Ask(living.pid, 1), theirs)  # of one that lived long before
-        assert wire.decode(sockets.receive(ours).data).known == 0
-        ours.close()
         living.kill()
+    assert wire.decode(sockets.receive(ours).data).known == 0
+    ours.close()
     loop.poller.close()
 
 
