@@ -106,7 +106,9 @@ def test_short_calls_go_in_batches(ask):
     )
 
 
-def test_functions_of_the_script_lambdas_and_closures_can_be_called_and_instances_of_local_classes_come_back(ask, tmp_path):
+def test_functions_of_the_script_lambdas_and_closures_can_be_called_and_instances_of_local_classes_come_back(
+    ask, tmp_path
+):
     (tmp_path / "elsewhere.py").write_text(
         "def make_local():\n    class Local:\n        size = 0\n    return Local()\n"
         "def grow(value):\n    value.size += 1\n    return value\n"
