@@ -24,8 +24,6 @@ if __name__ == "__main__":
     ) as cluster:
         with Client(cluster) as client:
             client.register_plugin(WarmforkPlugin())
-            client.register_plugin(WarmforkPlugin(name="quick", timeout=0.5))
-            client.register_plugin(WarmforkPlugin(["wave"], name="kept", tasks_per_worker=None))
         print(cluster.scheduler_address, flush=True)
         sys.stdin.read()
 """
@@ -76,7 +74,8 @@ def crash():
     os.kill(os.getpid(), signal.SIGSEGV)
 
 def hold(size):
-    globals().setdefault("kept", []).append(bytearray(size))
+    '''For as long as the process lives: the function's globals come with it, and go with it.'''
+    vars(sys).setdefault("kept", []).append(bytearray(size))
     return os.getpid()
 
 def get_parent(pid):
@@ -120,4 +119,4 @@ def run_client(code: str, folder: Path, *arguments: str, **options: object) -> D
     body = "\n".join(f"    {line}" for line in code.splitlines())
     text = f"{PRELUDE}\ndef main():\n{body}\n\nif __name__ == '__main__':\n    main()\n"
     env = {"DASK_TEMPORARY_DIRECTORY": str(folder), "DASK_DISTRIBUTED__WORKER__MEMORY__SPILL": "false"}
-    return run_program(text, folder, *arguments, env=env, timeout=100, **options)
+    return run_program(text, folder, *arguments, env=env, timeout=75, **options)

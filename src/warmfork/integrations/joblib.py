@@ -164,8 +164,8 @@ def call(batch: Any) -> Any:
 
 
 class Carried:
-    """A value, pickled as joblib does it: what has no name where it arrives by value, and a memory-mapped array by its
-    file, so that what a worker writes into it is there. It arrives as the value itself."""
+    """A value, pickled as joblib does it: what has no name where it arrives by value, and a memory-mapped array by its file,
+    so that what a worker writes into it is there. It arrives as the value itself."""
 
     def __init__(self, value: object) -> None:
         self.value = value

@@ -169,3 +169,12 @@ def test_a_limit_holds_for_a_task_that_an_idle_worker_has_at_once(make):
             executor.with_options(timeout=0.05).submit(time.sleep, 60).result(10)
         executor.warm()
         wait_until(lambda: executor.stats()["idle"] == 1 and executor._core.due is None)
+
+
+def test_stats_tell_what_the_processes_hold_beyond_their_template(executor, tmp_path):
+    path = tmp_path / "held"
+    future = executor.submit(jobs.hold, 100 << 20, str(path))
+    wait_until(path.exists)
+    assert 100 << 20 <= executor.stats()["memory"] < 150 << 20
+    future.cancel()
+    wait_until(lambda: executor.stats()["memory"] < 100 << 20)
