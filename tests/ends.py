@@ -38,14 +38,6 @@ def see_rehearsed() -> dict[str, bool] | None:
     }
 
 
-def see_helper() -> bool:
-    """In a child: may a helper be made, as seen without the list of what is mapped, which takes long?"""
-    from warmfork._child import ending
-
-    ending.list_mapped = None
-    return ending._make_helper is not None and ending.may_outlive()
-
-
 _locked: list[object] = []
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -36,6 +37,19 @@ def test_each_snippet_has_its_own_output(template):
         assert session.run("print('one', end='')").stdout == "one"
         done = session.run("import sys; print('two', file=sys.stderr)")
         assert (done.stdout, done.stderr) == ("", "two\n")
+
+
+def test_no_stream_is_read_of_a_snippet_that_writes_nothing(template, monkeypatch):
+    """To find a stream empty by reading it took a sixth of a round trip."""
+    read, reads = os.read, []
+    with template.session() as session:
+        session.run("x = 1")
+        monkeypatch.setattr(os, "read", lambda *given: reads.append(given) or read(*given))
+        session.run("x")
+        assert not reads
+        assert session.run("print('seen')").stdout == "seen\n"
+        assert reads
+    monkeypatch.undo()
 
 
 def test_output_streams_while_it_runs(template):
