@@ -25,7 +25,7 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from warmfork._machine import memory
+from warmfork._machine import memory, syscalls
 
 DEADLINE = 3.0
 
@@ -137,7 +137,7 @@ def wait_for_any_death(pids: list[int], timeout: float) -> None:
     try:
         for pid in pids:
             try:
-                fds.append(os.pidfd_open(pid))
+                fds.append(syscalls.open_pidfd(pid))
             except ProcessLookupError:
                 return
             poller.register(fds[-1], select.POLLIN)
@@ -151,7 +151,7 @@ def end(found: Iterable[Identity]) -> None:
     """End what was left, so that one test's leftovers are not counted against the next."""
     for pid, began in found:
         try:
-            fd = os.pidfd_open(pid)
+            fd = syscalls.open_pidfd(pid)
         except ProcessLookupError:
             continue
         try:

@@ -129,7 +129,7 @@ def feed(
 def send(
     socket: sockets.socket, said: dict[str, Any], layout: int, passed: list[int], data: bytes | memoryview
 ) -> None:
-    """Send the feed, in as many messages as its fds need: one for each 253 (row 39)."""
+    """Send the feed, in as many messages as its fds need: one for each 252 (row 39)."""
     said["fds"] = layout
     follows = state.is_file_limited()
     message, spilled = feed_.join(said, data, len(passed), follows)

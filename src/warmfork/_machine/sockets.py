@@ -34,14 +34,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-MOST_FDS = 253
-"""The kernel's limit for one message (SCM_MAX_FD, include/net/scm.h). Python's reduction.MAXFDS_TO_SEND says 256."""
+MOST_FDS = 252
+"""So many we send in one message. The kernel takes 253 (SCM_MAX_FD, include/net/scm.h), musl's sendmsg() has room for one
+less, and Python's reduction.MAXFDS_TO_SEND says 256."""
 
 KIND = (AF_UNIX, SOCK_SEQPACKET, 0)
 BUFFER = 65_536
 SCM_CREDENTIALS = 2
 CREDENTIALS = Struct("=iII")  # struct ucred: pid, uid, gid (the real ones)
-ANCILLARY = CMSG_SPACE(MOST_FDS * 4) + CMSG_SPACE(CREDENTIALS.size)
+ANCILLARY = CMSG_SPACE((MOST_FDS + 1) * 4) + CMSG_SPACE(CREDENTIALS.size)
 """Room for all that a message can bring: what there is no room for, the kernel closes while we wait in recvmsg()."""
 NEVER_BLOCK = MSG_DONTWAIT | MSG_NOSIGNAL
 RECEIVE = MSG_DONTWAIT | MSG_CMSG_CLOEXEC  # without MSG_CMSG_CLOEXEC, Python's recvmsg leaves fds inheritable
