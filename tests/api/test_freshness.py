@@ -167,12 +167,13 @@ def test_never_logs_a_change_once(module, at_once, caplog):
 
 def test_files_are_looked_at_no_more_than_once_a_second(module, monkeypatch):
     """N77."""
-    looks = []
-    monkeypatch.setattr(freshness.Freshness, "find_changes", lambda self, list_files: looks.append(1) or {})
+    looks, now = [], [0.0]
+    monkeypatch.setattr(freshness, "monotonic", lambda: now[0])
+    monkeypatch.setattr(freshness.Freshness, "find_changes", lambda self, list_files: looks.append(now[0]) or {})
     with warmfork.Template(preload=["changing"], reload="check") as template:
-        for _ in range(3):
+        for now[0] in (0.0, 0.9, 1.0, 1.9, 2.5):
             template.start(read_value).result(20)
-    assert looks == []
+    assert looks == [1.0, 2.5]
 
 
 def test_run_and_arun_have_the_fresh_template_too(module, at_once):
