@@ -68,7 +68,7 @@ class TaskFuture(Future["T"]):
     _start = -1  # of a slice of a map(): the first item that is still to be done
     parts: list[tuple[Any, Fd | None]] = []  # noqa: RUF012  # a slice has its own
     _deadline: float | None = None  # until when it may wait in the queue
-    _name = ""
+    _name = "task"
     attempts: int = 0
     """How many times it was started."""
     pid: int | None = None
@@ -93,7 +93,7 @@ class TaskFuture(Future["T"]):
     @property
     def name(self) -> str:
         """What the task is called: with_options(name=), or its function."""
-        return self._options.name or self._name or "task"
+        return self._name
 
     def let_go(self) -> None:
         """The call is not needed any longer."""
