@@ -14,6 +14,7 @@ from pathlib import Path
 
 from warmfork._words.spec import TECHNIQUES
 
+from .exclusions import list_omitted
 from .interpreters import ENVIRONMENTS, INSIDE, ROOT, Interpreter, find_interpreters, has_module, prepare_environment
 from .suites import SUITES, Suite, choose_suites
 from .table import format_table
@@ -67,6 +68,8 @@ def _plan(interpreter: Interpreter, python: str, options: argparse.Namespace) ->
     """Give the suites that this interpreter has, each with the module to run; say which it has not."""
     plan = []
     for suite in choose_suites(interpreter.version, options.suite, options.quick):
+        if suite.executor and options.engine == "stdlib":
+            continue  # that would be the suites of ProcessPoolExecutor a second time
         if has_module(python, suite.module):
             plan.append((suite, suite.module))
         elif suite.driver:
@@ -80,7 +83,7 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _make_environment(engine: str, work: Path, without: Sequence[str]) -> dict[str, str]:
+def _make_environment(engine: str, work: Path, without: Sequence[str], executor: bool) -> dict[str, str]:
     """Give the suite's environment: ours, less what would steer Python or warmfork."""
     keep = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "WARMFORK_"))}
     keep.pop("VIRTUAL_ENV", None)
@@ -92,6 +95,8 @@ def _make_environment(engine: str, work: Path, without: Sequence[str]) -> dict[s
     if engine == "warmfork":
         keep["WARMFORK_RUN"] = "1"
         keep["WARMFORK_KEEP_DEFAULT"] = "1"  # what is looked at is "forkserver"; the default stays CPython's
+        if executor:
+            keep["WARMFORK_CONFORMANCE_EXECUTOR"] = "1"
         if without:
             keep["WARMFORK_WITHOUT"] = ",".join(without)
     return keep
@@ -107,10 +112,12 @@ def _run_suite(interpreter: Interpreter, python: str, suite: Suite, module: str,
         for name in ("starts", "events"):
             (work / name).touch()
         patterns = options.patterns or suite.patterns
+        omitted = list_omitted(interpreter.name, module) if suite.executor else []
         request = {
             "command": [python, str(INSIDE), "--module", module, "--events", str(work / "events")]
-            + [part for pattern in patterns for part in ("-k", pattern)],
-            "env": _make_environment(options.engine, work, options.without),
+            + [part for pattern in patterns for part in ("-k", pattern)]
+            + [part for test in omitted for part in ("--omit", test)],
+            "env": _make_environment(options.engine, work, options.without, suite.executor),
             "cwd": str(work / "cwd"),
             "watch": [str(work / "tmp"), str(work / "cwd")],
             "log": str(log),

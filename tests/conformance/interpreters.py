@@ -18,6 +18,9 @@ ENVIRONMENTS = ROOT / ".venv-conformance"
 INSIDE = Path(__file__).resolve().parent / "inside"
 VERSIONS = ((3, 11), (3, 12), (3, 13), (3, 14), (3, 15))
 
+HOOKS = ("conformance_count.py", "conformance_executor.py")
+"""What each interpreter of a suite has in its site-packages."""
+
 _PROBE = """
 import importlib.util, json, sys
 has_tests = importlib.util.find_spec("test") and importlib.util.find_spec("test._test_multiprocessing")
@@ -76,7 +79,8 @@ def find_interpreters() -> list[Interpreter]:
 
 def _stamp(interpreter: Interpreter, engine: str) -> str:
     digest = hashlib.sha256(f"{interpreter.release} {interpreter.executable} {_COUNT_HOOK}".encode())
-    digest.update((INSIDE / "conformance_count.py").read_bytes())
+    for name in HOOKS:
+        digest.update((INSIDE / name).read_bytes())
     if engine == "warmfork":
         for name in ("pyproject.toml", "src/warmfork_startup.pth"):
             digest.update((ROOT / name).read_bytes())
@@ -107,7 +111,8 @@ def prepare_environment(interpreter: Interpreter, engine: str) -> str:
         if engine == "warmfork":
             _run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-e", str(ROOT)])
         packages = Path(_run([python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]).strip())
-        shutil.copy(INSIDE / "conformance_count.py", packages)
+        for name in HOOKS:
+            shutil.copy(INSIDE / name, packages)
         (packages / "conformance_count.pth").write_text(_COUNT_HOOK, encoding="utf-8")
         stamp.write_text(wanted, encoding="utf-8")
     return python

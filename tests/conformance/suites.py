@@ -22,12 +22,18 @@ class Suite:
     since: tuple[int, int] = (3, 11)
     # False where forkserver starts nothing: there a start by warmfork is an error.
     starts: bool = True
+    # True where warmfork.Executor stands for ProcessPoolExecutor (inside/conformance_executor.py).
+    executor: bool = False
 
     @property
     def group(self) -> str:
         """The name's part before the dot: what the README's table shows as one line."""
         return self.name.partition(".")[0]
 
+
+# FailingInitializerResourcesTest.test_forkserver has no "Forkserver" in its class's name.
+_FORKSERVER = ("Forkserver", "test_forkserver")
+_PARTS = ("as_completed", "deadlock", "init", "process_pool", "shutdown", "wait")
 
 SUITES = (
     Suite("processes", _PACKAGE + "processes", driver="drive_processes"),
@@ -37,10 +43,10 @@ SUITES = (
     Suite("preload", _PACKAGE + "preload", since=(3, 15)),
     Suite("main", _MAIN, patterns=("ForkServerCmdLineTest",)),
     Suite("main-others", _MAIN, patterns=("SpawnCmdLineTest", "ForkCmdLineTest"), starts=False),
+    *(Suite(f"futures.{part}", _FUTURES + part, patterns=_FORKSERVER, since=(3, 13)) for part in _PARTS),
     *(
-        # FailingInitializerResourcesTest.test_forkserver has no "Forkserver" in its class's name.
-        Suite(f"futures.{part}", _FUTURES + part, patterns=("Forkserver", "test_forkserver"), since=(3, 13))
-        for part in ("as_completed", "deadlock", "init", "process_pool", "shutdown", "wait")
+        Suite(f"executor.{part}", _FUTURES + part, patterns=_FORKSERVER, since=(3, 13), executor=True)
+        for part in _PARTS
     ),
 )
 

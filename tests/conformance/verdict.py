@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from .exclusions import drop_usual_leftovers, list_exclusions
+from .exclusions import drop_usual_leftovers, list_exclusions, list_omitted
 from .suites import Suite
 
 
@@ -84,16 +84,19 @@ def end_if_hung(
     loaded, outcomes, times, ended, altered = parse_events(events)
     counted = count_starts(starts)
     minor = ".".join(version.split(".")[:2])
-    excluded = list_exclusions(minor, engine)
+    excluded = list_exclusions(minor, engine, suite.executor)
     row = Row(version, suite.name, seconds=report["seconds"], left=report["left"], times=times)
     row.warmfork, row.stdlib = counted["warmfork"], counted["stdlib"]
-    _judge_tests(row, loaded, outcomes, excluded)
-    if not suite.patterns:
+    omitted = list_omitted(minor, suite.module) if suite.executor and engine == "warmfork" else []
+    if not suite.patterns or (suite.executor and loaded):
         row.faults += [
             f"{test} is listed as not passing ({why}), but there is no such test"
             for test, why in excluded.items()
             if test.startswith(suite.module + ".") and test not in loaded
         ]
+    row.listed += len(set(omitted) & set(loaded))
+    loaded = [test for test in loaded if test not in omitted]
+    _judge_tests(row, loaded, outcomes, excluded)
     _judge_starts(row, suite, engine)
     if report["timed_out"]:
         row.faults.append(f"the time limit was reached; {_name_unfinished(loaded, times)}")

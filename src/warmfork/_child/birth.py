@@ -192,8 +192,12 @@ def take_buffers(birth: Birth) -> None:
 
 
 def take_identity(birth: Birth) -> None:
-    """The title that ps shows."""
+    """The title that ps shows, and the key by which a Manager knows that it is asked by one of its program's."""
     titles.set_title(f"warmfork: {birth.state['name']} {birth.spec.name}")
+    if "key" in birth.state:
+        from multiprocessing.process import current_process
+
+        current_process().authkey = birth.state["key"]
 
 
 def reseed(birth: Birth) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import _signal
 import atexit
+import gc
 import os
 import sys
 
@@ -69,6 +70,9 @@ class Worker:
         self.parent = birth.parent
         self.own = 0  # in a process that runs one task: its pid
         self.settings = settings
+        self.most_held = settings["most_held"]  # 0: as much as it likes
+        self.begun_with = self.ended = 0  # bytes, which a fork has of its template; tasks
+        self.look_at = 0.0
         self.room = bytearray(work.ROOM)
         self.poller = poll()
         self.poller.register(self.socket.fileno(), POLLIN)
@@ -161,6 +165,21 @@ class Worker:
 
     # -- a task
 
+    def run_and_measure(self, number: int, content: Any, memory: int | None, start: int) -> None:
+        """Make one call; then say, once, if more is held than may be. What garbage there is does not count."""
+        self.run_task(number, content, memory, start)
+        self.ended += 1
+        if self.ended < FIRST_LOOK or monotonic() < self.look_at:
+            return
+        held = measure() - self.begun_with
+        if held > self.most_held:
+            gc.collect()
+            held = measure() - self.begun_with
+        self.look_at = monotonic() + BETWEEN_LOOKS
+        if held > self.most_held:
+            self.tell(0, work.WORN, work.HELD.pack(held))
+            self.look_at = float("inf")
+
     def run_task(self, number: int, content: Any, memory: int | None, start: int) -> None:
         """Make one call, and send what it gives."""
         try:
@@ -238,6 +257,11 @@ class Worker:
         return True
 
 
+FIRST_LOOK = 3
+"""Tasks until a worker measures what it holds: what the first ones import and keep is no leak."""
+
+BETWEEN_LOOKS = 0.005
+
 MOST_STEPS = 4096
 """Items of a slice between two looks at the clock."""
 
@@ -263,6 +287,13 @@ def pickle(value: object, out_of_band: bool = True) -> tuple[list[Any], list[mem
         kind = make_pickler(False)
     pickled = run_pickler(kind, value, out_of_band)
     return pickled.parts, pickled.buffers
+
+
+def measure() -> int:
+    """Give the bytes that this process holds and no file backs."""
+    from warmfork._machine import tree
+
+    return tree.get_held(os.getpid())
 
 
 def format_error(error: BaseException) -> str:
@@ -305,6 +336,8 @@ def run(birth: Birth, kind: type[Worker] = Worker) -> int:
         signals.set_disposition(SIGINT, _signal.default_int_handler)
         if worker.output >= 0:
             capture(worker.output)
+        if worker.most_held:
+            worker.begun_with = measure()
     except BaseException as error:
         birth_.fail(birth, error)
         return 1
@@ -313,7 +346,7 @@ def run(birth: Birth, kind: type[Worker] = Worker) -> int:
     code = 1
     try:
         if worker.initialize(rest):
-            code = worker.serve(worker.run_task)
+            code = worker.serve(worker.run_and_measure if worker.most_held else worker.run_task)
     except KeyboardInterrupt:
         code = 128 + SIGINT
     except BrokenPipeError:

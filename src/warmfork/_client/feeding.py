@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from _thread import RLock
 
 from warmfork._machine import fds, memfds, pids, sockets, state
@@ -88,6 +89,10 @@ def take_state(born: state.Baseline, order: StartRequest) -> dict[str, Any]:
     said["entry"] = order.entry
     said["name"] = order.name
     said["kill"] = order.kill
+    if "multiprocessing.connection" in sys.modules:
+        from multiprocessing.process import current_process
+
+        said["key"] = bytes(current_process().authkey)
     return said
 
 

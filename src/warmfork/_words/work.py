@@ -48,15 +48,17 @@ MOST_IN_BUNDLE = 64
 # -- results: a header, then `size` bytes
 
 RESULT = Struct("<QII")  # number, size, kind
-VALUE, RAISED, REFUSED, SKIPPED, PARTIAL, READY, FAILED, ENDED = range(8)
+VALUE, RAISED, REFUSED, SKIPPED, PARTIAL, READY, FAILED, ENDED, WORN = range(9)
 """VALUE: a pickle. RAISED: an exception (pack_error). REFUSED: a text: what it gave can't be pickled. SKIPPED: it was taken
 back. PARTIAL: a slice's results so far, and the rest was not started (PROGRESS comes first). READY, FAILED (pack_error): the
-worker's birth. ENDED: the process of this task is dead (pack_end)."""
+worker's birth. ENDED: the process of this task is dead (pack_end). WORN: the worker holds more than it
+may (HELD), and goes on until it is told to leave."""
 PID_AT = 8
 """Above these bits of a kind: the pid of the process that ran the task, where that is not the worker."""
 OUTPUT = 32
 """Added to the kind: what the task has written comes first, with its size in front (SIZE)."""
 SIZE = Struct("<I")
+HELD = Struct("<Q")  # bytes
 PROGRESS = Struct("<I")  # how many items of the slice are done
 
 LARGEST = 1 << 26

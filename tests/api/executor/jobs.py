@@ -336,3 +336,26 @@ def start_daemon(path: str) -> str:
     done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True)
     note(path, done.stdout.strip())
     return "done"
+
+
+def keep(size: int) -> int:
+    """Leak so much."""
+    state.append(b"x" * size)
+    return os.getpid()
+
+
+def need(size: int) -> int:
+    """Hold so much for as long as this runs."""
+    return os.getpid() if b"x" * size else 0
+
+
+def leave_garbage(size: int) -> int:
+    """Leave a ring that only the collector finds."""
+    ring: list[object] = [b"x" * size]
+    ring.append(ring)
+    return os.getpid()
+
+
+def hold_much() -> None:
+    """For a template: what its children are born with."""
+    state.append(b"x" * (64 << 20))

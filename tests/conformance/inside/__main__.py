@@ -86,8 +86,18 @@ def list_ids(suite: unittest.TestSuite) -> list[str]:
     return ids
 
 
-def run_tests(module: str, patterns: list[str], events: str) -> None:
-    """Load the module's tests that match a pattern and run them."""
+def drop_tests(suite: unittest.TestSuite, omitted: list[str]) -> unittest.TestSuite:
+    """Give the suite without these tests."""
+    kept = [
+        drop_tests(item, omitted) if isinstance(item, unittest.TestSuite) else item
+        for item in suite
+        if isinstance(item, unittest.TestSuite) or item.id() not in omitted
+    ]
+    return type(suite)(kept)
+
+
+def run_tests(module: str, patterns: list[str], omitted: list[str], events: str) -> None:
+    """Load the module's tests that match a pattern and run them, less those to be omitted."""
     recorder = Recorder(events)
     loader = unittest.TestLoader()
     if patterns:
@@ -96,6 +106,7 @@ def run_tests(module: str, patterns: list[str], events: str) -> None:
     if loader.errors:
         raise ImportError(f"{module} could not be loaded: {loader.errors[0]}")
     recorder.write("loaded", tests=list_ids(suite))
+    suite = drop_tests(suite, omitted)
     suite.run(recorder)
     support = importlib.import_module("test.support")
     recorder.write("end", altered=bool(support.environment_altered))
@@ -107,6 +118,7 @@ def main() -> None:
     parser.add_argument("--module", required=True)
     parser.add_argument("--events", required=True)
     parser.add_argument("-k", action="append", default=[], dest="patterns")
+    parser.add_argument("--omit", action="append", default=[], dest="omitted")
     options = parser.parse_args()
     faulthandler.enable()
     # A shell's background job inherits an ignored SIGINT, and then the tests that send one hang.
@@ -114,7 +126,7 @@ def main() -> None:
     # The log is a file: what is buffered would be written again by every process that a test forks.
     sys.stdout.reconfigure(line_buffering=True)
     # Left at None, test.support.use_resources means that all resources are on, as with `python -m test -u all`.
-    run_tests(options.module, options.patterns, options.events)
+    run_tests(options.module, options.patterns, options.omitted, options.events)
 
 
 if __name__ == "__main__":

@@ -49,7 +49,30 @@ def _count_warmfork(module: object) -> None:
     popen.__init__ = __init__
 
 
-_PATCHES = {"multiprocessing.forkserver": _count_stdlib, "warmfork.mp.client.popen": _count_warmfork}
+def _count_executor(module: object) -> None:
+    births = module.Births
+    bear = births.bear_one
+
+    def bear_one(self: object) -> object:
+        _record("warmfork")
+        return bear(self)
+
+    births.bear_one = bear_one
+
+
+def _replace_executor(module: object) -> None:
+    if os.environ.get("WARMFORK_CONFORMANCE_EXECUTOR"):
+        import conformance_executor
+
+        conformance_executor.replace(module)
+
+
+_PATCHES = {
+    "multiprocessing.forkserver": _count_stdlib,
+    "warmfork.mp.client.popen": _count_warmfork,
+    "warmfork.api.executor.births": _count_executor,
+    "concurrent.futures.process": _replace_executor,
+}
 
 
 def find_spec(name: str, path: object = None, target: object = None) -> object:

@@ -110,7 +110,10 @@ class Births:
             kill = (self.template._options.orphans or "kill") == "kill"
             order = StartRequest(entry, name, kill, False, None, -1, get_here())
             order.own_path = self.template._birthplace.python is not None
-            payload = work.pack_settings({"captured": self.captured, "line": slot.line.number}, self.initializer)
+            payload = work.pack_settings(
+                {"captured": self.captured, "line": slot.line.number, "most_held": self.core.recycling.most_bytes or 0},
+                self.initializer,
+            )
             self.template._refresh()
             fds.fill_standard_streams()
             flush_streams()

@@ -23,6 +23,7 @@ from warmfork.api.executor.futures import ERROR, LOCK_PATIENCE, log
 from warmfork.api.executor.handing import DEEP, Handing, unmark
 from warmfork.api.executor.killing import Killing
 from warmfork.api.executor.page import Pages
+from warmfork.api.executor.recycling import Recycling
 from warmfork.api.executor.timing import SOON, Timing
 
 TYPE_CHECKING = False
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from warmfork._machine.fds import Fd
     from warmfork._words.outcome import Outcome
     from warmfork.api.executor.futures import TaskFuture
+    from warmfork.api.executor.recycling import Worn
+    from warmfork.api.executor.room import Room
     from warmfork.api.executor.slots import Slot
     from warmfork.api.template import Template
 
@@ -49,10 +52,11 @@ COALESCE = 0.0003
 class Core(Handing):
     """One executor."""
 
-    def __init__(self, workers: int, cancel_running: bool, recycle_after: int | None) -> None:
-        """With recycle_after=1 a worker forks for each task."""
-        self.forks = recycle_after == 1
-        super().__init__(cancel_running, None if self.forks else recycle_after)
+    def __init__(self, workers: int, cancel_running: bool, worn: Worn) -> None:
+        """`worn`: the most tasks, seconds and bytes of a worker. With one task a worker forks for each, and is never worn."""
+        self.forks = worn[0] == 1
+        super().__init__(cancel_running, None if self.forks else worn[0])
+        self.recycling = Recycling(self, *(None, None, None) if self.forks else worn)
         self.pid = os.getpid()
         self.workers = workers
         self.hungry = True  # another worker could be started
@@ -76,8 +80,7 @@ class Core(Handing):
         self.poller = epoll()
         self.poller.register(self.awake, EPOLLIN)
         self.handlers: dict[int, Callable[[], object]] = {self.awake: self.calm_down}
-        self.tokens: Any = None  # with max_pending: one for each task that may be submitted
-        self.most_pending = 0
+        self.room: Room | None = None  # with max_pending
         self.template: Template | None = None  # one that ends with us
         self.runner: Thread
 
@@ -304,8 +307,6 @@ class Core(Handing):
             self.unpublished.append((monotonic() + LOCK_PATIENCE, task, state, kind, data, memory))
         elif not won:
             self.counts["late"] += 1
-        elif self.tokens is not None:
-            self.tokens.put(None)
 
     def fail(self, task: TaskFuture, error: BaseException) -> None:
         """A task that was started came to nothing: it is tried again only where its options say so."""
@@ -340,8 +341,6 @@ class Core(Handing):
     def note_cancelled(self) -> None:
         """A task was cancelled that has not begun, or nobody waits for what it gives."""
         self.counts["cancelled"] += 1
-        if self.tokens is not None:
-            self.tokens.put(None)
 
     def stop(self, slot: Slot, task: TaskFuture, first: str = "ask") -> None:
         """Nobody waits for this task any longer: have it not start, or end it, and never its neighbour. First all that

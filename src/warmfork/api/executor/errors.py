@@ -85,14 +85,19 @@ class ForkedError(WarmforkError, RuntimeError):
 
 
 class Full(WarmforkError):
-    """`max_pending` tasks are under way, and this thread has an event loop that must not wait: await asubmit()."""
+    """So much is under way as may be, and this thread must not wait: it has an event loop, where `await asubmit()` waits, or
+    it runs a callback of the executor's, which brings the results. `limit` is the number, `option` its name."""
 
-    def __init__(self, limit: int) -> None:
-        super().__init__(limit)
-        self.limit = limit
+    def __init__(self, limit: int, option: str = "max_pending") -> None:
+        super().__init__(limit, option)
+        self.limit, self.option = limit, option
 
     def __str__(self) -> str:
-        return f"{self.limit} tasks are under way (max_pending); `await executor.asubmit(...)` waits for room"
+        what = "tasks" if self.option == "max_pending" else "bytes of tasks"
+        return (
+            f"{self.limit:,} {what} are under way ({self.option}), and this thread must not wait: `await "
+            "executor.asubmit(...)` waits for room, and so does submit() in a thread without an event loop"
+        )
 
 
 for _class in (WorkerDied, TaskTimeout, QueueTimeout, InitializerError, ExecutorBroken, ForkedError, Full):

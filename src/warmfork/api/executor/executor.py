@@ -8,15 +8,15 @@ from concurrent.futures import Executor as BaseExecutor
 from concurrent.futures._base import FINISHED
 from functools import partial
 from itertools import count
-from queue import SimpleQueue
 from weakref import finalize
 
 from warmfork._machine import platform
 from warmfork.api.executor import awaiting, closing, mapping, seeing, tasks
 from warmfork.api.executor.births import Births
 from warmfork.api.executor.dispatcher import Core
-from warmfork.api.executor.errors import Full, WorkerDied
+from warmfork.api.executor.errors import WorkerDied
 from warmfork.api.executor.futures import ERROR, TaskFuture
+from warmfork.api.executor.room import Room
 from warmfork.api.executor.tasks import Options
 from warmfork.api.template import Template
 
@@ -45,12 +45,16 @@ class Executor(BaseExecutor):
         preload: modules to import, and functions to call, in the template; as for Template.
         template: a Template to fork the workers of, in place of one of the executor's own.
         tasks_per_worker: a worker is replaced after so many tasks. None: it is used for as long as it lives.
+        worker_max_age, worker_max_memory: a worker is replaced that is so many seconds old, or holds so many bytes beyond
+            its template: between two tasks, never in one. What holds memory is looked at from its third task on.
         initializer, initargs: called in each worker before its first task.
         timeout: seconds that a task may run. Then its process is ended, with all that it has started.
         queue_timeout: seconds that a task may wait for a worker.
         memory_limit: bytes that the process of a task may hold beyond its template.
         retries: how often a task is started again that came to nothing by `retry_on`: errors of its own, or WorkerDied.
-        max_pending: tasks that are under way at most; submit() waits then.
+        max_pending, max_pending_bytes: tasks, and bytes of their pickled calls, that are under way at most; submit() waits
+            until there is room, and raises Full in a thread that must not wait. A call larger than all of that waits until
+            nothing else is under way.
         cancel_running: False: cancel() leaves a task alone that was handed to a worker, as with the standard executors.
         capture_output: what a task writes to stdout and stderr is in `future.output`, and in WorkerDied.
         name: what ps shows.
@@ -64,6 +68,8 @@ class Executor(BaseExecutor):
         preload: Iterable[str] = (),
         template: Template | None = None,
         tasks_per_worker: int | None = None,
+        worker_max_age: float | None = None,
+        worker_max_memory: int | None = None,
         initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),
         timeout: float | None = None,
@@ -72,6 +78,7 @@ class Executor(BaseExecutor):
         retries: int = 0,
         retry_on: Iterable[type[BaseException]] = (WorkerDied,),
         max_pending: int | None = None,
+        max_pending_bytes: int | None = None,
         cancel_running: bool = True,
         capture_output: bool = False,
         name: str | None = None,
@@ -82,36 +89,32 @@ class Executor(BaseExecutor):
             raise TypeError(f"max_workers is a number, not {max_workers!r}")
         if max_workers is not None and max_workers <= 0:
             raise ValueError("max_workers must be greater than 0")
-        if tasks_per_worker is not None and (
-            isinstance(tasks_per_worker, bool) or not isinstance(tasks_per_worker, int)
-        ):
-            raise TypeError(f"tasks_per_worker is a number, not {tasks_per_worker!r}")
-        if tasks_per_worker is not None and tasks_per_worker < 1:
-            raise ValueError("tasks_per_worker must be at least 1")
+        tasks.check_whole("tasks_per_worker", tasks_per_worker)
+        tasks.check_number("worker_max_age", worker_max_age)
+        tasks.check_whole("worker_max_memory", worker_max_memory)
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
-        if max_pending is not None and max_pending < 1:
-            raise ValueError("max_pending must be at least 1")
+        tasks.check_whole("max_pending", max_pending)
+        tasks.check_whole("max_pending_bytes", max_pending_bytes)
         self._name = name or f"executor-{next(_serials)}"
         self._options = Options(timeout, queue_timeout, memory_limit, retries, retry_on)
         self._owned = template is None
         self._template = template or Template(preload, name=self._name, orphans=orphans)
         self._settings = (
-            max_workers or seeing.count_processors(), cancel_running, tasks_per_worker, max_pending, capture_output,
+            max_workers or seeing.count_processors(), cancel_running,
+            (tasks_per_worker, worker_max_age, worker_max_memory), (max_pending, max_pending_bytes), capture_output,
             tasks.pickle_initializer(initializer, initargs),
         )  # fmt: skip
         self._core = self._begin()
 
     def _begin(self) -> Core:
         """Make what does the work, and start its thread."""
-        workers, cancel_running, tasks_per_worker, max_pending, captured, initializer = self._settings
-        core = Core(workers, cancel_running, tasks_per_worker)
+        workers, cancel_running, worn, pending, captured, initializer = self._settings
+        core = Core(workers, cancel_running, worn)
         core.births = Births(core, self._template, self._name, initializer, captured)
         core.template = self._template if self._owned else None
-        if max_pending is not None:
-            core.tokens, core.most_pending = SimpleQueue(), max_pending
-            for _ in range(max_pending):
-                core.tokens.put(None)
+        if pending != (None, None):
+            core.room = Room(*pending)
         core.runner = threading.Thread(target=core.run, name=f"warmfork {self._name}")
         core.runner.start()
         closing.cores.add(core)
@@ -155,15 +158,18 @@ class Executor(BaseExecutor):
         core = self._check()
         task = kind(core, options)
         task._name = getattr(fn, "__name__", "")
-        if core.tokens is not None:
-            take_token(core)
         try:
-            tasks.fill(task, call)
+            size = tasks.fill(task, call)
         except Exception as error:
             task._publish(FINISHED, ERROR, error, None, 0.0)
-            if core.tokens is not None:
-                core.tokens.put(None)
             return task
+        room = core.room
+        if room is not None:
+            waited = room.enter(core, size)
+            if waited and (core.closing or core.broken is not None):
+                room.leave(size)
+                self._check()  # raises: while we waited it was shut down, or broke
+            task._size = size
         limited = options.timed or options.queue_timeout is not None
         if limited:
             core.timing.note(task)
@@ -310,21 +316,6 @@ class Submitter:
     async def asubmit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """As Executor.asubmit()."""
         return await awaiting.run(self._executor, self._options, fn, args, kwargs)  # type: ignore[no-any-return]
-
-
-def take_token(core: Core) -> None:
-    """Wait until another task may be under way. Raises Full where an event loop would have to wait."""
-    from _queue import Empty
-
-    try:
-        core.tokens.get_nowait()
-    except Empty:
-        import sys
-
-        asyncio = sys.modules.get("asyncio")
-        if asyncio is not None and asyncio._get_running_loop() is not None:
-            raise Full(core.most_pending) from None
-        core.tokens.get()
 
 
 def drop(core: Core) -> None:

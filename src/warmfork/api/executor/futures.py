@@ -57,6 +57,7 @@ class TaskFuture(Future):  # type: ignore[type-arg]
     _call_memory: Fd | None = None  # what holds the call, where that is large
     _measures: tuple[int, int] = (0, 0)  # of that: bytes of the pickle, number of buffers
     _opened: tuple[Any, BaseException | None] | None = None
+    _size = -1  # bytes of the call, where it takes room of max_pending
     _slot: Slot | None = None
     _number = 0
     _start = -1  # of a slice of a map(): the first item that is still to be done
@@ -250,6 +251,8 @@ class TaskFuture(Future):  # type: ignore[type-arg]
             finally:
                 if held:
                     self._cond.release()
+        if self._size >= 0 and self._core.room is not None:
+            self._core.room.leave(self._size)
         if self._sleepers is not None:
             wake(self._sleepers)
         if self._callbacks is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sized
 from concurrent.futures._base import CANCELLED_AND_NOTIFIED
-from itertools import chain, islice
+from itertools import chain, islice, repeat, starmap
 from queue import SimpleQueue
 from time import monotonic
 
@@ -83,7 +83,8 @@ def run_map(slices: Slices, timeout: float | None, buffersize: int | None) -> It
         if task is None:
             break
         waiting.append(task)
-    return flatten(give_results(slices, waiting, until, buffersize is not None))
+    # Where all are submitted, whoever has the results does not hold the executor.
+    return flatten(give_results(None if buffersize is None else slices, waiting, until))
 
 
 class Results(chain):  # type: ignore[type-arg]
@@ -96,7 +97,7 @@ class Results(chain):  # type: ignore[type-arg]
         self.source.close()
 
 
-def flatten(lists: Generator[list[Any], None, None]) -> Results:
+def flatten(lists: Generator[Iterable[Any], None, None]) -> Results:
     """Give the items of lists."""
     results: Any = Results.from_iterable(lists)
     results.source = lists
@@ -104,15 +105,15 @@ def flatten(lists: Generator[list[Any], None, None]) -> Results:
 
 
 def give_results(
-    slices: Slices, waiting: deque[SliceFuture], until: float | None, lazy: bool
-) -> Generator[list[Any], None, None]:
+    slices: Slices | None, waiting: deque[SliceFuture], until: float | None
+) -> Generator[Iterable[Any], None, None]:
     """Give the results of slices, and submit another for each that is done with. Whoever takes no more has the rest
     cancelled that has not begun."""
     try:
         while waiting:
             wait(waiting[0], until)
             task = waiting.popleft()
-            if lazy:
+            if slices is not None:
                 another = slices.submit()
                 if another is not None:
                     waiting.append(another)
@@ -126,7 +127,7 @@ def wait(task: SliceFuture, until: float | None) -> None:
     task._wait(None if until is None else until - monotonic())
 
 
-def read_slice(task: SliceFuture) -> Iterator[list[Any]]:
+def read_slice(task: SliceFuture) -> Iterator[Iterable[Any]]:
     """Give what the items of a slice gave, in order, in lists, and raise what the first one raised that did."""
     from pickle import loads
 
@@ -140,10 +141,21 @@ def read_slice(task: SliceFuture) -> Iterator[list[Any]]:
             first = min(errors)
             yield values[:first]
             raise read_error(errors[first], task.name)
-        yield values
+        yield values if len(values) > FEW else let_go(values)
     error = task.exception()
     if error is not None:
         raise error
+
+
+FEW = 64
+"""Results that are let go of one by one: where they are few, each may be large. Many stay in their list, which is twice as
+fast to go through."""
+
+
+def let_go(values: list[Any]) -> Iterator[Any]:
+    """Give the items of a list, which keeps none that was given."""
+    values.reverse()
+    return starmap(values.pop, repeat((), len(values)))
 
 
 def cancel_waiting(tasks: Iterable[SliceFuture]) -> None:
@@ -172,7 +184,7 @@ def run_unordered(slices: Slices, timeout: float | None, buffersize: int) -> Ite
 
 def give_unordered(
     submit: Callable[[], None], waiting: set[SliceFuture], done: SimpleQueue[SliceFuture], until: float | None
-) -> Generator[list[Any], None, None]:
+) -> Generator[Iterable[Any], None, None]:
     """Give the results of slices as they come, and submit another for each."""
     from queue import Empty
 

@@ -80,6 +80,8 @@ def enter_other(core: Core, slot: Slot, number: int, kind: int, content: bytes) 
         core.births.failures = 0
     elif kind == work.ENDED:
         slot.forget_killing(number)
+    elif kind == work.WORN:
+        core.recycling.take_word(slot, content)
     elif kind == work.FAILED:
         slot.failure = content
     elif kind & SPILLED:

@@ -45,6 +45,7 @@ class Slot:
         self.most = self.largest  # tasks that it is handed at a time: few, while it is slow
         self.ready = False  # its initializer has run
         self.idle = False  # it stands in the list of those that have nothing to do
+        self.worn = False  # it is handed nothing more, and leaves after what it runs: see recycling.py
         self.full = False  # its socket took no more: wait for its next word
         self.suspect = False  # somebody was interrupted while it was handed tasks: see settle()
         self.last = False  # it died before it was ready, and no other is tried
@@ -108,7 +109,7 @@ class Slot:
 
     def is_usable(self) -> bool:
         """May it be handed tasks?"""
-        return self.ready and not (self.full or self.is_ending())
+        return self.ready and not (self.full or self.worn or self.is_ending())
 
     def is_ending(self) -> bool:
         """Will it soon be dead, or the process of its task?"""

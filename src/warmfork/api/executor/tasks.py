@@ -72,6 +72,16 @@ def check_number(name: str, value: object) -> None:
         raise ValueError(f"{name} must be above 0, not {value!r}")
 
 
+def check_whole(name: str, value: object) -> None:
+    """Check a number of tasks or bytes. Raises TypeError and ValueError."""
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} is a number, not {value!r}")
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1")
+
+
 MAIN = b"__main__"
 
 
@@ -103,15 +113,16 @@ def dump_by_value(value: object) -> Pickled:
     return run(make_pickler(False), value, True)
 
 
-def fill(future: TaskFuture, call: object) -> None:
-    """Give a future its call, in a memfd where that is large. Raises what pickle raises, and OSError."""
+def fill(future: TaskFuture, call: object) -> int:
+    """Give a future its call, in a memfd where that is large. Gives its bytes. Raises what pickle raises, and OSError."""
     parts, buffers = pickle_call(call)
     size = sum(map(len, parts))
     if not buffers and size <= work.INLINE:
         future._call = parts[0] if len(parts) == 1 else b"".join(parts)
-        return
+        return size
     future._measures = size, len(buffers)
     future._call_memory = Fd(spilled.spill(parts, buffers, "a task"))
+    return size + sum(map(len, buffers))
 
 
 def pickle_initializer(initializer: object, initargs: tuple[Any, ...]) -> bytes:

@@ -60,6 +60,9 @@ class Timing:
                 due.append(now + SOON)
             if self.timed and slot.tasks and slot.killing is None:
                 due.append(self.find_limit(slot, now))
+            old = core.recycling.get_due(slot)
+            if old is not None:
+                due.append(old)
         if core.queue and core.births.not_before > now and core.hungry:
             due.append(core.births.not_before)
         if self.queue_limits:
@@ -117,6 +120,7 @@ class Timing:
             elif now - slot.left_at >= LEAVE_GRACE:
                 core.kill(slot, "tell")
             return
+        core.recycling.look(slot, now)
         if slot.full and not slot.tasks:
             core.touched.add(slot)
         running = slot.get_running()
