@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from warmfork.api.limits import TimeLimitExceeded as TimeLimitExceeded
     from warmfork.api.session import Session as Session
     from warmfork.api.session import SessionEnded as SessionEnded
+    from warmfork.api.sharing import Shared as Shared
+    from warmfork.api.sharing import share_readonly as share_readonly
     from warmfork.api.streams import DEVNULL as DEVNULL
     from warmfork.api.streams import PIPE as PIPE
     from warmfork.api.streams import STDOUT as STDOUT
@@ -77,6 +79,7 @@ _PLACES = {
     "STDOUT": "warmfork.api.streams",
     "Session": "warmfork.api.session",
     "SessionEnded": "warmfork.api.session",
+    "Shared": "warmfork.api.sharing",
     "Signaled": "warmfork._words.outcome",
     "StartError": "warmfork._words.errors",
     "TaskFuture": "warmfork.api.executor.futures",
@@ -91,6 +94,7 @@ _PLACES = {
     "get_child": "warmfork.mp.client.popen",
     "get_context": "warmfork.mp.client.context",
     "install": "warmfork.mp.client.install",
+    "share_readonly": "warmfork.api.sharing",
     "track": "warmfork.api.track",
     "uninstall": "warmfork.mp.client.install",
     "untrack": "warmfork.api.track",

@@ -94,9 +94,7 @@ EXECUTOR = (
         _POOL + "test_python_finalization_error",
     ),
     *_list(_EACH, _PRIVATE + ": the class of the traceback", _POOL + "test_traceback"),
-    *_list(
-        _NEW, _PRIVATE + ": the same class", _POOL + "test_traceback_when_child_process_terminates_abruptly"
-    ),
+    *_list(_NEW, _PRIVATE + ": the same class", _POOL + "test_traceback_when_child_process_terminates_abruptly"),
     *_list(
         _NEW,
         _PRIVATE,
@@ -119,16 +117,16 @@ ALL = (*EXCLUSIONS, *EXECUTOR)
 
 def list_omitted(version: str, module: str) -> list[str]:
     """Give the tests of a module that are not run with warmfork.Executor: they would wait for what does not come."""
-    return [entry.test for entry in EXECUTOR if entry.waits and version in entry.versions and entry.test.startswith(module)]
+    return [
+        entry.test for entry in EXECUTOR if entry.waits and version in entry.versions and entry.test.startswith(module)
+    ]
 
 
 def list_exclusions(version: str, engine: str, executor: bool = False) -> dict[str, str]:
     """Give the excluded tests of that Python version and why; the stdlib's engine has to pass them all."""
     if engine == "stdlib":
         return {}
-    return {
-        entry.test: entry.reason for entry in ALL if version in entry.versions and entry.executor == executor
-    }
+    return {entry.test: entry.reason for entry in ALL if version in entry.versions and entry.executor == executor}
 
 
 # test_many_processes terminates 100 children as soon as they are started. Up to 3.13 they are importing the test

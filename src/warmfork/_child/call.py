@@ -29,7 +29,13 @@ def run_call(birth: Birth) -> int:
     if util is not None:
         atexit.register(util._exit_function)
     try:
-        function, args, kwargs = loads(birth.payload, buffers=birth.buffers)
+        if birth.fds:
+            from warmfork._machine.shared import Arriving
+
+            with Arriving(birth.fds):
+                function, args, kwargs = loads(birth.payload, buffers=birth.buffers)
+        else:
+            function, args, kwargs = loads(birth.payload, buffers=birth.buffers)
     except BaseException as error:
         birth_.fail(birth, error)
         return 1

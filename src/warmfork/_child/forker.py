@@ -14,7 +14,7 @@ from _pickle import loads
 from warmfork._child import ending, reseeding, stdio
 from warmfork._child import worker as worker_
 from warmfork._child.worker import Worker
-from warmfork._machine import calls, pids, stacks, titles
+from warmfork._machine import calls, fds, pids, stacks, titles
 from warmfork._words import work
 from warmfork._words.work import RUNNER
 
@@ -37,6 +37,7 @@ class Forker(Worker):
         super().__init__(birth, settings)
         self.birth = birth
         self.initializer: memoryview = memoryview(b"")
+        self.files, self.arrived = self.arrived, []  # of shared memory: the initializer's, which each fork reads
         self.pid = os.getpid()
 
     def initialize(self, rest: memoryview) -> bool:
@@ -52,6 +53,9 @@ class Forker(Worker):
             self.run_in_fork(number, content, memory, start)
         if memory is not None:
             os.close(memory)
+        if self.arrived:
+            fds.close_all(self.arrived)
+            self.arrived = []
         self.page[RUNNER] = pid
         # Seen and not reaped: the pid is nobody else's, until we have said that it runs no longer.
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
@@ -105,7 +109,9 @@ class Forker(Worker):
         """Call the initializer, if there is one. What it raises is the task's error."""
         try:
             if self.initializer:
-                function, args = loads(self.initializer)
+                arrived, self.arrived = self.arrived, self.files
+                function, args = self.unpickle(self.initializer) if self.files else loads(self.initializer)
+                self.arrived = arrived
                 function(*args)
         except BaseException as error:
             self.tell_error(number, work.RAISED, error)

@@ -35,6 +35,7 @@ from warmfork._words.work import (
     REFUSED,
     RESULT,
     REVOKED,
+    SHARED,
     SINCE,
     SKIPPED,
     SLICE,
@@ -61,6 +62,8 @@ class Worker:
     def __init__(self, birth: Birth, settings: dict[str, Any]) -> None:
         tasks, results, page = birth.fds[:3]
         self.output = birth.fds[3] if settings["captured"] else -1
+        # Files of shared memory: the initializer's, and later those that came with a task.
+        self.arrived = birth.fds[4 if settings["captured"] else 3 :]
         birth.fds.clear()
         self.socket = sockets.adopt_socket(state.move_high(tasks))
         self.pipe = state.move_high(results)
@@ -107,7 +110,7 @@ class Worker:
                 return 0
             at = work.TASKS.size
             sizes: Any = (len(message) - at,)
-            if kind & ~SPILLED == BUNDLE:
+            if kind & ~(SPILLED | SHARED) == BUNDLE:
                 sizes = message[at : at + 4 * count].cast("I")
                 at += 4 * count
             if not kind & SLICE:
@@ -122,8 +125,10 @@ class Worker:
                     page[SINCE] = monotonic_ns()
                     page[CONFIRMED] = number
                     content = message[at : at + size]
-                    if kind & SPILLED:
-                        run(number, MEMORY.unpack(content), passed.pop(), start)
+                    if kind & (SPILLED | SHARED):
+                        memory = passed.pop(0) if kind & SPILLED else None
+                        self.arrived = passed
+                        run(number, content if memory is None else MEMORY.unpack(content), memory, start)
                     else:
                         run(number, content, None, start)
                 at += size
@@ -188,11 +193,13 @@ class Worker:
             if memory is not None:
                 pickle, buffers = spilled.map_spilled(memory, *content)
                 os.close(memory)
+            called = self.unpickle(pickle, buffers) if self.arrived else loads(pickle, buffers=buffers)
             if start >= 0:
-                function, columns = loads(pickle, buffers=buffers)
+                function, columns = called
                 self.run_slice(number, function, columns, start)
                 return
-            function, args, kwargs = loads(pickle, buffers=buffers)
+            function, args, kwargs = called
+            del called
             del pickle, buffers
             value = function(*args, **kwargs)
             del function, args, kwargs
@@ -200,6 +207,14 @@ class Worker:
             self.tell_error(number, RAISED, error)
             return
         self.tell_value(number, VALUE, value)
+
+    def unpickle(self, pickle: Any, buffers: Sequence[memoryview] = ()) -> Any:
+        """Unpickle what refers to shared memory, of which the files have arrived."""
+        from warmfork._machine.shared import Arriving
+
+        arrived, self.arrived = self.arrived, []
+        with Arriving(arrived):
+            return loads(pickle, buffers=buffers)
 
     def run_slice(self, number: int, function: Callable[..., Any], columns: tuple[list[Any], ...], start: int) -> None:
         """Go through a part of a map(), for a while: how far it came is told with what it gave."""
@@ -245,7 +260,7 @@ class Worker:
         """Call the initializer: it is part of our birth."""
         try:
             if rest:
-                function, args = loads(rest)
+                function, args = self.unpickle(rest) if self.arrived else loads(rest)
                 function(*args)
         except BaseException as error:
             self.output = -1

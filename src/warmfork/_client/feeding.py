@@ -13,8 +13,10 @@ from warmfork._words.feed import HAS_CWD, HAS_DOOR, INLINE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from typing import Any
+
+    from warmfork._machine import shared
 
 
 SPLIT_FROM = 1 << 19
@@ -33,12 +35,12 @@ class Payload:
     def __init__(
         self,
         parts: list[Any],
-        passed: list[int],
+        passed: Iterable[int | shared.HasFile],
         keep: object,
         buffers: Sequence[memoryview] = (),
         out_of_band: bool = True,
     ) -> None:
-        self.fds, self.keep = passed, keep
+        self.fds, self.keep = [each if isinstance(each, int) else each.fileno() for each in passed], keep
         self.buffers: list[tuple[Any, ...]] = [(buffer,) for buffer in buffers]
         self.split = out_of_band and sum(map(len, parts)) > (INLINE if self.buffers else SPLIT_FROM)
         if self.split:

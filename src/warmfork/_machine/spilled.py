@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 EFBIG = 27
 
 
-def spill(parts: Sequence[Any], buffers: Sequence[memoryview], what: str) -> int:
+def spill(parts: Sequence[Any], buffers: Sequence[memoryview], what: str, sealable: bool = False) -> int:
     """Give a memfd that holds a pickle, in parts, and its buffers. `what` it is: "a result". Raises OSError where there
     is no memory."""
     sizes = tuple(map(len, buffers))
     places, end = buffers_.lay_out(sizes, PAGESIZE)
-    fd = memfds.make_memory(f"warmfork-{what.rpartition(' ')[2]}")
+    fd = memfds.make_memory(f"warmfork-{what.rpartition(' ')[2]}", sealable=sealable)
     try:
         with state.LiftedFileLimit():
             memfds.write_all(fd, b"".join([pack("<q", size) for size in sizes]))

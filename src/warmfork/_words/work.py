@@ -35,6 +35,8 @@ BUNDLE, SLICE, LEAVE = 0, 1, 2
 the worker is to end."""
 SPILLED = 16
 """Added to the kind: the one task lies in a memfd, which comes along; MEMORY says how."""
+SHARED = 32
+"""Added to the kind: files of shared memory come along, behind that of SPILLED. The task is alone."""
 MEMORY = Struct("<QI")  # bytes of the pickle, number of buffers
 
 ROOM = 65_536

@@ -12,7 +12,7 @@ from warmfork._client import feeding, payload, starting
 from warmfork._client.client import get_client
 from warmfork._client.handle import Child
 from warmfork._client.launch import get_own_interpreter, get_program_name
-from warmfork._machine import fds, platform, state
+from warmfork._machine import fds, platform, shared, state
 from warmfork._words.buffers import Pickled, run
 from warmfork._words.errors import WarmforkError
 from warmfork._words.spec import Spec
@@ -274,8 +274,9 @@ class Template(Refreshed, Runs):
 
     def _make_payload(self, call: object) -> feeding.Payload:
         """Pickle a call."""
-        pickled = payload.dump(call, self._pickle, self._pickle_by_value, bool(self._main[0]))
-        return feeding.Payload(pickled.parts, [], call, pickled.buffers, self._options.out_of_band)
+        dump = partial(payload.dump, call, self._pickle, self._pickle_by_value, bool(self._main[0]))
+        pickled, handles = shared.collect(dump)
+        return feeding.Payload(pickled.parts, handles, call, pickled.buffers, self._options.out_of_band)
 
     def _pickle(self, value: object) -> Pickled:
         from pickle import Pickler

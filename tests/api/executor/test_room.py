@@ -138,10 +138,10 @@ def test_what_was_cancelled_refused_or_crashed_makes_room(make, gate):
         assert executor.submit(pow, 2, 3).cancel()
     with pytest.raises(Exception, match="pickle"):
         executor.submit(len, threading.Lock()).result(10)
+    refused = executor.submit(len, [jobs.Explosive()])
+    gate.open()
     with pytest.raises(ValueError, match="on arrival"):
-        futures = executor.submit(len, [jobs.Explosive()])
-        gate.open()
-        futures.result(10)
+        refused.result(10)
     first.result(10)
     for _ in range(5):
         with pytest.raises(warmfork.WorkerDied):

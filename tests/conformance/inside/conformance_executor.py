@@ -24,6 +24,9 @@ class Process:
     def terminate(self) -> None:
         signal.pidfd_send_signal(self._pidfd, signal.SIGTERM)
 
+    def kill(self) -> None:
+        signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+
     def join(self, timeout: float | None = None) -> None:
         select.select([self._pidfd], [], [], timeout)
 

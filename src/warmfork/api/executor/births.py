@@ -24,6 +24,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from threading import Event
+    from typing import Any
+
+    Beginning = tuple[bytes, tuple[Any, ...]]
+    """What a worker begins with: the pickle of the initializer, and the shared memory that that refers to."""
 
     from warmfork.api.executor.dispatcher import Core
     from warmfork.api.template import Template
@@ -40,11 +44,11 @@ FINAL = (PreloadError, AuditError, Refused)
 class Births:
     """The births of an executor's workers. All but bear() is the dispatcher's."""
 
-    def __init__(self, core: Core, template: Template, name: str, initializer: bytes, captured: bool) -> None:
+    def __init__(self, core: Core, template: Template, name: str, begin: Beginning, captured: bool) -> None:
         self.core = core
         self.template = template
         self.name = name
-        self.initializer = initializer
+        self.initializer, self.shared = begin
         self.captured = captured
         self.under_way = 0
         self.failures = 0  # in a row; those that were under way when one failed are not counted again
@@ -122,7 +126,7 @@ class Births:
                     get_client(),
                     self.template._get_spec(),
                     order,
-                    lambda: Payload([payload], [one.fileno() for one in slot.theirs], None, (), False),
+                    lambda: Payload([payload], [one.fileno() for one in (*slot.theirs, *self.shared)], None, (), False),
                     self.template._options.start_timeout,
                 )
             except WarmforkError:

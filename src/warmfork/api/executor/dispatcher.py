@@ -53,7 +53,7 @@ class Core(Handing):
     """One executor."""
 
     def __init__(self, workers: int, cancel_running: bool, worn: Worn) -> None:
-        """`worn`: the most tasks, seconds and bytes of a worker. With one task a worker forks for each, and is never worn."""
+        """`worn`: the most tasks, seconds and bytes of a worker. With one task a worker forks for each."""
         self.forks = worn[0] == 1
         super().__init__(cancel_running, None if self.forks else worn[0])
         self.recycling = Recycling(self, *(None, None, None) if self.forks else worn)

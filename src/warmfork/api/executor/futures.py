@@ -55,6 +55,7 @@ class TaskFuture(Future):  # type: ignore[type-arg]
     _data: Any = b""  # what it gave: bytes, or where the memory has it: bytes of the pickle, number of buffers
     _memory: Fd | None = None
     _call_memory: Fd | None = None  # what holds the call, where that is large
+    _shared: tuple[Any, ...] = ()  # what it refers to that lies in shared memory
     _measures: tuple[int, int] = (0, 0)  # of that: bytes of the pickle, number of buffers
     _opened: tuple[Any, BaseException | None] | None = None
     _size = -1  # bytes of the call, where it takes room of max_pending
@@ -91,7 +92,7 @@ class TaskFuture(Future):  # type: ignore[type-arg]
 
     def let_go(self) -> None:
         """The call is not needed any longer."""
-        self._call, self._call_memory = b"", None
+        self._call, self._call_memory, self._shared = b"", None, ()
 
     # -- what the standard functions wait(), as_completed() and wrap_future() want to find
 

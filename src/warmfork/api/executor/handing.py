@@ -77,7 +77,7 @@ class Handing:
         batch: list[TaskFuture] = []
         size = taken = 0
         for task in in_hand:
-            alone = task._call_memory is not None or task._start >= 0
+            alone = task._call_memory is not None or task._start >= 0 or bool(task._shared)
             size += len(task._call) + 4
             if batch and (alone or size > work.INLINE):
                 break

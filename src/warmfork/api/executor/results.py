@@ -60,7 +60,10 @@ def read(core: Core, slot: Slot) -> bool:
                 task.attempts += 1
                 task.pid = slot.pid
                 core.counts["done"] += 1
-                task._call = b""
+                if task._call_memory is None and not task._shared:
+                    task._call = b""
+                else:
+                    task.let_go()
                 core.ended.append((task, VALUE, content, None))
             else:
                 enter(core, slot, task, kind & KIND, content, kind >> work.PID_AT or slot.pid)

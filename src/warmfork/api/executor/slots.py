@@ -135,13 +135,18 @@ class Slot:
         self.sent = number - 1
         one = tasks[0]
         try:
-            if one._call_memory is not None:
-                kind = work.SPILLED | (work.SLICE if one._start >= 0 else work.BUNDLE)
-                content = work.MEMORY.pack(*one._measures)
-                head = work.TASKS.pack(first, 1, kind, max(0, one._start))
+            if one._call_memory is not None or one._shared:
+                kind = work.SLICE if one._start >= 0 else work.BUNDLE
+                passed = [each.fileno() for each in one._shared]
+                content = parts[0]
+                if one._call_memory is not None:
+                    kind |= work.SPILLED
+                    passed.insert(0, one._call_memory.fileno())
+                    content = work.MEMORY.pack(*one._measures)
+                head = work.TASKS.pack(first, 1, kind | (work.SHARED if one._shared else 0), max(0, one._start))
                 if kind & work.SLICE == 0:
                     head += pack("<I", len(content))
-                sockets.send(self.socket, head + content, (one._call_memory.fileno(),))
+                sockets.send(self.socket, head + content, tuple(passed))
             elif one._start >= 0:
                 self.socket.send(work.TASKS.pack(first, 1, work.SLICE, one._start) + parts[0], sockets.NEVER_BLOCK)
             else:

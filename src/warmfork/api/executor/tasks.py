@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pickle import dumps
 
 from warmfork._client import payload
-from warmfork._machine import spilled
+from warmfork._machine import shared, spilled
 from warmfork._machine.fds import Fd
 from warmfork._words import work
 from warmfork._words.buffers import Pickled, run
@@ -115,7 +116,12 @@ def dump_by_value(value: object) -> Pickled:
 
 def fill(future: TaskFuture, call: object) -> int:
     """Give a future its call, in a memfd where that is large. Gives its bytes. Raises what pickle raises, and OSError."""
-    parts, buffers = pickle_call(call)
+    if shared.in_use:
+        (parts, buffers), handles = shared.collect(partial(pickle_call, call))
+        if handles:
+            future._shared = handles
+    else:
+        parts, buffers = pickle_call(call)
     size = sum(map(len, parts))
     if not buffers and size <= work.INLINE:
         future._call = parts[0] if len(parts) == 1 else b"".join(parts)
@@ -125,10 +131,11 @@ def fill(future: TaskFuture, call: object) -> int:
     return size + sum(map(len, buffers))
 
 
-def pickle_initializer(initializer: object, initargs: tuple[Any, ...]) -> bytes:
-    """Pickle what each worker begins with; b"" where there is nothing. Raises what pickle raises."""
+def pickle_initializer(initializer: object, initargs: tuple[Any, ...]) -> tuple[bytes, tuple[Any, ...]]:
+    """Pickle what each worker begins with, and give what shared memory that has; b"" where there is nothing. Raises what
+    pickle raises."""
     if initializer is None:
-        return b""
+        return b"", ()
 
     def plain(value: object) -> Pickled:
         from pickle import Pickler
@@ -140,4 +147,5 @@ def pickle_initializer(initializer: object, initargs: tuple[Any, ...]) -> bytes:
 
         return run(make_pickler(False), value, False)
 
-    return b"".join(payload.dump((initializer, tuple(initargs)), plain, by_value, False).parts)
+    pickled, handles = shared.collect(partial(payload.dump, (initializer, tuple(initargs)), plain, by_value, False))
+    return b"".join(pickled.parts), handles
