@@ -195,9 +195,11 @@ def take_identity(birth: Birth) -> None:
     """The title that ps shows, and the key by which a Manager knows that it is asked by one of its program's."""
     titles.set_title(f"warmfork: {birth.state['name']} {birth.spec.name}")
     if "key" in birth.state:
-        from multiprocessing.process import current_process
+        __import__(MANAGED_BY)  # mostly there; not in a spare that is older than the client's own import
+        sys.modules[MANAGED_BY].current_process().authkey = birth.state["key"]
 
-        current_process().authkey = birth.state["key"]
+
+MANAGED_BY = "multiprocessing.process"
 
 
 def reseed(birth: Birth) -> None:

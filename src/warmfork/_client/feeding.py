@@ -91,10 +91,8 @@ def take_state(born: state.Baseline, order: StartRequest) -> dict[str, Any]:
     said["entry"] = order.entry
     said["name"] = order.name
     said["kill"] = order.kill
-    if "multiprocessing.connection" in sys.modules:
-        from multiprocessing.process import current_process
-
-        said["key"] = bytes(current_process().authkey)
+    if "multiprocessing.connection" in sys.modules:  # without it there is no Manager
+        said["key"] = bytes(sys.modules["multiprocessing.process"].current_process().authkey)
     return said
 
 

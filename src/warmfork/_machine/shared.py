@@ -120,4 +120,4 @@ def close_for_writing(fd: int) -> None:
     from warmfork._machine import memory
 
     if not memfds.no_memfds and not memory.seal(fd, SEALS):
-        raise OSError(22, "this kernel can't seal memory")
+        raise OSError(22, "this kernel can't make memory read-only")

@@ -274,9 +274,9 @@ class Template(Refreshed, Runs):
 
     def _make_payload(self, call: object) -> feeding.Payload:
         """Pickle a call."""
-        dump = partial(payload.dump, call, self._pickle, self._pickle_by_value, bool(self._main[0]))
-        pickled, handles = shared.collect(dump)
-        return feeding.Payload(pickled.parts, handles, call, pickled.buffers, self._options.out_of_band)
+        dumps = self._pickle, self._pickle_by_value, bool(self._main[0])
+        made, files = shared.collect(lambda: payload.dump(call, *dumps))
+        return feeding.Payload(made.parts, files, call, made.buffers, self._options.out_of_band)
 
     def _pickle(self, value: object) -> Pickled:
         from pickle import Pickler
@@ -322,10 +322,9 @@ class Template(Refreshed, Runs):
         if self._spec is None:
             return None
         channel = get_client().channels.get(self._key())
-        if channel is None:
-            return None
-        channel.catch_up()
-        return None if channel.dead else channel
+        if channel is not None:
+            channel.catch_up()
+        return None if channel is None or channel.dead else channel
 
     def _get_channel(self, timeout: float | None) -> Channel:
         """Give a channel to the template, started if need be."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import time
+import weakref
 
 import pytest
 
@@ -124,3 +126,30 @@ def test_large_items_and_results_go_through_a_map(executor):
     data = [os.urandom(50_000) for _ in range(20)]
     assert list(executor.map(jobs.pass_on, data)) == data
     assert list(executor.map(jobs.pass_on, data, chunksize=20)) == data
+
+
+class Large:
+    """What a result may be: somebody wants to know when it is gone."""
+
+
+def make_large(_number: int) -> Large:
+    return Large()
+
+
+def test_a_result_is_let_go_when_whoever_took_it_lets_go(executor):
+    for results in (executor.map(make_large, range(10)), executor.map(make_large, range(10), chunksize=10)):
+        for result in results:
+            seen = weakref.ref(result)
+            del result
+            assert seen() is None
+
+
+def test_the_results_of_a_map_do_not_hold_the_executor(template):
+    executor = warmfork.Executor(2, template=template)
+    results = executor.map(jobs.negate, range(20))
+    runner = executor._core.runner
+    del executor
+    gc.collect()
+    runner.join(20)
+    assert not runner.is_alive()
+    assert list(results) == [-number for number in range(20)]

@@ -179,3 +179,9 @@ def test_a_signal_that_somebody_else_sends_is_the_tasks_to_tell(executor, tmp_pa
     with pytest.raises(KeyboardInterrupt):
         future.result(10)
     assert executor.stats()["died"] == 0
+
+
+def test_a_future_that_is_kept_keeps_no_memory_of_its_call(executor):
+    future = executor.submit(len, bytes(1_000_000))
+    assert future.result(10) == 1_000_000
+    assert future._call_memory is None and future._call == b""
