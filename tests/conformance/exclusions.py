@@ -94,7 +94,7 @@ EXECUTOR = (
         _POOL + "test_python_finalization_error",
     ),
     *_list(_EACH, _PRIVATE + ": the class of the traceback", _POOL + "test_traceback"),
-    *_list(_NEW, _PRIVATE + ": the same class", _POOL + "test_traceback_when_child_process_terminates_abruptly"),
+    *_list(("3.15",), _PRIVATE + ": the same class", _POOL + "test_traceback_when_child_process_terminates_abruptly"),
     *_list(
         _NEW,
         _PRIVATE,

@@ -14,7 +14,7 @@ import sys
 
 # pickle's own C functions, without the Python around them.
 from _pickle import Pickler, PicklingError, dumps, loads
-from mmap import PAGESIZE, mmap
+from mmap import mmap
 from select import POLLIN, poll
 from time import monotonic, monotonic_ns
 
@@ -28,6 +28,7 @@ from warmfork._words.work import (
     CLAIMED,
     CONFIRMED,
     ENDED_FOR,
+    FINISHED,
     INLINE,
     LEAVE,
     MEMORY,
@@ -68,7 +69,7 @@ class Worker:
         self.socket = sockets.adopt_socket(state.move_high(tasks))
         self.pipe = state.move_high(results)
         first = settings["line"] * work.WORDS
-        self.page = memoryview(mmap(page, PAGESIZE)).cast("Q")[first : first + work.WORDS]
+        self.page = memoryview(mmap(page, work.PAGE)).cast("Q")[first : first + work.WORDS]
         os.close(page)
         self.parent = birth.parent
         self.own = 0  # in a process that runs one task: its pid
@@ -131,6 +132,7 @@ class Worker:
                         run(number, content if memory is None else MEMORY.unpack(content), memory, start)
                     else:
                         run(number, content, None, start)
+                    page[FINISHED] = number
                 at += size
 
     # -- what is said

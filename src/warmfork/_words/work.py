@@ -14,11 +14,12 @@ if TYPE_CHECKING:
 
 # -- the page: words of 64 bits, each written by one side only
 
-CLAIMED, CONFIRMED, SINCE, REVOKED, RUNNER, ENDED_FOR = range(6)
+CLAIMED, CONFIRMED, SINCE, REVOKED, RUNNER, ENDED_FOR, OWNER, FINISHED = range(8)
 """CLAIMED: the task that the worker is about to start. CONFIRMED: it has looked at REVOKED since then, and starts it.
-SINCE: when (monotonic, ns). RUNNER: the pid of the process that runs it, where that is not the worker itself. All written
-by the worker. REVOKED, written by the program: the worker starts no task up to this number any longer. ENDED_FOR, too: the
-task for which the worker is being ended, so that a KeyboardInterrupt in it is known for what it is.
+SINCE: when (monotonic, ns). RUNNER: the pid of the process that runs it, where that is not the worker itself. FINISHED: the
+last task that it is done with. All written by the worker. OWNER, written by the program: the worker's pid. REVOKED, too: the
+worker starts no task up to this number any longer. ENDED_FOR, too: the task for which the worker is being ended, so that a
+KeyboardInterrupt in it is known for what it is.
 
 A worker writes CLAIMED, then reads REVOKED; the program writes REVOKED, has all processors catch up (membarrier), then
 reads CLAIMED. So at least one of them sees the other's word, and no task is started that the program has taken back."""
@@ -26,6 +27,19 @@ reads CLAIMED. So at least one of them sees the other's word, and no task is sta
 WORDS = 8
 LINE = 64
 """Words and bytes that each worker has in the page."""
+LINES = 64
+"""Workers of one file: the first page has their lines, and each has a page of names behind that, for `warmfork ps`."""
+PAGE = LINES * LINE
+
+NAMES, NAME = 128, 32
+"""Names of tasks that a worker has in its page, and bytes of each: that of a task stands at its number, modulo NAMES, and is
+written by the program when it hands out the task. A worker is never handed more at a time."""
+
+
+def find_name(line: int, number: int) -> int:
+    """Give where in the file the name of a task is, of the worker that has this line."""
+    return PAGE + line * NAMES * NAME + number % NAMES * NAME
+
 
 # -- tasks: one message has a header, then what its kind has
 

@@ -17,6 +17,7 @@ from warmfork._machine import pids, proc
 from warmfork._words import board as board_
 from warmfork._words import ledger as ledger_
 from warmfork._words import messages
+from warmfork.cli.tasks import read_tasks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class ProcessRecord:
     shared_mib: float | None = None
     huge_mib: float | None = None
     starts: int | None = None
+    task: dict[str, Any] | None = None
     preload: list[dict[str, Any]] | None = None
     below: list[ProcessRecord] = field(default_factory=list)
 
@@ -87,6 +89,7 @@ class Census:
         self.ours = [pid for pid in mine if self.titles[pid].startswith("warmfork: ")]
         self.files = {pid: proc.list_files(pid) for pid in mine}  # programs hold the boards of their templates too
         self.boards = self.read_boards()
+        self.tasks = read_tasks(self.files)
         self.heads = {held.board.read_head()[1] for held in self.boards}
         self.children = {pid for held in self.boards for pid in held.rows}
         self.records: dict[int, ProcessRecord] = {}
@@ -182,6 +185,7 @@ class Census:
         for row in children:
             child = ProcessRecord("child", row.pid, parent=row.client, template=pid, generation=generation)
             child.name = row.name
+            child.task = self.tasks.get(row.pid)
             if row.name == "spare" and row.step <= WAITS:
                 child.state = "spare"
             self.enter(child)

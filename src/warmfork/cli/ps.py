@@ -21,8 +21,9 @@ COMMAND = Command(
     of those. PARENT is the process that asked for a child; its parent in the kernel's eyes is the template. CPU is the
     time that a process has computed. RSS is its resident memory. USS is what of it the process has for itself: so much
     would be free without it. It shares the rest: a child with its template and its siblings. PSS is its own and its
-    part of what is shared: added up, they are what all take together. M is MiB. A second table shows what each
-    template has preloaded, and what that cost.
+    part of what is shared: added up, they are what all take together. M is MiB. Behind the title of an Executor's
+    worker is the task that it runs, and for how long. A second table shows what each template has preloaded, and what
+    that cost.
 
     On a narrow terminal columns are left out, and titles are cut. In a pipe or a file nothing is: all columns are
     there, and all titles are whole.
@@ -61,6 +62,8 @@ The fields of --json; null is what can't be known or does not apply:
               share it
   huge_mib    of rss_mib, what is in huge pages
   starts      a template's: how many children it has started
+  task        of an Executor's worker: what it runs now, as an object with
+              "name" (of the function, or as with_options() says) and "age_s"
   preload     a template's: what it has loaded, in order, as objects with
               "item", "ms" and "mib\"""",
 )

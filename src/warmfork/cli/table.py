@@ -109,6 +109,8 @@ def name_process(record: ProcessRecord) -> str:
     if record.role in ("tracker", "template"):
         return record.name or record.title.removeprefix("warmfork: ")
     text = record.title.removeprefix("warmfork: ") or record.name or ""
+    if record.task is not None:
+        text += f" [{record.task['name']} {show_age(record.task['age_s'])}]"
     first, space, rest = text.partition(" ")
     return os.path.basename(first) + space + rest if record.role == "program" else text
 

@@ -249,6 +249,28 @@ def test_stats_tell_what_runs(make, gate):
     gate.open()
 
 
+def test_stats_tell_how_long_tasks_took_from_their_submission(make):
+    executor = make(1)
+    executor.warm()
+    executor.submit(time.sleep, 0.3).result(10)
+    with pytest.raises(LookupError):
+        executor.submit(jobs.raise_this, LookupError()).result(10)
+    latency = executor.stats()["latency"]
+    assert sum(latency.values()) == 2
+    assert max(latency) > 0.3 and latency[max(latency)] == 1  # each is a power of two of ns
+    list(executor.map(jobs.negate, range(10), chunksize=1))
+    assert sum(executor.stats()["latency"].values()) == 12
+
+
+@pytest.mark.parametrize("tasks", [None, 1])
+def test_stats_tell_what_each_worker_holds_beyond_its_template(make, tasks):
+    executor = make(1, tasks_per_worker=tasks)
+    executor.submit(jobs.keep, 30 << 20).result(10)
+    ((pid, held),) = executor.stats()["memory"].items()
+    assert pid == executor._core.slots[0].pid
+    assert (held > 25 << 20) == (tasks is None)
+
+
 def test_after_many_tasks_the_program_holds_no_more_objects(make):
     executor = make(2)
 

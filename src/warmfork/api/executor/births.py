@@ -15,6 +15,7 @@ from warmfork._machine import fds, pids, tree
 from warmfork._words import messages, work
 from warmfork._words.errors import AuditError, PreloadError, Refused, WarmforkError
 from warmfork._words.outcome import Lost
+from warmfork._words.work import OWNER
 from warmfork.api.birthplace import get_here
 from warmfork.api.executor.errors import ExecutorBroken, InitializerError
 from warmfork.api.executor.slots import Slot
@@ -136,7 +137,7 @@ class Births:
             slot.close()
             raise
         slot.let_go()
-        slot.pid = slot.child.pid
+        slot.pid = slot.line.words[OWNER] = slot.child.pid
         return slot
 
     def note_failure(self, began: float) -> bool:

@@ -71,6 +71,7 @@ class Core(Handing):
         self.over = False
         self.broken: BaseException | None = None
         self.counts = {"done": 0, "failed": 0, "died": 0, "retried": 0, "late": 0, "cancelled": 0, "timed_out": 0}
+        self.latency = [0] * 64  # tasks, by the number of bits of the ns that they took
         self.pages = Pages()
         self.timing = Timing(self)
         self.births: births.Births

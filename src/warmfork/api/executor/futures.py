@@ -13,7 +13,7 @@ from concurrent.futures import CancelledError, Future
 from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED, PENDING, RUNNING
 from contextlib import suppress
 from threading import TIMEOUT_MAX, Condition
-from time import monotonic
+from time import monotonic, monotonic_ns
 
 from warmfork._machine import spilled
 from warmfork._words import work
@@ -77,6 +77,7 @@ class TaskFuture(Future):  # type: ignore[type-arg]
         self._core = core
         self._options = options
         self._call = b""
+        self._born = monotonic_ns()
 
     def __repr__(self) -> str:
         state = "running" if self.running() else self._state.lower().replace("_and_notified", "")

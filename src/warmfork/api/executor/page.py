@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-from mmap import MAP_SHARED, PAGESIZE, PROT_READ, PROT_WRITE, mmap
+from mmap import MAP_SHARED, PROT_READ, PROT_WRITE, mmap
 
 from warmfork._machine import fds, memfds, state
 from warmfork._words import work
+from warmfork._words.work import LINES, NAME, NAMES
 
-LINES = PAGESIZE // work.LINE
+SIZE = work.PAGE + LINES * NAMES * NAME
+"""Bytes of a file; memory only where written."""
 
 
 class Line:
     """The line of one worker: words of 64 bits (see _words/work.py)."""
 
-    __slots__ = ("number", "page", "words")
+    __slots__ = ("names", "number", "page", "words")
 
     def __init__(self, page: Page, number: int) -> None:
         self.page, self.number = page, number
         self.words = page.words[number * work.WORDS : (number + 1) * work.WORDS]
         for index in range(work.WORDS):
             self.words[index] = 0
+        self.names: list[str | None] = [None] * NAMES  # that stand there
+
+    def write_name(self, number: int, name: str) -> None:
+        """Say what a task is called, for who looks from outside."""
+        self.names[number % NAMES] = name
+        at = work.find_name(self.number, number)
+        self.page.memory[at : at + NAME] = name.encode("utf-8", "replace")[: NAME - 1].ljust(NAME, b"\0")
 
     def give_back(self) -> None:
         """Let another worker have it. This one is dead. What it has said last can still be read here."""
@@ -37,9 +46,9 @@ class Page:
 
     def __init__(self) -> None:
         """Raises OSError."""
-        self.fd = fds.Fd(state.move_high(memfds.make_memory("warmfork-page", size=PAGESIZE)))
-        self.memory = mmap(self.fd.fileno(), PAGESIZE, MAP_SHARED, PROT_READ | PROT_WRITE)
-        self.words = memoryview(self.memory).cast("Q")
+        self.fd = fds.Fd(state.move_high(memfds.make_memory("warmfork-page", size=SIZE)))
+        self.memory = mmap(self.fd.fileno(), SIZE, MAP_SHARED, PROT_READ | PROT_WRITE)
+        self.words = memoryview(self.memory)[: work.PAGE].cast("Q")
         self.free = list(range(LINES))
         self.closing = False
 

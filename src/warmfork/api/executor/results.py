@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+from time import monotonic_ns
 
 from warmfork._machine import fds, sockets, state
 from warmfork._words import work
@@ -40,6 +41,7 @@ def read(core: Core, slot: Slot) -> bool:
     at, end = 0, len(data)
     tasks, unpack = slot.tasks, RESULT.unpack_from
     core.touched.add(slot)
+    now, latency = monotonic_ns(), core.latency
     while at + HEAD <= end:
         number, size, kind = unpack(data, at)
         if size > work.LARGEST:
@@ -60,6 +62,7 @@ def read(core: Core, slot: Slot) -> bool:
                 task.attempts += 1
                 task.pid = slot.pid
                 core.counts["done"] += 1
+                latency[(now - task._born).bit_length()] += 1
                 if task._call_memory is None and not task._shared:
                     task._call = b""
                 else:
@@ -127,6 +130,7 @@ def enter(core: Core, slot: Slot, task: TaskFuture, kind: int, content: bytes, p
     if bare == RAISED and may_retry(core, task, content if memory is None else b""):
         return
     core.counts["done" if bare in (VALUE, PARTS) else "failed"] += 1
+    core.latency[(monotonic_ns() - task._born).bit_length()] += 1
     core.ended.append((task, bare, data, memory))
     task.let_go()
 

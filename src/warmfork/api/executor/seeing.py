@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from time import monotonic
 
+from warmfork._machine import tree
 from warmfork._words.work import RUNNER
 
 TYPE_CHECKING = False
@@ -68,4 +69,21 @@ def take(core: Core) -> dict[str, Any]:
         "queued": len(core.queue) + handed_out - len(running),
         "running": running,
         **core.counts,
+        "latency": {2**bits / 1e9: count for bits, count in enumerate(core.latency) if count},
+        "memory": measure(core),
     }
+
+
+def measure(core: Core) -> dict[int, int]:
+    """Give the bytes that each worker holds beyond its template, by pid."""
+    templates: dict[int, int] = {}
+    found = {}
+    for slot in tuple(core.slots):
+        child = slot.child
+        if child is None or slot.dead:
+            continue
+        template = child._channel.pid
+        if template not in templates:
+            templates[template] = tree.get_held(template)
+        found[slot.pid] = max(0, tree.get_held(slot.pid) - templates[template])
+    return found

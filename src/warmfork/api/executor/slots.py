@@ -23,6 +23,9 @@ NO_BARRIER = 0.002
 """Seconds after which each processor has seen what another has written, where the kernel gives no barrier: it takes less
 than a microsecond."""
 
+LAST_NAME = work.NAMES - 1
+"""A mask, for their number is a power of two."""
+
 AHEAD = 2
 """Tasks that one who forks for each is handed at a time: it need not wait for us between two."""
 
@@ -125,7 +128,11 @@ class Slot:
         self.suspect = True
         parts = []
         sizes = []
+        names = self.line.names
         for task in tasks:
+            name = task._options.name or task._name
+            if names[number & LAST_NAME] is not name:
+                self.line.write_name(number, name)
             data = task._call
             self.tasks[number] = task
             task._slot, task._number = self, number
