@@ -14,7 +14,7 @@ from pathlib import Path
 
 from warmfork._words.spec import TECHNIQUES
 
-from .exclusions import list_omitted
+from .exclusions import list_exclusions, list_omitted
 from .interpreters import ENVIRONMENTS, INSIDE, ROOT, Interpreter, find_interpreters, has_module, prepare_environment
 from .suites import SUITES, Suite, choose_suites
 from .table import format_table
@@ -113,10 +113,12 @@ def _run_suite(interpreter: Interpreter, python: str, suite: Suite, module: str,
             (work / name).touch()
         patterns = options.patterns or suite.patterns
         omitted = list_omitted(interpreter.name, module) if suite.executor else []
+        listed = list_exclusions(interpreter.name, options.engine, True) if suite.executor else {}
         request = {
             "command": [python, str(INSIDE), "--module", module, "--events", str(work / "events")]
             + [part for pattern in patterns for part in ("-k", pattern)]
-            + [part for test in omitted for part in ("--omit", test)],
+            + [part for test in omitted for part in ("--omit", test)]
+            + [part for test in listed for part in ("--listed", test)],
             "env": _make_environment(options.engine, work, options.without, suite.executor),
             "cwd": str(work / "cwd"),
             "watch": [str(work / "tmp"), str(work / "cwd")],

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from .exclusions import EXCLUSIONS, list_exclusions
+from .exclusions import EXCLUSIONS, EXECUTOR, list_exclusions, list_omitted
 from .interpreters import INSIDE, find_interpreters
 from .suites import QUICK, SUITES, Suite, choose_suites
 from .supervisor import __file__ as supervisor_file
@@ -159,6 +159,62 @@ def test_suites_are_chosen_by_version_name_group_and_quickness() -> None:
     assert [suite.name for suite in choose_suites((3, 11), [], quick=True)] == list(QUICK)
 
 
+EXECUTOR_SUITE = Suite(
+    "executor.process_pool", "test.test_concurrent_futures.test_process_pool", patterns=("x",), executor=True
+)
+
+
+def test_tests_listed_for_the_executor_are_listed_there_alone_and_have_a_reason() -> None:
+    assert all(entry.reason and entry.executor for entry in EXECUTOR)
+    assert len({entry.test for entry in EXECUTOR}) == len(EXECUTOR)
+    killed = next(entry.test for entry in EXECUTOR if entry.test.endswith("test_killed_child"))
+    assert killed in list_exclusions("3.13", "warmfork", executor=True)
+    assert killed not in list_exclusions("3.13", "warmfork")
+    assert judge_events(write_events({killed: "failed"}), suite=SUITE).failed == 1
+    assert judge_events(write_events({killed: "failed"}), suite=EXECUTOR_SUITE).listed == 1
+    assert "but it passed" in judge_events(write_events({killed: "passed"}), suite=EXECUTOR_SUITE).faults[-1]
+
+
+def test_a_test_that_would_wait_for_ever_is_listed_and_not_run() -> None:
+    waits = next(entry.test for entry in EXECUTOR if entry.waits)
+    assert list_omitted("3.14", EXECUTOR_SUITE.module + ".") == [entry.test for entry in EXECUTOR if entry.waits]
+    row = judge_events(write_events({"a": "passed"}, loaded=["a", waits]), suite=EXECUTOR_SUITE)
+    assert (row.run, row.listed) == (1, 1)
+    assert f"{waits} did not run" not in row.faults
+
+
+def test_the_executor_stands_for_process_pool_executor_only_where_it_is_asked_for(tmp_path: Path) -> None:
+    code = "import conformance_count, concurrent.futures as c; print(c.ProcessPoolExecutor.__mro__[1].__module__)"
+    for asked, module in (("1", "warmfork"), ("", "concurrent.futures._base")):
+        environment = os.environ | {
+            "PYTHONPATH": str(INSIDE),
+            "WARMFORK_CONFORMANCE_STARTS": str(tmp_path / "starts"),
+            "WARMFORK_CONFORMANCE_ENGINE": "warmfork",
+            "WARMFORK_CONFORMANCE_EXECUTOR": asked,
+        }
+        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+        assert done.stdout.strip().startswith(module)
+
+
+def test_the_runner_omits_tests_and_forgives_a_listed_one_what_it_has_left(tmp_path: Path) -> None:
+    pytest.importorskip("test.support", reason="this interpreter comes without CPython's test.support")
+    source = """
+import unittest
+from test import support
+class Sample(unittest.TestCase):
+    def test_a(self): pass
+    def test_left(self):
+        support.environment_altered = True
+        self.fail()
+"""
+    events = run_runner(tmp_path, source, options=["--omit", "sample.Sample.test_a"])
+    assert [event["test"] for event in events if event["event"] == "outcome"] == ["sample.Sample.test_left"]
+    assert events[-1]["altered"] is True
+    (tmp_path / "events").unlink()
+    events = run_runner(tmp_path, source, options=["--listed", "sample.Sample.test_left"])
+    assert events[-1]["altered"] is False
+
+
 def test_the_table_is_aligned_markdown_with_a_sum_for_each_version() -> None:
     rows = [
         Row("3.13", "futures.wait", run=8, passed=8, warmfork=5, seconds=2.0),
@@ -296,10 +352,10 @@ def test_the_supervisor_ends_a_suite_at_its_time_limit_with_a_traceback_in_the_l
     assert "Fatal Python error: Aborted" in log
 
 
-def run_runner(tmp_path: Path, source: str, *patterns: str) -> list[dict[str, Any]]:
+def run_runner(tmp_path: Path, source: str, *patterns: str, options: list[str] | None = None) -> list[dict[str, Any]]:
     (tmp_path / "sample.py").write_text(source, encoding="utf-8")
     events = tmp_path / "events"
-    command = [sys.executable, str(INSIDE), "--module", "sample", "--events", str(events)]
+    command = [sys.executable, str(INSIDE), "--module", "sample", "--events", str(events), *(options or [])]
     for pattern in patterns:
         command += ["-k", pattern]
     subprocess.run(command, env=os.environ | {"PYTHONPATH": str(tmp_path)}, check=True, timeout=60, capture_output=True)

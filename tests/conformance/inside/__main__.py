@@ -21,9 +21,10 @@ import unittest
 class Recorder(unittest.TestResult):
     """A result that writes every event at once, so that a crash or a time limit loses none."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, listed: list[str]) -> None:
         super().__init__()
         self._path = path
+        self._listed = listed
         self._began = 0.0
 
     def write(self, event: str, **fields: object) -> None:
@@ -45,6 +46,9 @@ class Recorder(unittest.TestResult):
 
     def stopTest(self, test: unittest.TestCase) -> None:
         super().stopTest(test)
+        if test.id() in self._listed:
+            # It ended half way, and left to others what it would have cleaned up.
+            importlib.import_module("test.support").environment_altered = False
         self.write("stop", test=test.id(), seconds=round(time.monotonic() - self._began, 3))
 
     def addSuccess(self, test: unittest.TestCase) -> None:
@@ -96,9 +100,9 @@ def drop_tests(suite: unittest.TestSuite, omitted: list[str]) -> unittest.TestSu
     return type(suite)(kept)
 
 
-def run_tests(module: str, patterns: list[str], omitted: list[str], events: str) -> None:
+def run_tests(module: str, patterns: list[str], omitted: list[str], listed: list[str], events: str) -> None:
     """Load the module's tests that match a pattern and run them, less those to be omitted."""
-    recorder = Recorder(events)
+    recorder = Recorder(events, listed)
     loader = unittest.TestLoader()
     if patterns:
         loader.testNamePatterns = [f"*{pattern}*" for pattern in patterns]
@@ -119,6 +123,7 @@ def main() -> None:
     parser.add_argument("--events", required=True)
     parser.add_argument("-k", action="append", default=[], dest="patterns")
     parser.add_argument("--omit", action="append", default=[], dest="omitted")
+    parser.add_argument("--listed", action="append", default=[])
     options = parser.parse_args()
     faulthandler.enable()
     # A shell's background job inherits an ignored SIGINT, and then the tests that send one hang.
@@ -126,7 +131,7 @@ def main() -> None:
     # The log is a file: what is buffered would be written again by every process that a test forks.
     sys.stdout.reconfigure(line_buffering=True)
     # Left at None, test.support.use_resources means that all resources are on, as with `python -m test -u all`.
-    run_tests(options.module, options.patterns, options.omitted, options.events)
+    run_tests(options.module, options.patterns, options.omitted, options.listed, options.events)
 
 
 if __name__ == "__main__":
