@@ -16,10 +16,11 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from statistics import median
+from types import SimpleNamespace
 
 import warmfork
 from warmfork._machine import tree
@@ -112,7 +113,41 @@ def open_pebble(workers: int = 2) -> Iterator[object]:
         yield pool
 
 
-OPENERS = {"warmfork": open_warmfork, "PPE": open_ppe, "Pool": open_pool, "loky": open_loky, "pebble": open_pebble}
+class ParallelAsExecutor:
+    """joblib.Parallel, with the few names that the cases use. It has no submit(): a call of it is a batch."""
+
+    def __init__(self, parallel: object, delayed: Callable[..., object]) -> None:
+        self.parallel, self.delayed = parallel, delayed
+
+    def submit(self, fn: Callable[..., object], *args: object) -> SimpleNamespace:
+        (value,) = self.parallel([self.delayed(fn)(*args)])
+        return SimpleNamespace(result=lambda: value)
+
+    def run(self, fn: Callable[..., object], items: Iterable[object]) -> list[object]:
+        return self.parallel(self.delayed(fn)(item) for item in items)
+
+
+@contextmanager
+def open_joblib(workers: int = 2) -> Iterator[ParallelAsExecutor]:
+    import joblib
+
+    with joblib.Parallel(workers) as parallel:
+        made = ParallelAsExecutor(parallel, joblib.delayed)
+        made.run(time.sleep, [0.05] * workers)
+        yield made
+
+
+OPENERS = {
+    "warmfork": open_warmfork, "PPE": open_ppe, "Pool": open_pool, "loky": open_loky, "pebble": open_pebble,
+    "joblib": open_joblib,
+}  # fmt: skip
+
+
+def run_all(executor: object, fn: Callable[..., object], items: Iterable[object]) -> list[object]:
+    """Submit all, then take the results."""
+    if isinstance(executor, ParallelAsExecutor):
+        return executor.run(fn, items)
+    return [future.result() for future in [executor.submit(fn, item) for item in items]]
 
 
 # -- the cases
@@ -121,11 +156,9 @@ OPENERS = {"warmfork": open_warmfork, "PPE": open_ppe, "Pool": open_pool, "loky"
 def run_submit(name: str) -> dict[str, float]:
     """Submit no-ops, then take their results."""
     with OPENERS[name]() as executor:
-        [future.result() for future in [executor.submit(operator.neg, number) for number in range(500)]]
+        run_all(executor, operator.neg, range(500))
         with Timed() as timed:
-            futures = [executor.submit(operator.neg, number) for number in range(TASKS)]
-            for future in futures:
-                future.result()
+            run_all(executor, operator.neg, range(TASKS))
     return {"value": TASKS / timed.clock, "cpu": timed.cpu / TASKS * 1e6}
 
 
@@ -142,14 +175,16 @@ def run_trip(name: str) -> dict[str, float]:
 
 
 def run_map(name: str) -> dict[str, float]:
-    """A map of no-ops: ours with automatic slices, the others with the best of four sizes."""
+    """A map of no-ops: ours and joblib with automatic slices, the others with the best of four sizes."""
     best, cpu = 0.0, 0.0
     with OPENERS[name]() as executor:
-        for size in (None,) if name == "warmfork" else (100, 1000, 5000, 25_000):
+        for size in (None,) if name in ("warmfork", "joblib") else (100, 1000, 5000, 25_000):
             for _ in range(2):
                 with Timed() as timed:
                     if name == "warmfork":
                         found = list(executor.map(operator.neg, range(ITEMS)))
+                    elif name == "joblib":
+                        found = executor.run(operator.neg, range(ITEMS))
                     elif name == "Pool":
                         found = executor.pool.map(operator.neg, range(ITEMS), size)
                     else:
@@ -222,6 +257,24 @@ def run_array(name: str) -> dict[str, float]:
     return {"value": median(times) * 1000, "cpu": timed.cpu / 4 * 1e6}
 
 
+def run_shared(name: str) -> dict[str, float]:
+    """The same array of 100 MB again, where it can be shared: by share_readonly(), or joblib's files. The first is not
+    counted."""
+    import numpy
+
+    array = numpy.ones(12_500_000)
+    given = warmfork.share_readonly(array) if name == "warmfork" else array
+    with OPENERS[name]() as executor:
+        times = []
+        executor.submit(len, given).result()
+        with Timed() as timed:
+            for _ in range(9):
+                began = time.perf_counter()
+                assert executor.submit(len, given).result() == len(array)
+                times.append(time.perf_counter() - began)
+    return {"value": median(times) * 1000, "cpu": timed.cpu / 9 * 1e6}
+
+
 def run_crash(name: str) -> dict[str, float]:
     """Tasks of 1 ms, and each hundredth ends its process."""
     rates = []
@@ -259,12 +312,20 @@ Goal = tuple[str, float]
 CASES: dict[str, tuple[Callable[[str], dict[str, float]], str, bool, tuple[str, ...], tuple[Goal, ...]]] = {
     "submit": (run_submit, "tasks/s", True, tuple(OPENERS), (("PPE", 3.0), ("Pool", 1.3))),
     "trip": (run_trip, "us", False, tuple(OPENERS), (("PPE", 0.5), ("Pool", 1.0))),
-    "map": (run_map, "items/s", True, ("warmfork", "PPE", "Pool"), (("Pool", 1.0),)),
+    "map": (run_map, "items/s", True, ("warmfork", "PPE", "Pool", "joblib"), (("Pool", 1.0),)),
     "fresh": (
         run_fresh, "tasks/s", True, ("warmfork", "bare fork", "Pool", "PPE"),
         (("bare fork", 0.85), ("Pool", 1.6), ("PPE", 5.0)),
     ),
-    "array": (run_array, "ms", False, ("warmfork", "PPE", "Pool", "loky"), (("PPE", 1 / 6), ("Pool", 1 / 6))),
+    # joblib writes a large array to a file once, so it is in the second of these rows only.
+    "array": (
+        run_array, "ms", False, ("warmfork", "PPE", "Pool", "loky", "pebble"),
+        (("PPE", 1 / 6), ("Pool", 1 / 6), ("loky", 1 / 6), ("pebble", 1 / 6)),
+    ),
+    "shared": (
+        run_shared, "ms", False, tuple(OPENERS),
+        (("PPE", 1 / 50), ("Pool", 1 / 50), ("loky", 1 / 50), ("pebble", 1 / 50), ("joblib", 1.0)),
+    ),
     "crash": (run_crash, "of the rate without", True, ("warmfork",), ()),
     "ready": (run_ready, "ms", False, ("warmfork", "PPE"), (("PPE", 0.5),)),
 }  # fmt: skip
@@ -272,7 +333,7 @@ CASES: dict[str, tuple[Callable[[str], dict[str, float]], str, bool, tuple[str, 
 
 def measure(case: str, name: str) -> dict[str, float] | None:
     """Run one case for one contender, in a process of its own. None: it is not installed."""
-    if name in ("loky", "pebble") and find_spec(name) is None:
+    if name in ("loky", "pebble", "joblib") and find_spec(name) is None:
         return None
     done = subprocess.run([sys.executable, __file__, "--one", case, name], capture_output=True, text=True)
     if done.returncode:

@@ -84,6 +84,11 @@ EXECUTOR = (
         _INIT + "test_initializer",
     ),
     *_list(
+        ("3.13",),
+        "runs the test before, and looks at what that has left",
+        _FUTURES + "init.FailingInitializerResourcesTest.test_forkserver",
+    ),
+    *_list(
         _EACH,
         "wants the default start method to change with max_tasks_per_child; ours has no start methods",
         _POOL + "test_max_tasks_per_child_defaults_to_spawn_context",

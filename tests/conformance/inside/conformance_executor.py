@@ -61,10 +61,10 @@ class ProcessPoolExecutor(warmfork.Executor):
         self._call_queue = SimpleNamespace(join_thread=lambda: None)  # there is none
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """As ours; but where all is cancelled, first there is a worker. The standard one's submit() has waited for that,
+        """As ours; but where all is cancelled, first one has begun. The standard one's submit() has waited for a process,
         and says of what it has put into its queue that it runs."""
         core = self._core
-        while cancel_futures and core.queue and not any(slot.tasks for slot in tuple(core.slots)):
+        while cancel_futures and core.queue and not any(slot.get_running() for slot in tuple(core.slots)):
             time.sleep(0.001)
         super().shutdown(wait, cancel_futures=cancel_futures)
 
