@@ -359,3 +359,7 @@ def leave_garbage(size: int) -> int:
 def hold_much() -> None:
     """For a template: what its children are born with."""
     state.append(b"x" * (64 << 20))
+
+
+def fail_the_first_time(path: str) -> None:
+    raise_once(path)

@@ -40,6 +40,25 @@ def test_an_initializer_that_fails_is_tried_a_few_times_and_told_to_all(make, tm
         executor.submit(pow, 2, 3)
 
 
+def test_an_initializer_that_fails_in_all_workers_at_once_is_tried_again_by_one_at_a_time(make, tmp_path, monkeypatch):
+    monkeypatch.setattr("warmfork.api.executor.births.PAUSES", (0.05, 0.05, 0.05))
+    path = tmp_path / "log"
+    executor = make(8, initializer=jobs.fail_to_begin, initargs=(str(path),))
+    futures = [executor.submit(pow, 2, 3) for _ in range(50)]
+    assert {type(future.exception(20)) for future in futures} == {warmfork.InitializerError}
+    assert 4 <= len(read_lines(path)) <= 8 + 3
+    assert isinstance(futures[0].exception(), concurrent.futures.BrokenExecutor)
+
+
+def test_after_a_failure_that_passes_all_workers_come(make, tmp_path, monkeypatch):
+    monkeypatch.setattr("warmfork.api.executor.births.PAUSES", (0.05, 5.0, 5.0))
+    path = tmp_path / "log"
+    executor = make(3, initializer=jobs.fail_the_first_time, initargs=(str(path),))
+    assert executor.submit(pow, 2, 3).result(20) == 8
+    executor.warm(timeout=20)
+    assert executor.stats()["workers"] == 3
+
+
 def test_restart_has_a_broken_executor_take_tasks_again(make, tmp_path, monkeypatch):
     monkeypatch.setattr("warmfork.api.executor.births.PAUSES", (0.01,))
     path = tmp_path / "log"

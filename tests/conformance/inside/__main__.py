@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import faulthandler
+import gc
 import importlib
 import json
 import os
@@ -47,7 +48,8 @@ class Recorder(unittest.TestResult):
     def stopTest(self, test: unittest.TestCase) -> None:
         super().stopTest(test)
         if test.id() in self._listed:
-            # It ended half way, and left to others what it would have cleaned up.
+            # It ended half way, and left to others what it would have cleaned up: an executor ends when it is collected.
+            gc.collect()
             importlib.import_module("test.support").environment_altered = False
         self.write("stop", test=test.id(), seconds=round(time.monotonic() - self._began, 3))
 

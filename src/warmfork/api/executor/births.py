@@ -81,6 +81,8 @@ class Births:
         able = sum(not slot.is_ending() for slot in core.slots) + self.under_way
         wanted = len(core.queue) - coming if not core.idle else 0
         wanted = min(missing, max(wanted, max((count for count, _ in self.warming), default=0) - able))
+        if self.failures:
+            wanted = min(wanted, 1 - coming)  # one tries whether it goes by now
         if wanted > 0:
             self.start(wanted)
             core.hungry = missing > wanted

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import BrokenExecutor
+
 from warmfork._words.errors import WarmforkError
 
 TYPE_CHECKING = False
@@ -51,7 +53,7 @@ class QueueTimeout(TaskTimeout):
     where = "waited"
 
 
-class InitializerError(WarmforkError, RuntimeError):
+class InitializerError(WarmforkError, BrokenExecutor):
     """The initializer failed in each of so many workers: no task can run. `cause` in one line, `traceback` the worker's."""
 
     def __init__(self, cause: str, traceback: str, tries: int) -> None:
@@ -66,7 +68,7 @@ class InitializerError(WarmforkError, RuntimeError):
         )
 
 
-class ExecutorBroken(WarmforkError, RuntimeError):
+class ExecutorBroken(WarmforkError, BrokenExecutor):
     """The executor can't go on, and says why: a fault of its own, or no worker can be had. `traceback` tells more."""
 
     def __init__(self, why: str, traceback: str = "") -> None:
