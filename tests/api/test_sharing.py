@@ -126,6 +126,16 @@ def test_the_initializer_gets_it_in_each_process(template, data):
             executor.kill_workers()
 
 
+def test_a_worker_that_forks_for_each_task_keeps_no_file_of_it(template, data):
+    executor = warmfork.Executor(1, template=template, tasks_per_worker=1)
+    try:
+        for _ in range(3):
+            executor.submit(jobs.get_byte, warmfork.share_readonly(data), 0).result(10)
+        assert list_inodes(executor._core.slots[0].pid) == set()
+    finally:
+        executor.kill_workers()
+
+
 def test_a_map_gives_it_to_each_item(executor, data):
     from functools import partial
 
