@@ -157,7 +157,7 @@ class Executor(BaseExecutor):
     ) -> TaskFuture:
         core = self._check()
         task = kind(core, options)
-        task._name = getattr(fn, "__name__", "")
+        task._name = options.name or getattr(fn, "__name__", "task")
         try:
             size = tasks.fill(task, call)
         except Exception as error:

@@ -64,7 +64,7 @@ class TaskFuture(Future):  # type: ignore[type-arg]
     _start = -1  # of a slice of a map(): the first item that is still to be done
     parts: list[tuple[Any, Fd | None]] = []  # noqa: RUF012  # a slice has its own
     _deadline: float | None = None  # until when it may wait in the queue
-    _name = ""
+    _name = "task"
     attempts = 0
     """How many times it was started."""
     pid: int | None = None
@@ -89,7 +89,7 @@ class TaskFuture(Future):  # type: ignore[type-arg]
     @property
     def name(self) -> str:
         """What the task is called: with_options(name=), or its function."""
-        return self._options.name or self._name or "task"
+        return self._name
 
     def let_go(self) -> None:
         """The call is not needed any longer."""

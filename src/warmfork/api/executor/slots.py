@@ -130,8 +130,8 @@ class Slot:
         sizes = []
         names = self.line.names
         for task in tasks:
-            name = task._options.name or task._name
-            if names[number & LAST_NAME] is not name:
+            name = task._name
+            if names[number & LAST_NAME] is not name:  # mostly the same function's
                 self.line.write_name(number, name)
             data = task._call
             self.tasks[number] = task
