@@ -100,6 +100,7 @@ def let_go(core: Core) -> None:
     awake, core.awake = core.awake, -1
     os.close(awake)
     core.pages.close()
+    core.births.shared = ()  # the initializer's: what refers to each other here waits for the collector
     cores.discard(core)
     if core.template is not None:
         core.template.stop()
