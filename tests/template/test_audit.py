@@ -154,7 +154,7 @@ def test_the_standard_library_holds_no_locks_and_no_sockets(caplog):
 
 def test_each_thing_that_is_allowed_says_of_which_library_since_when_why_and_who_says_so():
     for each in ALLOWED:
-        assert each.library and each.version[0].isdigit() and each.reason and each.source
+        assert each.project and each.version[0].isdigit() and each.reason and each.source
     assert "jemalloc_bg_thd" in NAMES
 
 
@@ -247,4 +247,4 @@ def test_a_preload_that_opens_a_gpu_device_is_reported(modules: Path, caplog: py
 def test_the_page_lists_what_is_allowed():
     page = Path(ROOT, "docs", "freshness.md").read_text()
     for each in ALLOWED:
-        assert f"| {each.library} | {each.version} | {each.reason} | `{each.source}` |" in page
+        assert f"| {each.project} | {each.version} | {each.reason} | `{each.source}` |" in page

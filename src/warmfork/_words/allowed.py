@@ -6,10 +6,10 @@ from __future__ import annotations
 class Allowed:
     """A library's threads. `thread` is their name in /proc, or "" where they have none and a fork shows which they are."""
 
-    __slots__ = ("library", "reason", "source", "thread", "version")
+    __slots__ = ("project", "reason", "source", "thread", "version")
 
-    def __init__(self, library: str, version: str, thread: str, reason: str, source: str) -> None:
-        self.library, self.version, self.thread = library, version, thread
+    def __init__(self, project: str, version: str, thread: str, reason: str, source: str) -> None:
+        self.project, self.version, self.thread = library, version, thread
         self.reason, self.source = reason, source
 
 
