@@ -9,7 +9,7 @@ class Allowed:
     __slots__ = ("project", "reason", "source", "thread", "version")
 
     def __init__(self, project: str, version: str, thread: str, reason: str, source: str) -> None:
-        self.project, self.version, self.thread = library, version, thread
+        self.project, self.version, self.thread = project, version, thread
         self.reason, self.source = reason, source
 
 
