@@ -19,8 +19,9 @@ FIELDS: dict[str, st.SearchStrategy[object]] = {
     "tuple[str, ...]": st.lists(st.text(max_size=10), max_size=5).map(tuple),
 }
 
-OUT_OF_BOUNDS = (messages.Register, messages.Sweep, messages.Track)
-"""These are obeyed, whoever says them: what is registered is removed in the end, and this is our own tree."""
+OUT_OF_BOUNDS = (messages.Register, messages.Sweep, messages.Track, messages.Door, messages.Inherit)
+"""These are obeyed: what is registered is removed in the end, and this is our own tree. The last two are obeyed of the
+program alone, which this process is: what another makes of them is tried in tests/attacks."""
 
 
 def make_message(kind: type[Message]) -> st.SearchStrategy[Message]:
