@@ -34,7 +34,8 @@ ROOMS: dict[str, set[str]] = {
     "mp.shared": {"_client", "_machine", "_tasks", "_words", "api", "mp.client"},
     "mp.child": {"_child", "_machine", "_words", "mp.shared"},
     "mp.client": {"_client", "_machine", "_words", "api", "mp.child", "mp.shared", "report"},
-    "cli": {"_child", "_machine", "_words", "api", "learning"},  # _child: doctor reseeds as a birth does
+    # _child: doctor reseeds as a birth does. _tasks: ps reads what a worker runs.
+    "cli": {"_child", "_machine", "_tasks", "_words", "api", "learning"},
 }
 """A room, and the rooms that it may import besides itself."""
 

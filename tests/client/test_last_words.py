@@ -39,3 +39,33 @@ def test_a_child_that_dies_with_something_unread_is_heard_to_the_end():
         assert link.words == [messages.Became(), messages.Returned(1, 0, b"x")]
     finally:
         link.close()
+
+
+def test_what_a_signal_handler_has_read_to_the_end_and_closed_meanwhile_is_no_error():
+    class Interrupted(Link):
+        """A handler that starts a process comes whenever this one looks how far the child is."""
+
+        @property
+        def state(self) -> str:
+            link, before = self.interrupted, self._state
+            if link is not None:
+                self.interrupted = None
+                link.read()
+                link.close()
+            return before
+
+        @state.setter
+        def state(self, state: str) -> None:
+            self._state = state
+
+        interrupted: Link | None = None
+
+    ours, theirs = sockets.make_pair()
+    link = Interrupted(5, replies=True)
+    link.feed = ours
+    sockets.send(theirs, wire.encode(messages.Became()))
+    theirs.close()
+    link.interrupted = link
+    link.read()
+    assert link.words == [messages.Became()]
+    assert link.feed is None and ours.fileno() == -1

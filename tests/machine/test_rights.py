@@ -140,11 +140,12 @@ def test_who_has_less_over_files_than_we_is_told_apart_and_who_is_elsewhere_is_n
     mine = rights.read("self")
     other = {**mine, "root directory": "1:2", "mnt namespace": "another", "cgroup": "0::/another"}
     monkeypatch.setattr(rights, "read", lambda pid: mine if pid == "self" else other)
-    assert rights.find_less_over_files(5) == ""
+    assert rights.find_less_over_files(5, False) == ""
+    assert rights.find_less_over_files(5, True).startswith("root directory: ")
     other[name] = "0" if "capab" in name else "another"
     if name == "capabilities":
         other["user ids"] = mine["user ids"] = "5\t5\t5\t5"
         mine[name] = "1"
-    assert rights.find_less_over_files(5).startswith(f"{name}: ")
+    assert rights.find_less_over_files(5, False).startswith(f"{name}: ")
     other.clear()
-    assert "can't be seen" in rights.find_less_over_files(5)
+    assert "can't be seen" in rights.find_less_over_files(5, False)

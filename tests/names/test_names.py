@@ -307,6 +307,7 @@ def test_processes_of_the_spawn_context_and_of_ours_share_names_without_noise(tm
     code = """
         import multiprocessing, warmfork
         from multiprocessing.shared_memory import SharedMemory
+        from tests.names.test_kept import read_kept
         from warmfork._client.client import get_client
         from warmfork._tracker.book import Book
 
@@ -322,12 +323,12 @@ def test_processes_of_the_spawn_context_and_of_ours_share_names_without_noise(tm
                 process.start()
                 process.join()
                 assert process.exitcode == 0
-            assert Book(get_client().tree.ledger.fileno()).ledger.mixed, "the tracker knows that there is another"
+            assert read_kept(Book(get_client().tree.ledger.fileno())).mixed, "the tracker knows that there is another"
             print(memory.buf[0])
             memory.close()
             memory.unlink()
     """
-    done = run_program(code, tmp_path)
+    done = run_program(code, tmp_path, env=ENV)
     assert (done.stdout, done.stderr) == ("3\n", "")
 
 

@@ -131,8 +131,8 @@ def test_names_of_before_and_after_the_death_are_known_to_the_successor():
         after = SharedMemory(create=True, size=10)
         wait_until(get_tracker)
         try:
-            entries = wait_until(lambda: len(found := read_names()) >= 2 and found)
-            assert {("shared_memory", before._name), ("shared_memory", after._name)} <= entries.keys()
+            names = {("shared_memory", before._name), ("shared_memory", after._name)}
+            entries = wait_until(lambda: names <= (found := read_names()).keys() and found)
             assert entries["shared_memory", before._name].maker == os.getpid()
         finally:
             for each in (before, after):

@@ -60,10 +60,11 @@ class Link:
     def read(self) -> None:
         """Read what the child has said so far."""
         with self._reading:
-            while self.feed is not None and self.state != "ended":
+            # Of its own name: a signal handler that starts a process may read to the end, and close it, at any moment.
+            while (feed := self.feed) is not None and self.state != "ended":
                 try:
                     if not self._unread:  # else a signal handler that raised came in between
-                        sockets.receive_into(self._unread, self.feed)
+                        sockets.receive_into(self._unread, feed)
                 except BlockingIOError:
                     return
                 except ConnectionResetError:
