@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from time import monotonic, sleep
 
 import hypothesis
 from hypothesis import stateful
@@ -40,8 +41,13 @@ template: warmfork.Template
 """The other client's, and the one that is talked to."""
 
 
-def count_fds(pid: int) -> int:
-    return len(os.listdir(f"/proc/{pid}/fd"))
+def list_files(pid: int) -> list[str]:
+    """What the fds of a process are on. One may be closed meanwhile."""
+    found = []
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        with suppress(FileNotFoundError):
+            found.append(os.readlink(f"/proc/{pid}/fd/{fd}"))
+    return sorted(found)
 
 
 def throw(socket: sockets.socket, data: bytes, openers: list[Callable[[], int]]) -> None:
@@ -66,7 +72,7 @@ class Madness(stateful.RuleBasedStateMachine):
         self.tracker = get_tracker()
         self.opened: list[sockets.socket] = []
         wait_until(lambda: not leftovers.list_children(self.template), SOON)
-        self.fds = {pid: count_fds(pid) for pid in (self.template, self.tracker)}
+        self.files = {pid: list_files(pid) for pid in (self.template, self.tracker)}
 
     def open_channel(self, spec: Spec, failed: bool = False) -> sockets.socket:
         channel = launch.say_hello(get_client().door, spec, failed)
@@ -170,9 +176,12 @@ class Madness(stateful.RuleBasedStateMachine):
         assert template.pid == self.template and template.generation == 1, "the template is the same"
         assert get_tracker() == self.tracker > 0
         wait_until(lambda: not leftovers.list_children(self.template), SOON, "its children left")
-        for pid, before in self.fds.items():
+        for pid, before in self.files.items():
+            until = monotonic() + SOON
+            while len(now := list_files(pid)) > len(before) and monotonic() < until:
+                sleep(0.01)
             said = Path(f"/proc/{pid}/cmdline").read_text()
-            wait_until(lambda pid=pid, before=before: count_fds(pid) <= before, SOON, f"no fd more in {said}")
+            assert len(now) <= len(before), f"no fd more in {said}: {set(now) - set(before)} beside {before}"
 
 
 def test_whatever_one_process_says_costs_itself_and_nobody_else_anything():
