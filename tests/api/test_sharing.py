@@ -102,22 +102,25 @@ def test_a_task_has_it_though_the_program_has_let_go_before_that_began(executor,
     os.mkfifo(tmp_path / "gate")
     first = executor.submit(jobs.wait_for, str(tmp_path / "gate"))
     future = executor.submit(jobs.describe, warmfork.share_readonly(data))
-    other = warmfork.share_readonly(data)
+    other, third = warmfork.share_readonly(data), warmfork.share_readonly(data)
     second = executor.submit(jobs.describe, other)
+    last = [executor.submit(jobs.describe, third) for _ in range(3)]  # some are not handed out yet
     del other
+    third.close()
     gc.collect()
     os.close(os.open(tmp_path / "gate", os.O_WRONLY))
     first.result(10)
-    assert future.result(10)[3] == second.result(10)[3] == data[:9]
+    assert [task.result(10)[3] for task in (future, second, *last)] == [data[:9]] * 5
     assert not future._shared  # a future that is kept keeps no memory of its call
 
 
 def test_the_initializer_gets_it_in_each_process(template, data):
-    shared = warmfork.share_readonly(data)
     for tasks in (None, 1):
+        shared = warmfork.share_readonly(data)
         executor = warmfork.Executor(
             2, template=template, tasks_per_worker=tasks, initializer=jobs.keep, initargs=(shared,)
         )
+        shared.close()  # before a worker is there
         try:
             assert [executor.submit(jobs.read_kept).result(10) for _ in range(4)] == [data[:9]] * 4
             mixed = executor.submit(jobs.describe, warmfork.share_readonly(data[::-1]))
@@ -230,6 +233,13 @@ def test_many_tasks_that_wait_keep_one_file_open(executor, data):
     futures = [executor.submit(jobs.get_byte, shared, 7) for _ in range(100)]
     assert len(os.listdir("/proc/self/fd")) < before + 40
     assert [future.result(30) for future in futures] == [data[7]] * 100
+
+
+def test_a_task_that_has_more_of_them_than_one_message_takes_says_so_and_costs_itself(executor):
+    shared = [warmfork.share_readonly(bytes([number % 256])) for number in range(252)]
+    with pytest.raises(ValueError, match="252 shared buffers in one task: 251 are the most"):
+        executor.submit(jobs.count_different, shared).result(10)
+    assert executor.submit(jobs.count_different, shared[:251], large=bytes(100_000)).result(10) == 251
 
 
 def test_without_memfds_a_file_without_a_name_stands_in(template, data, monkeypatch):

@@ -18,15 +18,9 @@ from warmfork._words import buffers as buffers_
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from typing import Any, Protocol, TypeVar
+    from typing import Any, TypeVar
 
     T = TypeVar("T")
-
-    class HasFile(Protocol):
-        """A handle."""
-
-        def fileno(self) -> int:
-            """Give the number of its file."""
 
 
 in_use = False
@@ -36,8 +30,8 @@ in_use = False
 class Travellers(_local):
     """What travels beside the pickle that this thread makes, or reads."""
 
-    leaving: dict[bytes, HasFile] | None = None
-    """Each handle by its token, in order; None: nothing that is pickled now can send a file."""
+    leaving: dict[bytes, fds.Fd] | None = None
+    """The file of each handle by its token, in order; None: nothing that is pickled now can send a file."""
     arrived: Iterable[int] = ()
 
 
@@ -47,12 +41,12 @@ mapped: WeakValueDictionary[bytes, mmap] = WeakValueDictionary()
 """What this process has mapped, by token. Nothing here keeps it: it goes with the last that looks into it."""
 
 
-def collect(pickle: Callable[[], T]) -> tuple[T, tuple[HasFile, ...]]:
-    """Pickle, and give what shared handles the pickle has, in the order in which their files are to be sent. Raises what
-    `pickle` raises."""
+def collect(pickle: Callable[[], T]) -> tuple[T, tuple[fds.Fd, ...]]:
+    """Pickle, and give the files of the shared handles that the pickle has, in the order in which they are to be sent: the
+    files and not the handles, for these may be closed before that. Raises what `pickle` raises."""
     if not in_use:
         return pickle(), ()
-    found: dict[bytes, HasFile] = {}
+    found: dict[bytes, fds.Fd] = {}
     before = _here.leaving
     _here.leaving = found
     try:
@@ -61,12 +55,12 @@ def collect(pickle: Callable[[], T]) -> tuple[T, tuple[HasFile, ...]]:
         _here.leaving = before
 
 
-def take_place(token: bytes, handle: HasFile) -> int:
-    """Have a handle travel beside the pickle that is being made. Gives its place, or -1: nothing can."""
+def take_place(token: bytes, file: fds.Fd) -> int:
+    """Have a handle's file travel beside the pickle that is being made. Gives its place, or -1: nothing can."""
     found = _here.leaving
     if found is None:
         return -1
-    found.setdefault(token, handle)
+    found.setdefault(token, file)
     return list(found).index(token)
 
 

@@ -96,12 +96,12 @@ class Shared:
         return shared.read(whole, *self._layout)
 
     def close(self) -> None:
-        """Let go of it here. What was given out of it stays."""
-        self._memory.close()
+        """Let go of it here. What was given out of it stays, and so does what tasks have that wait with it."""
+        self._memory = Fd(-1)
 
     def __reduce__(self) -> Any:
         self.fileno()
-        place = shared.take_place(self._token, self)
+        place = shared.take_place(self._token, self._memory)
         if place < 0:
             raise TypeError(
                 "what share_readonly() gives can't be pickled by itself: give it to Executor.submit(), to map(), to an "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pickle import dumps
 
-from warmfork._machine import spilled
+from warmfork._machine import sockets, spilled
 from warmfork._machine.fds import Fd
 from warmfork._tasks import shared, work
 from warmfork._words.buffers import Pickled, run
@@ -125,9 +125,15 @@ def dump_by_value(value: object) -> Pickled:
 
 
 def fill(future: TaskFuture, call: object) -> int:
-    """Give a future its call, in a memfd where that is large. Gives its bytes. Raises what pickle raises, and OSError."""
+    """Give a future its call, in a memfd where that is large. Gives its bytes. Raises what pickle raises, OSError,
+    and ValueError for too many shared buffers."""
     if shared.in_use:
         (parts, buffers), handles = shared.collect(partial(pickle_call, call))
+        if len(handles) >= sockets.MOST_FDS:  # that of a large call is another
+            raise ValueError(
+                f"{len(handles)} shared buffers in one task: {sockets.MOST_FDS - 1} are the most; share what belongs "
+                "together as one object, or give map() a smaller chunksize"
+            )
         if handles:
             future._shared = handles
     else:
