@@ -97,8 +97,8 @@ class Soak:
     def kill_one(self) -> None:
         """Kill one process of the tree that is not the program, nor the template that is spared."""
         by_kind: dict[str, list[int]] = {kind: [] for kind in SHARES}
-        for (pid, _), state in leftovers.list_descendants().items():
-            if state != "Z" and pid not in (self.program.pid, self.spared):
+        for (pid, since), state in leftovers.list_descendants().items():
+            if (pid, since) not in self.processes and state != "Z" and pid not in (self.program.pid, self.spared):
                 by_kind[name_kind(leftovers.read_title(pid))].append(pid)
         found = by_kind[self.chance.choices(list(SHARES), list(SHARES.values()))[0]]
         if not found:
