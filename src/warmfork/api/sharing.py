@@ -73,9 +73,9 @@ def is_plain(value: object) -> bool:
 class Shared:
     """What share_readonly() gives: a handle on memory that is shared for reading. `nbytes` is what its buffers take."""
 
-    def __init__(self, memory: Fd, size: int, count: int, nbytes: int) -> None:
-        self.nbytes = nbytes
-        self._memory = memory
+    def __init__(self, memory: Any, size: int, count: int, nbytes: int) -> None:  # Any: not for users to make
+        self.nbytes: int = nbytes
+        self._memory: Fd = memory
         self._layout = size, count
         self._token = os.urandom(16)
         shared.in_use = True

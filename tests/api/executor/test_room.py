@@ -97,6 +97,30 @@ def test_in_a_thread_with_an_event_loop_it_raises_and_asubmit_waits(make, gate):
     first.result(10)
 
 
+def test_what_is_awaited_is_pickled_once_however_long_it_waits_for_room(make, gate, monkeypatch):
+    executor = make(1, max_pending=1)
+    first = executor.submit(jobs.wait_for, gate.path)
+    pickled, tries = [], []
+    take_on = executor._take_on
+    monkeypatch.setattr(executor, "_take_on", lambda *task: (tries.append(task), take_on(*task)))
+
+    class Argument:
+        def __reduce__(self):
+            pickled.append(self)
+            return int, (7,)
+
+    async def main() -> None:
+        waiting = asyncio.ensure_future(executor.asubmit(jobs.pass_on, Argument()))
+        while len(tries) < 4:
+            await asyncio.sleep(0)
+        assert len(pickled) == 1
+        await asyncio.to_thread(gate.open)
+        assert await asyncio.wait_for(waiting, 10) == 7
+
+    asyncio.run(main())
+    first.result(10)
+
+
 def test_a_callback_that_submits_more_than_may_be_under_way_raises_and_holds_nobody_up(make, gate):
     executor = make(1, max_pending=2)
     first = executor.submit(jobs.wait_for, gate.path)

@@ -26,9 +26,10 @@ async def run(
     executor: Executor, options: Options, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
     """Submit a task and await it."""
-    while True:
+    task, size = executor._make(options, (fn, args, kwargs), fn)
+    while size >= 0:
         try:
-            task = executor._submit(options, (fn, args, kwargs), fn)
+            executor._take_on(task, size)
             break
         except Full:
             await asyncio.sleep(RETRY)

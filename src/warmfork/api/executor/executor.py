@@ -158,20 +158,34 @@ class Executor(BaseExecutor):
     def _submit(
         self, options: Options, call: tuple[Any, ...], fn: object, kind: type[TaskFuture] = TaskFuture
     ) -> TaskFuture:
-        core = self._check()
-        task = kind(core, options)
+        task, size = self._make(options, call, fn, kind)
+        if size >= 0:
+            self._take_on(task, size)
+        return task
+
+    def _make(
+        self, options: Options, call: tuple[Any, ...], fn: object, kind: type[TaskFuture] = TaskFuture
+    ) -> tuple[TaskFuture, int]:
+        """Make a task, and give the bytes of its call; -1: that can't be pickled, and the task has ended."""
+        task = kind(self._check(), options)
         task._name = options.name or getattr(fn, "__name__", "task")
         try:
-            size = tasks.fill(task, call)
+            return task, tasks.fill(task, call)
         except Exception as error:
             task._publish(FINISHED, ERROR, error, None, 0.0)
-            return task
+            return task, -1
+
+    def _take_on(self, task: TaskFuture, size: int) -> None:
+        """Take a task on as soon as there is room. Raises what submit() does; after Full it may be tried again."""
+        core, options = task._core, task._options
         room = core.room
         if room is not None:
-            waited = room.enter(core, size)
-            if waited and (core.closing or core.broken is not None):
+            room.enter(core, size)
+            try:
+                self._check()  # it may have been shut down, or broken, while we waited
+            except BaseException:
                 room.leave(size)
-                self._check()  # raises: while we waited it was shut down, or broke
+                raise
             task._size = size
         limited = options.timed or options.queue_timeout is not None
         if limited:
@@ -179,7 +193,6 @@ class Executor(BaseExecutor):
         core.submit(task)
         if limited:
             core.wake()  # it may be running, and nobody has looked at the time
-        return task
 
     def map(
         self,

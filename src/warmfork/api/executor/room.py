@@ -28,12 +28,10 @@ class Room:
         self.lock = allocate_lock()
         self.sleepers: list[LockType] = []
 
-    def enter(self, core: Core, size: int) -> bool:
-        """Count a task of so many bytes, as soon as there is room. True: it had to wait. Raises Full where this thread must
-        not wait: it has an event loop, or is the one that brings the results."""
-        waited = False
+    def enter(self, core: Core, size: int) -> None:
+        """Count a task of so many bytes, as soon as there is room. Raises Full where this thread must not wait: it has an
+        event loop, or is the one that brings the results."""
         while not self.try_enter(size):
-            waited = True
             asleep = allocate_lock()
             asleep.acquire()
             self.sleepers.append(asleep)
@@ -47,7 +45,6 @@ class Room:
                     self.sleepers.remove(asleep)
                 raise Full(*self.describe())
             asleep.acquire()
-        return waited
 
     def try_enter(self, size: int) -> bool:
         """Count a task if there is room for it."""
