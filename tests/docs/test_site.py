@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import re
 import subprocess
@@ -85,3 +86,40 @@ def test_each_option_that_sets_a_variable_is_in_the_table():
     known = {one.name for one in VARIABLES}
     for name in COMMANDS:
         assert {option.variable for option in load(name)[0].options if option.variable} <= known
+
+
+TROUBLESHOOTING = (ROOT / "docs/troubleshooting.md").read_text()
+
+
+def test_the_page_on_troubleshooting_has_each_error():
+    import warmfork
+
+    exported = [getattr(warmfork, name) for name in warmfork.__all__]
+    errors = [one.__name__ for one in exported if isinstance(one, type) and issubclass(one, warmfork.WarmforkError)]
+    assert len(errors) > 15
+    assert [name for name in errors if not re.search(rf"\b{name}\b", TROUBLESHOOTING)] == []
+
+
+def list_logged() -> list[str]:
+    """Give each text that a line of the code hands to a logger as a warning, or as worse."""
+    found = []
+    for path in (ROOT / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args:
+                text = node.args[0]
+                if node.func.attr in ("warning", "error", "exception", "critical") and isinstance(text, ast.Constant):
+                    found.append(str(text.value))
+    return found
+
+
+def test_the_page_on_troubleshooting_has_each_warning_of_the_log():
+    logged = [text for text in list_logged() if text.count(" ") > 1]
+    assert len(logged) > 10
+    missing = []
+    for text in logged:
+        parts = [part.strip(" ,)") for part in re.split(r"%\S*|[(:]", text)]
+        whole = "`" + "[^`]+".join(map(re.escape, re.split(r"%\S*", text))) + "`"
+        told = any(len(part) > 15 and part in TROUBLESHOOTING for part in parts)
+        if not told and not re.search(whole.replace("[^`]+[^`]+", "[^`]+"), TROUBLESHOOTING):
+            missing.append(text)
+    assert missing == []
