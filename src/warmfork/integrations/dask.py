@@ -171,9 +171,9 @@ class TaskExecutor(Executor):
         self.threads.shutdown()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Take nothing more on, and end when all is done."""
-        self.processes.shutdown(wait, cancel_futures=cancel_futures)
+        """Take nothing more on, and end when all is done. The threads first: what they have queued goes to the processes."""
         self.threads.shutdown(wait, cancel_futures=cancel_futures)
+        self.processes.shutdown(wait, cancel_futures=cancel_futures)
 
 
 class Running:
