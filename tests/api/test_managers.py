@@ -6,6 +6,7 @@ import multiprocessing
 import subprocess
 import sys
 from collections.abc import Iterator
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ def queue() -> Iterator[Any]:
         queue = manager.Queue()
         queue.qsize()  # it has a connection from now on, and not from the first test on
         yield queue
+    resource_tracker._resource_tracker._stop()  # spawn's own, which is there for the Manager alone
 
 
 def test_a_child_of_a_template_can_ask_the_manager_of_its_program(queue):

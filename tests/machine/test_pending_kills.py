@@ -43,7 +43,8 @@ def test_a_process_is_ended_with_its_descendants_though_they_ignore_sigterm():
 
 def test_a_process_that_is_stopped_takes_sigterm_all_the_same():
     """M22: it would not before it goes on, and be killed after the grace without having had one."""
-    code = "import signal; signal.signal(15, lambda *_: exit(7)); print(flush=True); signal.pause()"
+    # In short rests: a signal that comes just before a long one would be seen after it.
+    code = "import signal, time; signal.signal(15, lambda *_: exit(7)); print(flush=True)\nwhile True: time.sleep(0.05)"
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
     process.stdout.readline()
     os.kill(process.pid, signal.SIGSTOP)

@@ -143,7 +143,8 @@ def test_a_spare_that_was_learnt_leaves_when_nobody_needs_it():
     with warmfork.Template(preload=["tests.warm:shorten_lives"], spares="auto") as template:
         spare = have_a_spare(template)
         wait_until(lambda: not list_spares(template), 20.0, "its end")
-        assert not psutil.pid_exists(spare.pid) or spare.status() == psutil.STATUS_ZOMBIE
+        # Who is about to end has no command line any longer, and is not listed.
+        wait_until(lambda: not psutil.pid_exists(spare.pid) or spare.status() == psutil.STATUS_ZOMBIE)
         assert template.start(sum, ([1, 2],)).result(10) == 3
 
 

@@ -118,8 +118,8 @@ def note_and_wait(path: str, fifo: str) -> int:
 
 def note_when_ended(path: str) -> None:
     """Run for long, and say so at the end, however it comes."""
-    note(path, "begun")
     try:
+        note(path, "begun")
         time.sleep(600)
     finally:
         note(path, "ended")

@@ -71,7 +71,7 @@ def test_what_a_task_raises_and_what_cannot_be_sent_is_told(fresh):
 def test_a_task_that_runs_is_cancelled_and_its_finally_is_run(fresh, tmp_path):
     path = tmp_path / "log"
     future = fresh.submit(jobs.note_when_ended, str(path))
-    wait_until(path.exists)
+    wait_until(lambda: path.exists() and read_lines(path) == ["begun"])
     workers = {slot.pid for slot in fresh._core.slots}
     assert future.cancel()
     wait_until(lambda: read_lines(path) == ["begun", "ended"])
