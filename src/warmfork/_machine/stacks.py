@@ -47,15 +47,20 @@ def enable(fd: int) -> bool:
         return False
     own = signals.list_set(FATAL)
     os.lseek(fd, os.getpid() * ROOM, os.SEEK_SET)
-    if sys.version_info >= (3, 14):
-        # Without the C stack: glibc's backtrace() may allocate, and hang in a process that crashed in malloc().
-        faulthandler.enable(fd, c_stack=False)
-    else:
-        faulthandler.enable(fd)
+    switch_on(fd)
     for number, disposition in own.items():
         signals.set_disposition(number, disposition)  # a preload's own handlers stay
     _fd, _identity = fd, fds.identify(fd)
     return True
+
+
+def switch_on(fd: int) -> None:
+    """Have the Python stack written there, and no C stack: glibc's backtrace() may allocate, and hang in a process that
+    crashed in malloc(); and what is quoted has no room for both."""
+    if sys.version_info >= (3, 14):
+        faulthandler.enable(fd, c_stack=False)
+    else:
+        faulthandler.enable(fd)
 
 
 class Preloading:
@@ -69,7 +74,7 @@ class Preloading:
 
     def __enter__(self) -> None:
         if self.is_ours:
-            self.real(self.log)
+            switch_on(self.log)
             faulthandler.enable = self.note
 
     def note(self, *arguments: Any, **named: Any) -> None:
