@@ -32,10 +32,11 @@ help:
 demo: $(VENV)/made-demo
 	$(RUN) examples/demo.py
 
-# The quick conformance first, so that the last line is pytest's.
+# The quick conformance first, so that the last line is pytest's. Whether Dask is installed by another target or not, its
+# tests are test-integrations'.
 test: $(VENV)/made-test
 	$(RUN) -m tests.conformance --quick
-	$(RUN) -m pytest -q
+	$(RUN) -m pytest -q --ignore=tests/integrations
 
 test-newest: $(VENV)/made-test
 	$(RUN) -m tests.elsewhere newest

@@ -161,7 +161,8 @@ class TaskExecutor(Executor):
     def get_metrics(self) -> dict[str, Any]:
         """Give numbers for the scheduler."""
         stats = self.processes.stats()
-        return {**stats, "running": [{**one, "name": str(one["name"])} for one in stats["running"]]}
+        memory = sum(stats["memory"].values())
+        return {**stats, "memory": memory, "running": [{**one, "name": str(one["name"])} for one in stats["running"]]}
 
     def end(self) -> None:
         """End all, whatever runs."""
