@@ -36,7 +36,7 @@ demo: $(VENV)/made-demo
 # tests are test-integrations'.
 test: $(VENV)/made-test
 	$(RUN) -m tests.conformance --quick
-	$(RUN) -m pytest -q --ignore=tests/integrations
+	$(RUN) -m tests.parallel --ignore=tests/integrations
 
 test-newest: $(VENV)/made-test
 	$(RUN) -m tests.elsewhere newest

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from tests.conformance.interpreters import ROOT, find_interpreters
 
-SAME = ("architecture", "conformance", "docs", "fuzz", "words")
+SAME = ("architecture", "conformance", "docs", "fuzz", "integrations", "typing", "words")
 """Folders of tests that look at texts, or at functions that ask nothing of the machine: the usual run has them."""
 
 USER = "nobody"
@@ -108,7 +108,7 @@ def run_pytest(
     """Run pytest in this tree. Gives its exit code."""
     whose = {} if user is None else {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
     left_out = [f"--ignore=tests/{name}" for name in SAME]
-    command = [str(python), "-m", "pytest", "-q", *left_out, *arguments]
+    command = [str(python), "-m", "tests.parallel", *left_out, *arguments]
     return subprocess.run(command, cwd=tree, env={**os.environ, **changes}, **whose).returncode
 
 

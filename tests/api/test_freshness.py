@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import signal
 import threading
@@ -25,10 +26,14 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
+LENGTHS = itertools.count()
+
+
 def write(path: Path, value: object) -> None:
-    """Write a module, which no bytecode of the one before it hides."""
+    """Write a module, each time of another length: what was written in the same second is hidden by the bytecode of the one
+    before otherwise."""
     made = path.with_suffix(".new")
-    made.write_text(f"value = {value}\n" + "#" * len(list(path.parent.iterdir())))
+    made.write_text(f"value = {value}\n" + "#" * next(LENGTHS))
     made.replace(path)
 
 

@@ -116,24 +116,24 @@ def test_a_spare_that_is_taken_while_it_is_told_to_leave_is_a_child_all_the_same
 
 
 def test_a_spare_keeps_no_fd_of_what_tells_it_to_leave():
-    def list_kinds(template: warmfork.Template) -> list[str]:
-        return template.start(list_files).result(20)
+    def list_kinds(child: warmfork.Child[list[str]]) -> list[str]:
+        return sorted(file.split(":")[0].rpartition("/")[2] for file in child.result(20))
 
     with warmfork.Template(spares=0) as plain, warmfork.Template(spares=1) as template:
-        expected = sorted(list_kinds(plain))
+        expected = list_kinds(plain.start(list_files))
         spare = have_a_spare(template)
         child = template.start(list_files)
         assert child.pid == spare.pid
-        assert sorted(child.result(20)) == expected
+        assert list_kinds(child) == expected
 
 
-def list_files() -> list[str]:
+def list_files(pid: int | str = "self") -> list[str]:
     found = []
-    for fd in os.listdir("/proc/self/fd"):
+    for fd in os.listdir(f"/proc/{pid}/fd"):
         try:
-            found.append(os.readlink(f"/proc/self/fd/{fd}").split(":")[0].rpartition("/")[2])
+            found.append(os.readlink(f"/proc/{pid}/fd/{fd}"))
         except FileNotFoundError:
-            continue  # the folder's own
+            continue  # the folder's own, or closed meanwhile
     return found
 
 
@@ -141,5 +141,4 @@ def list_files() -> list[str]:
 def test_the_kernel_is_asked_to_tell_of_pressure_once_there_are_spares():
     with warmfork.Template(spares=1) as template:
         have_a_spare(template)
-        files = [os.readlink(f"/proc/{template.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{template.pid}/fd")]
-        assert files.count(pressure.PSI) == 1
+        assert list_files(template.pid).count(pressure.PSI) == 1
