@@ -80,6 +80,9 @@ def test_limits_are_retried_only_where_they_are_named(executor):
     with pytest.raises(warmfork.TaskTimeout):
         future.result(10)
     assert (future.attempts, executor.stats()["retried"]) == (2, 1)
+    pid = future.pid
+    executor.shutdown()  # by then it is known how its worker has ended, which is no third start
+    assert (future.attempts, future.pid) == (2, pid)
 
 
 def test_small_tasks_do_not_wait_behind_a_long_one_while_a_worker_has_nothing_to_do(executor, gate):
