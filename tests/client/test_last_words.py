@@ -16,7 +16,7 @@ def test_a_template_that_dies_with_a_request_unread_is_heard_to_the_end():
     try:
         channel.state = "served"
         record = channel.children.living[5] = Record(5)
-        channel.request(channel.expect(), False, "unread")
+        channel.request(channel.take_number(), False, "unread")
         sockets.send(theirs, wire.encode(messages.Exited(5, 7 << 8, 1, 2, 3, 4)))
         theirs.close()
         channel.catch_up()

@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
+import warmfork
 from tests.running import ROOT
 from tests.support import run_program
+from warmfork._client import channel as channel_module
+from warmfork._client.channel import Channel
 
 ENV = {"PYTHONPATH": ROOT}
 
@@ -156,3 +159,25 @@ def test_wherever_a_signal_handler_raises_in_a_start_no_child_stays_and_no_fd(tm
     """
     done = run_program(code, tmp_path, str(spares), env=ENV)
     assert int(done.stdout) > 100
+    assert "Exception ignored" not in done.stderr
+
+
+def test_a_start_that_is_interrupted_before_it_has_asked_waits_for_nobody(monkeypatch: pytest.MonkeyPatch):
+    """It was not to be told from one whose child is on its way, and each ^C there took a second."""
+    with warmfork.Template(spares=0) as template:
+        assert template.start(sum, ([1, 2],)).result(20) == 3
+        ended = []
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                Channel, "forget_request", lambda channel, number: ended.append(channel.children.waiting.copy())
+            )
+            patch.setattr(channel_module.wire, "encode", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                template.start(sum, ([1, 2],))
+        assert ended == [set()]
+        assert template.start(sum, ([1, 2],)).result(20) == 3
+
+
+def interrupt(*_: object) -> bytes:
+    """As ^C would."""
+    raise KeyboardInterrupt

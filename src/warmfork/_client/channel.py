@@ -71,17 +71,18 @@ class Channel:
         if now != self.allowed:
             raise Refused(rights.find_difference(now, self.allowed))
 
-    def expect(self) -> int:
+    def take_number(self) -> int:
         """Give the number of a request that is about to be made."""
         with self.lock:
             self.requests += 1
-            number = self.requests
-            self.children.expect(number)
-            return number
+            return self.requests
 
     def request(self, number: int, kill: bool, name: str) -> None:
         """Ask for a child. Raises OSError where the template is gone."""
-        sockets.send_within(self.socket, wire.encode(messages.Spawn(number, int(kill), wire.fit(name, LONGEST_NAME))))
+        data = wire.encode(messages.Spawn(number, int(kill), wire.fit(name, LONGEST_NAME)))
+        # Not before it can be on its way: who is interrupted before that has nothing to wait for (give_up).
+        self.children.expect(number)
+        sockets.send_within(self.socket, data)
 
     def take_spare(self) -> Answer | None:
         """Give a child that was forked ahead for this process, if one is at hand."""

@@ -54,6 +54,8 @@ class Child(Generic["T_co"]):
     As a context manager it closes the handle at the end of the block. The process runs on: wait() for it, or kill() it.
     """
 
+    _identity = (0, 0)  # of its pidfd: __del__ asks for it, too, where a signal handler raises before it is known
+
     def __init__(self, channel: Any, record: Any, passed: list[int], order: Any) -> None:  # Any: not for users to make
         self._link = Link(record.pid, order.replies)  # first: __del__ asks for it
         self.pid: int = record.pid

@@ -177,7 +177,7 @@ def make_refusal(failure: messages.SpawnFailed) -> StartError:
 
 def start_fork(under_way: PendingStart, channel: Channel) -> Child | None:
     """Have the template fork. None where it died before it did."""
-    request = channel.expect()
+    request = channel.take_number()
     try:
         return ask_and_feed(under_way, channel, request)
     except BaseException:

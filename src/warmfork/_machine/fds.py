@@ -48,8 +48,9 @@ class Fd:
             os.close(number)
 
     def __del__(self, close: Callable[[int], None] = os.close) -> None:
-        # As a default, for at the interpreter's end the names of this module may be gone before this object is.
-        number, self.number = self.number, -1
+        # As a default, for at the interpreter's end the names of this module may be gone before this object is. And a
+        # signal handler may have raised before there was a number.
+        number, self.number = getattr(self, "number", -1), -1
         if number >= 0:
             close(number)
 

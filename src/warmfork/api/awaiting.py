@@ -225,7 +225,7 @@ async def wait_anyhow(reader: ChannelReader, ready: Callable[[], bool]) -> None:
 async def start_fork(under_way: PendingStart, channel: Channel, reader: ChannelReader) -> Child | None:
     """Have the template fork. None where it died before it did."""
     under_way.prepare(channel)
-    request = channel.expect()
+    request = channel.take_number()
     answers = channel.children.answers
     try:
         try:

@@ -62,7 +62,7 @@ def start_wave(client: Client, spec: Spec, starts: list[PendingStart], timeout: 
         try:
             try:
                 for start in starts:
-                    requests.append(channel.expect())
+                    requests.append(channel.take_number())
                     channel.request(requests[-1], start.order.kill, start.order.name)
             except OSError as refusal:
                 if not channel.dead and not isinstance(refusal, GONE):
