@@ -155,6 +155,15 @@ def open_started(pid: int, first: int, last: int) -> int:
     return -1
 
 
+RIGHTS = (b"Uid:", b"Gid:", b"Groups:", b"CapPrm:", b"NoNewPrivs:", b"Seccomp:")
+"""Lines of /proc/PID/status: what a process looks at itself before each start, as others see it."""
+
+
+def read_rights(pid: int | str) -> list[bytes]:
+    """Read what a process may do, in the kernel's words, to be compared (15 us). Nothing where it is dead."""
+    return [line for line in fds.try_to_read(f"/proc/{pid}/status", 65_536).splitlines() if line.startswith(RIGHTS)]
+
+
 def read_permitted(pid: int | str) -> int:
     """Read the capabilities that a process may have. -1 where that can't be seen."""
     _, found, rest = fds.try_to_read(f"/proc/{pid}/status").partition(b"\nCapPrm:\t")

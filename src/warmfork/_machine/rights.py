@@ -141,6 +141,17 @@ OVER_FILES = (
 """Of what read() gives: what may keep a process from removing a file in a folder that it has open."""
 
 
+BEFORE_STARTS = ("user ids", "group ids", "groups", "capabilities", "no_new_privs", "seccomp")
+"""Of what read() gives: what is looked at again before each start."""
+
+
+def find_less(asker: int, tree: int | str) -> str:
+    """Say what keeps a process from being served by this one, of what is looked at before each start. `tree`: a process that
+    is as the tree was begun."""
+    known = [{name: value for name, value in read(pid).items() if name in BEFORE_STARTS} for pid in ("self", tree)]
+    return compare(read(asker), known[0], known[1])
+
+
 BY_PATH = ("root directory", "mnt namespace")
 """Of what read() gives: what may keep a process from removing what has a path, as shared memory has in /dev/shm."""
 

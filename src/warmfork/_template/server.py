@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 
     MakeIdle = Callable[[TemplateState, Loop, Children, Callable[[], None]], IdleTime]
 
+EPERM = 1
+
 LONELY = 10.0
 """Seconds after which a template ends that never had a client: whoever wanted it was dead before it could be told."""
 
@@ -220,7 +222,9 @@ class Server:
             self.detach(client)
             return
         now = self.state.busy = monotonic()
-        if isinstance(message, messages.Spawn):
+        if isinstance(message, messages.Spawn) and client.has_less():
+            client.tell(messages.SpawnFailed(message.request, EPERM, "rights"))
+        elif isinstance(message, messages.Spawn):
             client.traffic.note_start(now, True, self.state.latest in self.state.children)
             self.children.fork(client, messages.Spawn(message.request, int(bool(message.kill)), message.name))
         elif isinstance(message, messages.SpareTaken):
