@@ -67,7 +67,9 @@ class TreeKill:
         pids.send_signal(pidfd, STOP)
 
     def step(self) -> bool:
-        """Look once. True: nobody was left but the root, which is killed now."""
+        """Look once. True: nobody was left but the root, which is killed now; or it is dead."""
+        if fds.wait_readable(self.pidfd, 0):
+            return True  # its pid may be another's by now, with children of his
         living, seen = False, set()
         for pid, pidfd in walk_descendants(self.pid):
             with pidfd:
@@ -115,20 +117,27 @@ def get_session(pid: int) -> int:
 
 def end_descendants() -> None:
     """Kill all processes below this one, which is a subreaper: they are its children in the end, and so are orphans."""
+    spared: set[int] = set()  # those that can't be ended
     living = True
     while living:
         living = False
         for pid in list_children(os.getpid()):  # not another's before we have reaped it
-            if pids.read_stat(pid)[:1] not in ([b"Z"], []):
+            if pid not in spared and pids.read_stat(pid)[:1] not in ([b"Z"], []):
                 living = True
-                end_tree(pid)
+                if not end_tree(pid):
+                    spared.add(pid)
 
 
-def end_tree(pid: int) -> None:
-    """Kill a process and all below it. Nothing where there is none."""
+def end_tree(pid: int) -> bool:
+    """Kill a process and all below it, waiting a moment for its death. False: it does not die, or we may not end it, since
+    it has become another user (sudo). Nothing where there is none."""
     try:
         pidfd = fds.Fd(pids.open_pidfd(pid))
     except OSError:
-        return
+        return False
     with pidfd:
-        TreeKill(pid, pidfd.fileno()).finish()
+        try:
+            TreeKill(pid, pidfd.fileno()).finish()
+        except PermissionError:
+            return False
+        return fds.wait_readable(pidfd.fileno(), PATIENCE)
