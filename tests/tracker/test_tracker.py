@@ -18,6 +18,7 @@ from warmfork._client import launch
 from warmfork._client.client import get_client
 from warmfork._machine import pids, proc, sockets
 from warmfork._machine.loop import Loop
+from warmfork._tracker.generations import KEPT_BOARDS
 from warmfork._tracker.orphans import Orphans
 from warmfork._words import messages, wire
 
@@ -307,6 +308,20 @@ def test_a_pid_that_was_used_again_is_not_answered_with_the_fate_of_the_one_that
     assert wire.decode(sockets.receive(ours).data).known == 0
     ours.close()
     loop.poller.close()
+
+
+def test_templates_that_can_not_preload_leave_nothing_in_the_tracker():
+    """Each left two files open there, if it was another than those before; until nobody was served any longer."""
+
+    def count_after(first: int) -> int:
+        for number in range(first, first + KEPT_BOARDS + 1):
+            with pytest.raises(warmfork.PreloadError):
+                warmfork.Template([f"not_there_{number}"]).wait_ready()
+        return len(os.listdir(f"/proc/{get_tracker()}/fd"))
+
+    before = count_after(0)
+    wait_until(lambda: len(os.listdir(f"/proc/{get_tracker()}/fd")) <= before)
+    assert count_after(100) <= before + 2
 
 
 def test_names_in_dev_shm_that_anybody_can_make_are_no_error():
