@@ -87,9 +87,8 @@ class Book:
                     messages.Reported(self.get_next(), 30, f"the tracker's list can't be written: {error.strerror}")
                 )
         self.take(record)
-        if self.end - self.compacted > max(
-            ROOM, self.compacted - self.start
-        ):  # or many names would be written again and again
+        # As much again as there was: or many names would be written again and again.
+        if self.end - self.compacted > max(ROOM, self.compacted - self.start):
             self.compact()
 
     def append(self, data: bytes, at: int) -> int:
