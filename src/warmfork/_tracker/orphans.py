@@ -11,6 +11,7 @@ import os
 from time import monotonic_ns
 
 from warmfork._machine import evidence, fds, pids, proc, sockets
+from warmfork._machine import stacks as stacks_
 from warmfork._machine.pending_kills import PendingKills
 from warmfork._tracker.answers import send_answer
 from warmfork._words import board as board_
@@ -123,6 +124,8 @@ class Orphans:
                 stack, why = self.witness.ask(status, pid, file)
                 if stack or why:
                     break
+        for file in stacks:
+            stacks_.free_excess(file)
         user, system = int(usage.ru_utime * 1e6), int(usage.ru_stime * 1e6)
         now = monotonic_ns() // 1000
         fate = messages.Fate(
