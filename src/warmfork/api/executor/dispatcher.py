@@ -279,8 +279,7 @@ class Core(Handing):
         self.burying -= 1
         output = births.read_output(slot)
         for task in slot.tasks.values():
-            task.attempts += 1
-            task.pid = slot.pid
+            task.note_started(slot.pid)
             self.counts["died"] += not task.done()
             self.fail(task, WorkerDied(task.name, outcome, getattr(outcome, "stack", ""), output, slot.pid))
         slot.tasks.clear()
@@ -313,7 +312,7 @@ class Core(Handing):
         over = task.done() or self.broken is not None
         if task.attempts <= options.retries and isinstance(error, options.retry_on) and not over:
             self.counts["retried"] += 1
-            task._slot = None
+            task.note_retried()
             self.put_back_one(task)
             return
         self.publish(task, FINISHED, ERROR, error)

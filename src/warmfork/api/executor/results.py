@@ -124,8 +124,7 @@ def enter(core: Core, slot: Slot, task: TaskFuture, kind: int, content: bytes, p
             core.put_last(task)
             return
         data, memory, bare = task.parts, None, PARTS
-    task.attempts += 1
-    task.pid = pid
+    task.note_started(pid)
     if bare == RAISED and may_retry(core, task, content if memory is None else b""):
         return
     core.counts["done" if bare in (VALUE, PARTS) else "failed"] += 1
@@ -139,8 +138,7 @@ def end(core: Core, slot: Slot, task: TaskFuture, content: bytes, pid: int) -> N
     status, stack = work.unpack_end(content)
     slot.forget_killing(task._number)
     del slot.tasks[task._number]
-    task.attempts += 1
-    task.pid = pid
+    task.note_started(pid)
     core.counts["died"] += not task.done()
     outcome = read_status(status, stack)
     core.fail(task, WorkerDied(task.name, outcome, stack, births.read_output(slot), pid))
@@ -157,7 +155,7 @@ def may_retry(core: Core, task: TaskFuture, content: bytes) -> bool:
     if options.retry_names.isdisjoint(names):
         return False
     core.counts["retried"] += 1
-    task._slot = None
+    task.note_retried()
     core.put_back_one(task)
     return True
 
