@@ -13,14 +13,26 @@ _addresses: dict[str, int] = {}
 
 
 def find(name: str) -> int:
-    """Give the address of a libc function. Raises OSError where there is none."""
+    """Give the address of a libc function. Raises OSError where there is none, ImportError where this interpreter may not,
+    or can not, call it."""
     import _ctypes
 
     address = _addresses.get(name)
     if address is None:
         itself: Any = None  # this process, with all that it has loaded
-        address = _addresses[name] = _ctypes.dlsym(_ctypes.dlopen(itself, 0), name)
+        try:
+            address = _addresses[name] = _ctypes.dlsym(_ctypes.dlopen(itself, 0), name)
+        except OSError:
+            raise
+        except Exception as error:
+            raise forbid(error) from error
     return address
+
+
+def forbid(error: Exception) -> ImportError:
+    """Make the error for a call that an audit hook of the program's forbids (sys.addaudithook): it is as if there was no
+    _ctypes."""
+    return ImportError(f"an audit hook of this program forbids ctypes: {type(error).__name__}: {error}")
 
 
 def call(name: str, *arguments: Any) -> int:
@@ -30,7 +42,12 @@ def call(name: str, *arguments: Any) -> int:
     """
     import _ctypes
 
-    result: int = _ctypes.call_cdeclfunction(find(name), arguments)
+    try:
+        result: int = _ctypes.call_cdeclfunction(find(name), arguments)
+    except (OSError, ImportError, TypeError, _ctypes.ArgumentError):
+        raise
+    except Exception as error:
+        raise forbid(error) from error
     if result == -1:
         # errno is not to be had without a function type of the ctypes package.
         raise OSError(f"{name}{arguments} failed")
@@ -89,7 +106,14 @@ def prepare(name: str, *arguments: Any) -> Callable[[], int]:
     import _ctypes
 
     function, address = _ctypes.call_cdeclfunction, find(name)
-    return lambda: function(address, arguments)
+
+    def ask() -> int:
+        try:
+            return function(address, arguments)  # type: ignore[no-any-return]
+        except Exception as error:
+            raise forbid(error) from error
+
+    return ask
 
 
 def make_pointer(address: int) -> Any:

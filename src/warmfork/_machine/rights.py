@@ -48,11 +48,12 @@ def get_ids() -> tuple[int, int]:
 def prepare() -> tuple[Callable[[], object], ...]:
     """Make the calls for what no module of Python's asks."""
     try:
+        calls.call("prctl", GET_NO_NEW_PRIVS, 0, 0, 0, 0)
         return (
             *(calls.prepare("prctl", what, 0, 0, 0, 0) for what in (GET_NO_NEW_PRIVS, GET_SECCOMP)),
             prepare_capabilities(),
         )
-    except (ImportError, OSError):  # an interpreter without _ctypes
+    except (ImportError, OSError):  # an interpreter without _ctypes, or that may not use it
         return (lambda: -1, lambda: -1, lambda: -1)
 
 
