@@ -279,7 +279,8 @@ class Core(Handing):
         self.burying -= 1
         output = births.read_output(slot)
         for task in slot.tasks.values():
-            task.note_started(slot.pid)
+            task.attempts += 1
+            task.pid = slot.pid
             self.counts["died"] += not task.done()
             self.fail(task, WorkerDied(task.name, outcome, getattr(outcome, "stack", ""), output, slot.pid))
         slot.tasks.clear()
@@ -312,7 +313,7 @@ class Core(Handing):
         over = task.done() or self.broken is not None
         if task.attempts <= options.retries and isinstance(error, options.retry_on) and not over:
             self.counts["retried"] += 1
-            task.note_retried()
+            task._slot = None
             self.put_back_one(task)
             return
         self.publish(task, FINISHED, ERROR, error)

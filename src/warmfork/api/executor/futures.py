@@ -65,7 +65,6 @@ class TaskFuture(Future["T"]):
     _size = -1  # bytes of the call, where it takes room of max_pending
     _slot: Slot | None = None
     _number = 0
-    _counted = False  # since it was last handed to a worker
     _start = -1  # of a slice of a map(): the first item that is still to be done
     parts: list[tuple[Any, Fd | None]] = []  # noqa: RUF012  # a slice has its own
     _deadline: float | None = None  # until when it may wait in the queue
@@ -95,18 +94,6 @@ class TaskFuture(Future["T"]):
     def name(self) -> str:
         """What the task is called: with_options(name=), or its function."""
         return self._name
-
-    def note_started(self, pid: int | None) -> None:
-        """Count that it was started, once: a task that has reached a limit is counted then, and its worker's death, which
-        comes later, is no other start."""
-        if not self._counted:
-            self._counted = True
-            self.attempts += 1
-            self.pid = pid
-
-    def note_retried(self) -> None:
-        """It waits for a worker again."""
-        self._slot, self._counted = None, False
 
     def let_go(self) -> None:
         """The call is not needed any longer."""

@@ -124,7 +124,8 @@ def enter(core: Core, slot: Slot, task: TaskFuture, kind: int, content: bytes, p
             core.put_last(task)
             return
         data, memory, bare = task.parts, None, PARTS
-    task.note_started(pid)
+    task.attempts += 1
+    task.pid = pid
     if bare == RAISED and may_retry(core, task, content if memory is None else b""):
         return
     core.counts["done" if bare in (VALUE, PARTS) else "failed"] += 1
@@ -138,7 +139,8 @@ def end(core: Core, slot: Slot, task: TaskFuture, content: bytes, pid: int) -> N
     status, stack = work.unpack_end(content)
     slot.forget_killing(task._number)
     del slot.tasks[task._number]
-    task.note_started(pid)
+    task.attempts += 1
+    task.pid = pid
     core.counts["died"] += not task.done()
     outcome = read_status(status, stack)
     core.fail(task, WorkerDied(task.name, outcome, stack, births.read_output(slot), pid))
@@ -155,7 +157,7 @@ def may_retry(core: Core, task: TaskFuture, content: bytes) -> bool:
     if options.retry_names.isdisjoint(names):
         return False
     core.counts["retried"] += 1
-    task.note_retried()
+    task._slot = None
     core.put_back_one(task)
     return True
 

@@ -164,7 +164,8 @@ class Timing:
             continue
         if slot.tasks.get(task._number) is not task:
             return
-        task.note_started(slot.pid)
+        task.attempts += 1
+        task.pid = slot.pid
         core.counts["timed_out" if isinstance(error, TaskTimeout) else "failed"] += 1
         # For a retry the worker must forget it before it gets a new number.
         number = task._number
