@@ -35,6 +35,17 @@ def test_each_worker_shares_memory_with_the_program_and_no_other(make, tasks_per
     assert len(set.union(*pages)) == 3 and set.union(*pages) <= list_pages(os.getpid())
 
 
+def test_an_executor_that_can_not_be_made_for_want_of_files_leaves_none_open(monkeypatch):
+    def refuse():
+        raise OSError(24, "Too many open files")
+
+    before = os.listdir("/proc/self/fd")
+    monkeypatch.setattr("warmfork.api.executor.dispatcher.epoll", refuse)
+    with pytest.raises(OSError, match="Too many"):
+        warmfork.Executor(1)
+    assert os.listdir("/proc/self/fd") == before
+
+
 def test_the_initializer_runs_once_in_each_worker_before_its_tasks(make):
     executor = make(2, initializer=jobs.begin, initargs=("a", 1))
     assert [executor.submit(jobs.read_state).result(10) for _ in range(5)] == [["a", 1]] * 5

@@ -75,8 +75,8 @@ class Core(Handing):
         self.births: births.Births
         self.thread = 0
         self.poked = False
+        self.poller = epoll()  # first, for it closes itself where there is no file left for the other
         self.awake = state.move_high(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
-        self.poller = epoll()
         self.poller.register(self.awake, EPOLLIN)
         self.handlers: dict[int, Callable[[], object]] = {self.awake: self.calm_down}
         self.room: Room | None = None  # with max_pending
