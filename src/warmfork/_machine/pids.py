@@ -160,8 +160,8 @@ RIGHTS = (b"Uid:", b"Gid:", b"Groups:", b"CapPrm:", b"NoNewPrivs:", b"Seccomp:")
 
 
 def read_rights(pid: int | str) -> list[bytes]:
-    """Read what a process may do, in the kernel's words, to be compared (15 us). Nothing where it is dead."""
-    return [line for line in fds.try_to_read(f"/proc/{pid}/status", 65_536).splitlines() if line.startswith(RIGHTS)]
+    """Read what a process may do, in the kernel's words, to be compared (40 us). Raises OSError."""
+    return [line for line in fds.read_file(f"/proc/{pid}/status", 65_536).splitlines() if line.startswith(RIGHTS)]
 
 
 def read_permitted(pid: int | str) -> int:

@@ -35,7 +35,7 @@ class ClientRecord:
         self.pid = pid
         self.pidfd = pidfd
         self.stack = pids.read_start_stack(pid)
-        self.rights = [b""]  # as they were when that was found to be enough
+        self.rights: list[bytes] = []  # as they were when that was found to be enough
         self.traffic = traffic
         self.poller = poller
         self.events = EPOLLIN
@@ -106,7 +106,8 @@ class ClientRecord:
 
     def has_less(self) -> bool:
         """May it do less by now than our children may? It looks itself before it asks; but whoever has taken it over does
-        not, and it may have asked the tracker for us before it gave up its rights."""
+        not, and it may have asked the tracker for us before it gave up its rights. Raises OSError where that can't be
+        seen."""
         now = pids.read_rights(self.pid)
         if now != self.rights:
             if now != pids.read_rights("self"):
