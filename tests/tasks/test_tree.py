@@ -12,7 +12,7 @@ import pytest
 
 from tests import targets
 from tests.support import fork, run_forked
-from warmfork._machine import pids
+from warmfork._machine import fds, pids
 from warmfork._machine.pending_kills import PendingKills
 from warmfork._tasks import tree
 
@@ -85,3 +85,48 @@ def end_what_can_be(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 def test_who_can_not_be_ended_keeps_nobody_else_alive_and_nobody_waiting(monkeypatch: pytest.MonkeyPatch):
     """A task that had left a set-user-id program was told to have ended with 1, by the error."""
     assert run_forked(end_what_can_be, monkeypatch) == [True, False]
+
+
+CHAIN = """
+import os, signal
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+os.write(1, b"x")
+while True:
+    if os.fork():
+        os._exit(0)
+    os.setsid()
+"""
+
+
+def end_chains() -> bool:
+    """End processes that fork and end, again and again, in a process of which they are descendants."""
+    pids.become_subreaper()
+    reader, writer = os.pipe()
+    for _ in range(3):
+        streams = [(os.POSIX_SPAWN_DUP2, writer, 1)]
+        os.posix_spawn(sys.executable, [sys.executable, "-S", "-c", CHAIN], os.environ, file_actions=streams)
+    os.close(writer)
+    for _ in range(3):
+        os.read(reader, 1)
+    tree.end_descendants()
+    return fds.wait_readable(reader, 5) and os.read(reader, 1) == b""  # nobody has its other end
+
+
+def test_who_forks_and_ends_all_the_time_is_ended_too():
+    """Where it was between two of its processes, nobody was seen, and what a task had left ran for ever."""
+    for _ in range(5):
+        assert run_forked(end_chains)
+
+
+def test_where_the_kernel_lists_no_children_nobody_waits_for_them(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(tree, "list_children", lambda _: [])
+
+    def leave_one() -> bool:
+        if (pid := fork()) == 0:
+            signal.pause()
+        tree.end_descendants()
+        alive = os.waitpid(pid, os.WNOHANG) == (0, 0)
+        os.kill(pid, signal.SIGKILL)
+        return alive
+
+    assert run_forked(leave_one)

@@ -17,6 +17,13 @@ STOP, KILL = 19, 9
 PATIENCE = 2.0
 """Seconds that the processes of a tree may take to die. After that the root goes all the same."""
 
+LONGEST = 10.0
+"""Seconds after which what is below a process is left alone: it starts others faster than these can be ended."""
+
+MOST_UNSEEN = 20
+"""Looks at which none is seen that could be ended, though there is one, until there is none: one that forks and ends is not
+seen now and then, and a kernel that lists no children shows none at all."""
+
 TICKS = os.sysconf("SC_CLK_TCK")
 HELD = (b"RssAnon:", b"RssShmem:", b"VmSwap:")
 
@@ -116,16 +123,26 @@ def get_session(pid: int) -> int:
 
 
 def end_descendants() -> None:
-    """Kill all processes below this one, which is a subreaper: they are its children in the end, and so are orphans."""
+    """Kill all processes below this one, which is a subreaper: they are its children in the end, and so are orphans. Nobody
+    is left when it has no child, dead or alive: who forks and ends at once is one of both at any moment."""
     spared: set[int] = set()  # those that can't be ended
-    living = True
-    while living:
-        living = False
-        for pid in list_children(os.getpid()):  # not another's before we have reaped it
-            if pid not in spared and pids.read_stat(pid)[:1] not in ([b"Z"], []):
-                living = True
-                if not end_tree(pid):
-                    spared.add(pid)
+    until, unseen = monotonic() + LONGEST, 0
+    while have_children() and unseen < MOST_UNSEEN and monotonic() < until:
+        children = set(list_children(os.getpid())) - spared  # whose pids are not others' before we have reaped them
+        unseen = 0 if children else unseen + 1
+        for pid in children:
+            if pids.read_stat(pid)[:1] not in ([b"Z"], []) and not end_tree(pid):
+                spared.add(pid)
+
+
+def have_children() -> bool:
+    """Reap all children that are dead. False: there are no others."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            continue
+    except ChildProcessError:
+        return False
+    return True
 
 
 def end_tree(pid: int) -> bool:
