@@ -169,7 +169,7 @@ def test_a_child_that_fills_the_file_for_stacks_leaves_no_memory_taken(tmp_path:
         holder = get_tracker()
         if template_dies:
             sign.wait()
-            assert measure_stacks(holder) > 80 << 20
+            assert measure_stacks(holder) >= 80 << 20
             os.kill(template.pid, 9)
             child.kill()
         child.wait(20)
