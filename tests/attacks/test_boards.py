@@ -10,6 +10,7 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -18,6 +19,7 @@ import warmfork
 from tests import crashing, targets
 from tests.leftovers import read_stat
 from tests.running import get_tracker
+from tests.signs import make_sign
 from tests.support import run_forked, wait_until
 from warmfork._machine import pids
 from warmfork._template.births import Births
@@ -141,6 +143,37 @@ def scribble_and_crash() -> None:
             for at in (0, os.getpid() << 24, os.getppid() << 24):
                 os.pwrite(fd, b"Fatal Python error" + b"\xff\0\n" * 40_000, at)
     os.kill(os.getpid(), 11)
+
+
+def fill_stacks(sign: str) -> int:
+    """Fill the file for stacks; then wait, if there is a sign to be given."""
+    for path in list_ways():
+        if "warmfork-stacks" in os.readlink(path) and "/self/fd/" in path:
+            for at in range(80):
+                os.pwrite(int(path.rpartition("/")[2]), bytes(1 << 20), at << 30)
+    if sign:
+        targets.sign_and_wait(sign)
+    return 1
+
+
+def measure_stacks(holder: int) -> int:
+    """Give the bytes of all files for stacks that a process holds."""
+    held = [f"/proc/{holder}/fd/{fd}" for fd in os.listdir(f"/proc/{holder}/fd")]
+    return sum(os.stat(path).st_blocks * 512 for path in held if "warmfork-stacks" in os.readlink(path))
+
+
+@pytest.mark.parametrize("template_dies", [False, True])
+def test_a_child_that_fills_the_file_for_stacks_leaves_no_memory_taken(tmp_path: Path, template_dies: bool):
+    with make_sign(tmp_path) as sign, warmfork.Template(spares=0) as template:
+        child = template.start(fill_stacks, (sign.path if template_dies else "",))
+        holder = get_tracker()
+        if template_dies:
+            sign.wait()
+            assert measure_stacks(holder) >= 80 << 20
+            os.kill(template.pid, 9)
+            child.kill()
+        child.wait(20)
+        wait_until(lambda: measure_stacks(holder) < 1 << 20)
 
 
 def forbid_stacks(other: int) -> None:

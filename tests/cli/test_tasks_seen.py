@@ -45,7 +45,7 @@ def test_ps_shows_what_each_worker_runs_and_for_how_long(executor, gate):
     open_gate(gate)
     future.result(10)
     slot = executor._core.slots
-    wait_until(lambda: all(each.line.words[work.FINISHED] == each.line.words[work.CONFIRMED] for each in slot))
+    wait_until(lambda: all(each.page.words[work.FINISHED] == each.page.words[work.CONFIRMED] for each in slot))
     assert [each for each in select(list_tree(os.getpid()), role="child") if each["task"]] == []
 
 
@@ -84,7 +84,7 @@ def list_own_files() -> dict[int, str]:
     return found
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff" * 100, b"\xff" * work.PAGE, b"\1" * (work.PAGE + 9)])
+@pytest.mark.parametrize("content", [b"", b"\xff" * 100, b"\xff" * work.PAGE_SIZE, b"\1" * (work.PAGE_SIZE + 9)])
 def test_nonsense_in_a_page_costs_nobody_the_table(content):
     fd = memfds.make_memory("warmfork-page", content)
     try:

@@ -16,7 +16,9 @@ from tests.running import ROOT
 from tests.signs import make_sign
 from tests.support import run_program, wait_until
 from warmfork._client.handle import Child
-from warmfork._machine import fds
+from warmfork._client.link import Link
+from warmfork._machine import fds, sockets
+from warmfork._words import messages, wire
 from warmfork._words.children import Answer, Record
 
 KERNEL = tuple(int(part) for part in os.uname().release.split(".")[:2])
@@ -123,6 +125,18 @@ def test_open_files_that_a_child_sends_before_its_last_word_are_closed():
             child.result(20)  # its Became was ours, so the real one is nonsense
         child.close()
         assert len(fds.list_fds()) == before
+
+
+def test_a_child_says_once_where_it_wants_what_is_large_and_is_not_listened_to_for_ever():
+    """Whoever starts something reads what others of its children say, and there was no end to it."""
+    link = Link(os.getpid(), replies=True)
+    link.feed, theirs = sockets.make_pair()
+    for _ in range(3):
+        sockets.send(theirs, wire.encode(messages.BuffersAt(b"")))
+    link.read()
+    assert link.is_birth_over() and link.state == "ended"
+    link.close()
+    theirs.close()
 
 
 def test_files_of_a_child_that_did_not_arrive_are_a_start_error_with_its_number_and_a_hint():

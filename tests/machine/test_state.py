@@ -192,6 +192,22 @@ def test_what_cannot_be_applied_is_named(name, wanted):
     assert run_forked(apply) == name
 
 
+def test_all_limits_that_can_not_be_set_are_named():
+    """One was told of, and it was not said which."""
+
+    def apply() -> str:
+        small, base = change()
+        wanted = list(base[SMALL["limits"]])
+        for which in (resource.RLIMIT_NPROC, resource.RLIMIT_NOFILE):
+            wanted[which] = (5, 4)  # more than the hard limit, for root too
+        small = (*small[: SMALL["limits"]], tuple(wanted), *small[SMALL["limits"] + 1 :])
+        with pytest.raises(OSError) as caught:
+            state.apply({"small": small}, base)
+        return caught.value.filename
+
+    assert run_forked(apply) == "limits: RLIMIT_NPROC, RLIMIT_NOFILE"
+
+
 def test_signals_are_ignored_and_blocked_as_the_client_has_them():
     def apply() -> tuple[object, ...]:
         for number in (signal.SIGUSR1, signal.SIGUSR2):

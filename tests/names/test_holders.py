@@ -12,8 +12,11 @@ import pytest
 from tests.attacks.test_boards import make_loop
 from tests.names.test_kept import read_kept
 from warmfork._machine import fds, sockets
+from warmfork._names import folders as folders_
+from warmfork._names import removing
 from warmfork._names.folders import Folders
 from warmfork._names.holders import Holders
+from warmfork._names.kept import KeptNames
 from warmfork._tracker.book import Book
 from warmfork._words import messages
 
@@ -146,3 +149,24 @@ def test_what_can_not_be_renamed_is_swept_all_the_same(scene: Scene, monkeypatch
     scene.holders.bury(DEAD, 0)
     scene.sweep()
     assert scene.list_names() == os.listdir(scene.folder) == []
+
+
+def test_files_in_more_folders_than_may_be_kept_open_are_removed_as_others_are(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(folders_, "MOST", 3)
+    monkeypatch.setattr(folders_, "PRUNE_FROM", 2)
+    kept = KeptNames()
+    folders = Folders(kept)
+    for number in range(20):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / "file").write_text("x")
+        opened = os.open(folder, os.O_PATH | os.O_DIRECTORY)
+        with sockets.Received(b"", [opened], 5, False) as got:
+            identity = folders.keep("file", f"{folder}/file", got)
+        kept.take(messages.Entered("file", f"{folder}/file", 5, "title", *identity))
+    assert len(folders.list_fds()) == 3
+    for entry in kept.entries.values():
+        assert removing.remove(entry, folders) == removing.REMOVED
+    kept.entries.clear()
+    folders.prune()
+    assert folders.list_fds() == []

@@ -70,3 +70,22 @@ def test_a_client_that_reads_no_answers_is_not_read_from_until_it_does():
         assert poller.poll(0) == [(ours.fileno(), EPOLLIN)]
         client.drop()
     theirs.close()
+
+
+def test_a_client_of_which_it_can_not_be_seen_what_it_may_do_gets_no_child(monkeypatch: pytest.MonkeyPatch):
+    """Nothing seen of it, and nothing of ourselves, where there is no file left to look, is not the same."""
+    ours, theirs = sockets.make_pair()
+
+    def refuse(path: str, size: int = 0) -> bytes:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with epoll() as poller:
+        client = ClientRecord(ours, os.getpid(), -1, SparePolicy(0), poller)
+        assert not client.has_less()
+        with monkeypatch.context() as patch:
+            patch.setattr("warmfork._machine.fds.read_file", refuse)
+            with pytest.raises(OSError, match="Too many"):
+                client.has_less()
+        assert not client.has_less()
+        client.drop()
+    theirs.close()

@@ -25,6 +25,7 @@ from warmfork._client import launch
 from warmfork._client.client import get_client
 from warmfork._machine import fds
 from warmfork._names.kept import KeptNames
+from warmfork._tracker import book as book_
 from warmfork._tracker.book import ROOM, Book
 from warmfork._words import messages
 
@@ -340,6 +341,24 @@ def test_a_ledger_takes_no_more_room_than_what_counts(tmp_path: Path):
         assert [report.text for report in again.reports] == ["something happened"]
         assert os.fstat(fd).st_size > 2 * ROOM
         assert os.fstat(fd).st_blocks * 512 < ROOM + (1 << 16)
+    finally:
+        os.close(fd)
+
+
+def test_a_ledger_of_many_names_is_written_anew_ever_less_often(monkeypatch: pytest.MonkeyPatch):
+    """All of them were written again with each MiB more: whoever registered a million held the tracker up for minutes."""
+    monkeypatch.setattr(book_, "ROOM", 1000)
+    fd = os.memfd_create("ledger")
+    try:
+        book = Book(fd)
+        book.give(KeptNames())
+        book.write(messages.Root(5, 6, "app", "prefix"))
+        compact, times = book.compact, []
+        monkeypatch.setattr(book, "compact", lambda: times.append(compact()))
+        for number in range(5_000):
+            book.write(messages.Entered("semaphore", f"/mp-{number}", 5, "a program of this name", 0, 0))
+        assert 1 < len(times) < 15
+        assert len(read_kept(Book(fd)).entries) == 5_000
     finally:
         os.close(fd)
 

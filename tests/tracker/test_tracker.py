@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import socket
 import subprocess
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from warmfork._client import launch
 from warmfork._client.client import get_client
 from warmfork._machine import pids, proc, sockets
 from warmfork._machine.loop import Loop
-from warmfork._tracker.orphans import Orphans
+from warmfork._tracker.generations import KEPT_BOARDS
+from warmfork._tracker.orphans import MOST_ASKED, Orphans
 from warmfork._words import messages, wire
 
 ENV = {"PYTHONPATH": ROOT}
@@ -307,6 +309,42 @@ def test_a_pid_that_was_used_again_is_not_answered_with_the_fate_of_the_one_that
     assert wire.decode(sockets.receive(ours).data).known == 0
     ours.close()
     loop.poller.close()
+
+
+def test_those_who_ask_for_ever_leave_the_tracker_files_for_others():
+    """Each has a socket there, until the process that he asks about is dead."""
+    loop = Loop(pytest.fail)
+    orphans = Orphans(loop, pytest.fail)
+    with subprocess.Popen(["sleep", "100"]) as living:
+        before = len(os.listdir("/proc/self/fd"))
+        askers = []
+        for _ in range(MOST_ASKED + 3):
+            ours, theirs = sockets.make_pair()
+            askers.append(ours)
+            orphans.serve_ask(messages.Ask(living.pid, 1 << 62), theirs)
+        assert len(os.listdir("/proc/self/fd")) == before + len(askers) + MOST_ASKED
+        assert [asker.recv(1, socket.MSG_DONTWAIT) for asker in askers[:3]] == [b""] * 3, "nobody knows"
+        for answer in orphans.asked.pop(living.pid):
+            loop.forget(answer.fileno())
+            answer.close()
+        for asker in askers:
+            asker.close()
+        living.kill()
+    loop.poller.close()
+
+
+def test_templates_that_can_not_preload_leave_nothing_in_the_tracker():
+    """Each left two files open there, if it was another than those before; until nobody was served any longer."""
+
+    def count_after(first: int) -> int:
+        for number in range(first, first + KEPT_BOARDS + 1):
+            with pytest.raises(warmfork.PreloadError):
+                warmfork.Template([f"not_there_{number}"]).wait_ready()
+        return len(os.listdir(f"/proc/{get_tracker()}/fd"))
+
+    before = count_after(0)
+    wait_until(lambda: len(os.listdir(f"/proc/{get_tracker()}/fd")) <= before)
+    assert count_after(100) <= before + 2
 
 
 def test_names_in_dev_shm_that_anybody_can_make_are_no_error():

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tests.words.examples import KINDS, MESSAGES, build, make
 from warmfork._words import feed, messages
 from warmfork._words.messages import BY_TAG
-from warmfork._words.wire import FIXED, LARGEST, WireError, decode, encode, encode_text, fit
+from warmfork._words.wire import FIXED, LARGEST, MOST_ITEMS, Reader, WireError, decode, encode, encode_text, fit
 
 ALL = 1 << 30
 
@@ -79,6 +79,18 @@ def test_a_count_that_the_bytes_cannot_hold_is_refused_without_looping():
     data = bytes((messages.Unsafe.TAG,)) + (2**32 - 1).to_bytes(4, "little")
     with pytest.raises(WireError, match="4294967295 items in 5 bytes"):
         decode(data)
+
+
+@pytest.mark.parametrize("counts", [(MOST_ITEMS + 1,), (MOST_ITEMS, 1)])
+def test_more_strings_than_a_message_may_have_are_refused_without_reading_them(counts: tuple[int, ...]):
+    """A spec of 64 MiB of empty ones held the tracker up for 9 seconds."""
+    reader = Reader(b"\0" + b"".join([count.to_bytes(4, "little") + bytes(4 * count) for count in counts]))
+    for count in counts[:-1]:
+        assert reader.read("tuple[str, ...]") == ("",) * count
+    at = reader.at
+    with pytest.raises(WireError, match=f"{counts[-1]} items in"):
+        reader.read("tuple[str, ...]")
+    assert reader.at == at + 4
 
 
 @pytest.mark.parametrize(

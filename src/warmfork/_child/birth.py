@@ -28,7 +28,7 @@ class Birth:
     """A child on its way: what it was forked with, and what it was fed."""
 
     __slots__ = (
-        "base", "board", "buffers", "client", "door", "fds", "identity", "keep", "leave", "life", "parent", "payload",
+        "base", "board", "buffers", "client", "door", "fds", "identity", "ids", "keep", "leave", "life", "parent", "payload",
         "signals", "slot", "socket", "spec", "state", "step", "watch",
     )  # fmt: skip
 
@@ -39,6 +39,7 @@ class Birth:
         self.slot = slot
         self.base = base
         self.spec = spec
+        self.ids = role.ids  # whose feed is taken
         self.step = "forked"
         self.state: dict[str, Any] = {}
         self.payload: bytes | memoryview = b""
@@ -73,13 +74,13 @@ def receive_feed(birth: Birth) -> None:
     ending.note_mapped(board_.SIZE)  # now: a spare has the time
     if birth.client:
         wait_as_spare(birth)
-    got = receive_whole(birth.socket)
+    got = receive_whole(birth.socket, birth.ids)
     if not got.data:
         ending.leave(0)
     state_size, payload_size, count, flags = feed.split(got.data)
     passed = got.fds
     while len(passed) < count:
-        more = receive_whole(birth.socket)
+        more = receive_whole(birth.socket, birth.ids)
         if not more.data:
             os._exit(ending.UNFED)
         passed += more.fds
@@ -90,7 +91,8 @@ def receive_feed(birth: Birth) -> None:
         content = memoryview(memfds.read_all(memory, state_size + payload_size))
         os.close(memory)
     elif flags & feed.FOLLOWS:
-        content = memoryview(receive_pieces(birth.socket, state_size + payload_size))
+        content = memoryview(receive_pieces(birth, state_size + payload_size))
+    sockets.ask_for_no_credentials(birth.socket)
     birth.state = feed.read_state(content[:state_size].tobytes())
     birth.payload = content[state_size : state_size + payload_size]
     birth.fds = passed
@@ -113,8 +115,9 @@ def take_policy(birth: Birth) -> None:
     os.close(birth.watch)
 
 
-def receive_whole(socket: sockets.socket) -> sockets.Received:
-    """Wait for a message of the feed. Raises OSError where fds of it did not arrive: nobody sends them again, and waiting
+def receive_whole(socket: sockets.socket, ids: tuple[int, int]) -> sockets.Received:
+    """Wait for a message of the feed, from this user and group: who has become another one since he asked for us sends none,
+    unless somebody has taken him over. Raises OSError where fds of it did not arrive: nobody sends them again, and waiting
     would be for ever."""
     # Not by a call that blocks: what the program does to sockets (a default time-out) may have reached this one.
     while True:
@@ -128,14 +131,16 @@ def receive_whole(socket: sockets.socket) -> sockets.Received:
             raise OSError(
                 EMFILE, "files that were sent to the child did not arrive: raise the limit of open files (ulimit -n)"
             )
+        if got.data and (got.uid, got.gid) != ids:
+            os._exit(ending.UNFED)
         return got
 
 
-def receive_pieces(socket: sockets.socket, size: int) -> bytes:
+def receive_pieces(birth: Birth, size: int) -> bytes:
     """Receive so many bytes, in as many messages as they come in."""
     parts = []
     while size > 0:
-        part = receive_whole(socket).data
+        part = receive_whole(birth.socket, birth.ids).data
         if not part:
             os._exit(ending.UNFED)
         parts.append(part)

@@ -46,7 +46,7 @@ def fill(child: Link, buffers: list[Buffer]) -> None:
             transfer.write(child.pid, child.fileno(), list_stretches(buffers, addresses))
     except ProcessLookupError as error:
         raise BrokenPipeError(EPIPE, "the child is dead") from error
-    except OSError as error:
+    except (OSError, ImportError) as error:
         refuse(error)
     if is_refused:
         follows = sum(map(measure, buffers))
@@ -88,7 +88,7 @@ def list_stretches(buffers: list[Buffer], addresses: list[int]) -> list[transfer
     return found
 
 
-def refuse(error: OSError) -> None:
+def refuse(error: Exception) -> None:
     """The kernel does not let us write to a child: never try again, and say so once."""
     global is_refused
     if not is_refused:

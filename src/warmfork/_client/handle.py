@@ -255,7 +255,7 @@ class Child(Generic["T_co"]):
         """Wait for the result, and give it, or the exception to raise. Raises TimeoutError."""
         link = self._link
         deadline = None if timeout is None else monotonic() + timeout
-        while link.state in ("open", "running"):
+        while link.state != "ended":
             feed = link.feed
             number = feed.fileno() if feed is not None else -1
             if number < 0:
@@ -264,7 +264,7 @@ class Child(Generic["T_co"]):
             if not waiting.wait_readable((number, link.pidfd.fileno()), rest):
                 raise TimeoutError(f"{self.name} (pid {self.pid}) still runs after {timeout} s")
             link.read()
-            if link.state in ("open", "running") and fds.wait_readable(link.pidfd.fileno(), 0):
+            if link.state != "ended" and fds.wait_readable(link.pidfd.fileno(), 0):
                 link.read()
                 break
         outcome = self.wait(None if deadline is None else max(0.0, deadline - monotonic()))

@@ -49,7 +49,7 @@ class Link:
 
     def is_birth_over(self) -> bool:
         """Has the child said that it has become what was asked, or that it could not?"""
-        return self.state != "open"
+        return self.state not in ("open", "waiting")
 
     def look(self) -> None:
         """Let go of what was kept for the child, if its birth is over."""

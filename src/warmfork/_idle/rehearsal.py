@@ -98,7 +98,9 @@ class FedBirth:
         }
         state = dumps(said)
         ours, self.theirs = sockets.make_pair()
+        sockets.ask_for_credentials(ours)
         self.birth = Birth(ours, board, slot, base, spec)
+        self.birth.ids = os.getuid(), os.getgid()
         self.me = -1
         self.streams: list[int] = []  # ours, which the birth puts others in the place of
         alike: list[int] = []

@@ -13,14 +13,38 @@ _addresses: dict[str, int] = {}
 
 
 def find(name: str) -> int:
-    """Give the address of a libc function. Raises OSError where there is none."""
+    """Give the address of a libc function. Raises OSError where there is none, ImportError where this interpreter may not,
+    or can not, call it."""
     import _ctypes
 
     address = _addresses.get(name)
     if address is None:
         itself: Any = None  # this process, with all that it has loaded
-        address = _addresses[name] = _ctypes.dlsym(_ctypes.dlopen(itself, 0), name)
+        try:
+            address = _addresses[name] = _ctypes.dlsym(_ctypes.dlopen(itself, 0), name)
+        except OSError:
+            raise
+        except Exception as error:
+            raise forbid(error) from error
     return address
+
+
+def make(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Make a call. Raises what that raises, and ImportError where this interpreter may not."""
+    import _ctypes
+
+    try:
+        return function(*arguments)
+    except (OSError, TypeError, BufferError, ImportError, _ctypes.ArgumentError):
+        raise
+    except Exception as error:
+        raise forbid(error) from error
+
+
+def forbid(error: Exception) -> ImportError:
+    """Make the error for a call that an audit hook of the program's forbids (sys.addaudithook): it is as if there was no
+    _ctypes."""
+    return ImportError(f"an audit hook of this program forbids ctypes: {type(error).__name__}: {error}")
 
 
 def call(name: str, *arguments: Any) -> int:
@@ -30,7 +54,7 @@ def call(name: str, *arguments: Any) -> int:
     """
     import _ctypes
 
-    result: int = _ctypes.call_cdeclfunction(find(name), arguments)
+    result: int = make(_ctypes.call_cdeclfunction, find(name), arguments)
     if result == -1:
         # errno is not to be had without a function type of the ctypes package.
         raise OSError(f"{name}{arguments} failed")
@@ -42,7 +66,7 @@ def call_or_raise(name: str, *arguments: Any) -> int:
     import _ctypes
 
     function = make_function(name, _ctypes.FUNCFLAG_CDECL | _ctypes.FUNCFLAG_USE_ERRNO, "l")
-    result: int = function(*arguments)
+    result: int = make(function, *arguments)
     if result == -1:
         from os import strerror
 
@@ -60,9 +84,9 @@ def get_address(buffer: object) -> int:
 
     flags = _ctypes.FUNCFLAG_CDECL | _ctypes.FUNCFLAG_PYTHONAPI  # holds the GIL, and passes exceptions on
     view = bytes(PY_BUFFER)  # ours alone: the interpreter shares only empty ones and single bytes
-    make_function("PyObject_GetBuffer", flags, "i")(make_simple("O")(buffer), view, 0)
+    make(make_function("PyObject_GetBuffer", flags, "i"), make_simple("O")(buffer), view, 0)
     address = int.from_bytes(view[:WORD], byteorder)
-    make_function("PyBuffer_Release", flags, "i")(view)
+    make(make_function("PyBuffer_Release", flags, "i"), view)
     return address
 
 
@@ -89,7 +113,7 @@ def prepare(name: str, *arguments: Any) -> Callable[[], int]:
     import _ctypes
 
     function, address = _ctypes.call_cdeclfunction, find(name)
-    return lambda: function(address, arguments)
+    return lambda: make(function, address, arguments)
 
 
 def make_pointer(address: int) -> Any:

@@ -42,6 +42,9 @@ class PendingKills:
             return
         due = monotonic() + GRACE
         found = open_descendants(pid)  # later they would have another parent
+        if owned and fds.wait_readable(owned.fileno(), 0):
+            owned.close()
+            return  # it is dead, and was no longer the one of this pid, it may be: others' children are not to be ended
         if owned:
             self.pidfds[pid] = owned
         self.due[pid] = due

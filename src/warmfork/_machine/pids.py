@@ -153,3 +153,33 @@ def open_started(pid: int, first: int, last: int) -> int:
         return pidfd
     os.close(pidfd)
     return -1
+
+
+RIGHTS = (b"Uid:", b"Gid:", b"Groups:", b"CapPrm:", b"NoNewPrivs:", b"Seccomp:")
+"""Lines of /proc/PID/status: what a process looks at itself before each start, as others see it."""
+
+
+def read_rights(pid: int | str) -> list[bytes]:
+    """Read what a process may do, in the kernel's words, to be compared (40 us). Raises OSError."""
+    return [line for line in fds.read_file(f"/proc/{pid}/status", 65_536).splitlines() if line.startswith(RIGHTS)]
+
+
+def read_permitted(pid: int | str) -> int:
+    """Read the capabilities that a process may have. -1 where that can't be seen."""
+    _, found, rest = fds.try_to_read(f"/proc/{pid}/status").partition(b"\nCapPrm:\t")
+    return int(rest[:16], 16) if found else -1
+
+
+def give_up_gained() -> None:
+    """Give up the capabilities that this process has by its exec and its parent has not: root gets all of them so. Then a
+    tree has what the process has that began it, and nobody in it has more."""
+    its = read_permitted(os.getppid())
+    if its < 0 or not read_permitted("self") & ~its:
+        return
+    from _struct import pack, unpack
+
+    header, sets = pack("=Ii", 0x20080522, 0), bytearray(24)  # see rights.py
+    calls.call("capget", header, calls.make_pointer(calls.get_address(sets)))
+    low, high = its & 0xFFFFFFFF, its >> 32
+    kept = [have & keep for have, keep in zip(unpack("=6I", sets), (low, low, ~0, high, high, ~0), strict=True)]
+    calls.call("capset", header, pack("=6I", *kept))

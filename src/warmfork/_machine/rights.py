@@ -48,11 +48,12 @@ def get_ids() -> tuple[int, int]:
 def prepare() -> tuple[Callable[[], object], ...]:
     """Make the calls for what no module of Python's asks."""
     try:
+        calls.call("prctl", GET_NO_NEW_PRIVS, 0, 0, 0, 0)
         return (
             *(calls.prepare("prctl", what, 0, 0, 0, 0) for what in (GET_NO_NEW_PRIVS, GET_SECCOMP)),
             prepare_capabilities(),
         )
-    except (ImportError, OSError):  # an interpreter without _ctypes
+    except (ImportError, OSError):  # an interpreter without _ctypes, or that may not use it
         return (lambda: -1, lambda: -1, lambda: -1)
 
 
@@ -113,7 +114,8 @@ def compare(asker: dict[str, str], server: dict[str, str], tree: dict[str, str])
     """Say what keeps a process from being served by that template, of that tree: "" where nothing does.
 
     In each field it must be as the template, or as the tree was begun: a template that a preload has confined serves
-    the program that wanted it so. It may have more capabilities, and root, which gets them back by exec, may have fewer.
+    the program that wanted it so. It may have more capabilities. Root may not have fewer, though mostly it gets them back
+    by exec: the kernel does not say of whom that is true (SECBIT_NOROOT).
     What can't be seen of it may be anything, so it is a difference: whoever hides could be confined.
     """
     found = []
@@ -125,10 +127,8 @@ def compare(asker: dict[str, str], server: dict[str, str], tree: dict[str, str])
             continue
         if value in allowed:
             continue
-        if name in CAPABILITIES:
-            is_root = name == "capabilities" and "0" in asker["user ids"].split()[:2]
-            if is_root or not int(allowed[0], 16) & ~int(value, 16):
-                continue
+        if name in CAPABILITIES and not int(allowed[0], 16) & ~int(value, 16):
+            continue
         found.append(f"{name}: {value}, not {allowed[0]}")
     return "; ".join(found)
 
@@ -140,6 +140,17 @@ OVER_FILES = (
     "user namespace",
 )  # fmt: skip
 """Of what read() gives: what may keep a process from removing a file in a folder that it has open."""
+
+
+BEFORE_STARTS = ("user ids", "group ids", "groups", "capabilities", "no_new_privs", "seccomp")
+"""Of what read() gives: what is looked at again before each start."""
+
+
+def find_less(asker: int, tree: int | str) -> str:
+    """Say what keeps a process from being served by this one, of what is looked at before each start. `tree`: a process that
+    is as the tree was begun."""
+    known = [{name: value for name, value in read(pid).items() if name in BEFORE_STARTS} for pid in ("self", tree)]
+    return compare(read(asker), known[0], known[1])
 
 
 BY_PATH = ("root directory", "mnt namespace")

@@ -157,6 +157,11 @@ def ask_for_credentials(receiver: socket) -> None:
     receiver.setsockopt(SOL_SOCKET, SO_PASSCRED, 1)
 
 
+def ask_for_no_credentials(receiver: socket) -> None:
+    """Have it so no longer: a socket that asks, and sends, gets a name."""
+    receiver.setsockopt(SOL_SOCKET, SO_PASSCRED, 0)
+
+
 def send(to: socket, data: bytes | memoryview, fds: list[int] | tuple[int, ...] = ()) -> None:
     """Send one message, at once. Raises BlockingIOError where the receiver is behind, OSError where it is gone."""
     if fds:

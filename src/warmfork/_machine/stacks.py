@@ -128,6 +128,18 @@ def read(fd: int, pid: int) -> str:
     return leave_out_own(data.rstrip(b"\0").decode("utf-8", "replace"))
 
 
+MOST_HELD = 64 << 20
+"""Bytes that the file may take. Who crashes leaves a few thousand, which are given back as soon as they are read."""
+
+
+def free_excess(fd: int) -> None:
+    """Give all memory of this file back, if it is more than any number of stacks: a child may write there what it likes, and
+    nobody else would give it back when that is dead."""
+    info = os.fstat(fd)
+    if info.st_blocks * 512 > MOST_HELD:
+        memory.punch_hole(fd, 0, info.st_size)
+
+
 def leave_out_own(stack: str) -> str:
     """Leave our own frames out of a stack that has others: the way from the fork to the user's function."""
     lines = stack.splitlines(keepends=True)

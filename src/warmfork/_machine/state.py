@@ -228,7 +228,9 @@ def apply(state: dict[str, Any], base: tuple[Any, ...]) -> None:
             try:
                 SETTERS[name](wanted, base[index])
             except OSError as error:
-                raise OSError(error.errno, os.strerror(error.errno or 0), name) from error
+                why = os.strerror(error.errno or 0)
+                which = f"{name}: {error.strerror}" if error.strerror != why else name
+                raise OSError(error.errno, why, which) from error
 
 
 def give_back(born: tuple[Any, ...]) -> tuple[tuple[Any, ...], list[str]]:
@@ -247,18 +249,22 @@ def give_back(born: tuple[Any, ...]) -> tuple[tuple[Any, ...], list[str]]:
 
 
 def set_limits(wanted: tuple[tuple[int, int], ...], base: tuple[tuple[int, int], ...]) -> None:
-    """Set the resource limits that differ: all that can be set, also where one can't."""
-    refusal: Exception | None = None
+    """Set the resource limits that differ: all that can be set, also where some can't. Raises PermissionError, which names
+    those."""
+    refused: list[int] = []
     for index, limits in enumerate(wanted):
         if limits != base[index]:
             try:
                 setrlimit(index, limits)
-            except (OSError, ValueError) as error:  # ValueError: what was EPERM
-                refusal = error
+            except (OSError, ValueError):  # ValueError: what was EPERM
+                refused.append(index)
     if stacks.is_limited(wanted[RLIMIT_FSIZE]):
         stacks.disable()
-    if refusal is not None:
-        raise PermissionError(EPERM, str(refusal))
+    if refused:
+        import resource
+
+        known = {getattr(resource, name): name for name in reversed(dir(resource)) if name.startswith("RLIMIT_")}
+        raise PermissionError(EPERM, ", ".join(known.get(index, f"number {index}") for index in refused))
 
 
 def set_oom_score(wanted: bytes, _base: bytes) -> None:

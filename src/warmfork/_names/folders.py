@@ -17,6 +17,11 @@ KINDS = ("file", "folder")
 
 PATH_OF_FOLDER = os.O_PATH | os.O_DIRECTORY
 PRUNE_FROM = 64
+
+MOST = 1024
+"""Folders that are kept open. Those of later names are looked up by their paths, as in a successor: or whoever tracks files
+in as many folders as the tracker may have files open, would leave it none to serve others."""
+
 ESTALE = 116
 
 
@@ -26,6 +31,7 @@ class Folders:
     def __init__(self, kept: KeptNames) -> None:
         self.kept = kept
         self.known: dict[tuple[int, int], fds.Fd] = {}
+        self.seen = 0  # since they were pruned, and those that were left then
         self.prune_at = PRUNE_FROM
 
     def keep(self, kind: str, name: str, got: sockets.Received) -> tuple[int, int]:
@@ -45,9 +51,11 @@ class Folders:
         folder = got.take(-1)
         identity = fds.identify(folder.fileno())
         if identity not in self.known:
-            if len(self.known) >= self.prune_at:
+            self.seen += 1
+            if self.seen >= self.prune_at:
                 self.prune()
-            self.known[identity] = folder
+            if len(self.known) < MOST:
+                self.known[identity] = folder
         return identity
 
     def prune(self) -> None:
@@ -55,15 +63,16 @@ class Folders:
         needed = {entry.folder for entry in self.kept.entries.values()}
         for identity in self.known.keys() - needed:
             self.known.pop(identity).close()
-        self.prune_at = max(PRUNE_FROM, 2 * len(self.known))
+        self.seen = len(self.known)
+        self.prune_at = max(PRUNE_FROM, 2 * self.seen)
 
     def list_fds(self) -> list[int]:
         """List them, for a process that is to have nothing else."""
         return [folder.fileno() for folder in self.known.values()]
 
     def open(self, entry: Entry) -> fds.Fd:
-        """Open the folder of an entry: as it was passed to us; else, in a successor, by its path. Raises OSError where it
-        is another folder by now."""
+        """Open the folder of an entry: as it was passed to us; else, in a successor, or where there were too many, by its
+        path. Raises OSError where it is another folder by now."""
         known = self.known.get(entry.folder)
         if known is not None:
             return fds.Fd(os.dup(known.fileno()))

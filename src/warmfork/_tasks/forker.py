@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from _pickle import loads
+from time import monotonic, sleep
 
 from warmfork._child import ending, reseeding, stdio
 from warmfork._machine import calls, fds, pids, stacks, titles
@@ -48,7 +49,12 @@ class Forker(Worker):
 
     def run_task(self, number: int, content: Any, memory: int | None, start: int) -> None:
         """Fork a process for a task, and wait for its end."""
-        pid = os.fork()
+        refusal: OSError | None = None
+        pid = -1
+        try:
+            pid = fork()
+        except OSError as error:
+            refusal = error
         if pid == 0:
             self.run_in_fork(number, content, memory, start)
         if memory is not None:
@@ -56,6 +62,9 @@ class Forker(Worker):
         if self.arrived:
             fds.close_all(self.arrived)
             self.arrived = []
+        if refusal is not None:
+            self.tell_error(number, work.RAISED, refusal)
+            return
         self.page[RUNNER] = pid
         # Seen and not reaped: the pid is nobody else's, until we have said that it runs no longer.
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
@@ -117,6 +126,23 @@ class Forker(Worker):
             self.tell_error(number, work.RAISED, error)
             return False
         return True
+
+
+def fork() -> int:
+    """Fork, and try that again for a while where the kernel has no process or no memory left. Raises OSError."""
+    until = monotonic() + PATIENCE
+    while True:
+        try:
+            return os.fork()
+        except OSError as error:
+            if monotonic() >= until:
+                error.add_note("no process could be forked for this task, which was not begun")
+                raise
+        sleep(PAUSE)
+
+
+PATIENCE, PAUSE = 1.0, 0.01
+"""Seconds until a fork that fails is told, and between two tries."""
 
 
 def read_stack(pid: int) -> str:

@@ -17,6 +17,13 @@ STOP, KILL = 19, 9
 PATIENCE = 2.0
 """Seconds that the processes of a tree may take to die. After that the root goes all the same."""
 
+LONGEST = 10.0
+"""Seconds after which what is below a process is left alone: it starts others faster than these can be ended."""
+
+MOST_UNSEEN = 20
+"""Looks at which none is seen that could be ended, though there is one, until there is none: one that forks and ends is not
+seen now and then, and a kernel that lists no children shows none at all."""
+
 TICKS = os.sysconf("SC_CLK_TCK")
 HELD = (b"RssAnon:", b"RssShmem:", b"VmSwap:")
 
@@ -67,7 +74,9 @@ class TreeKill:
         pids.send_signal(pidfd, STOP)
 
     def step(self) -> bool:
-        """Look once. True: nobody was left but the root, which is killed now."""
+        """Look once. True: nobody was left but the root, which is killed now; or it is dead."""
+        if fds.wait_readable(self.pidfd, 0):
+            return True  # its pid may be another's by now, with children of his
         living, seen = False, set()
         for pid, pidfd in walk_descendants(self.pid):
             with pidfd:
@@ -114,21 +123,38 @@ def get_session(pid: int) -> int:
 
 
 def end_descendants() -> None:
-    """Kill all processes below this one, which is a subreaper: they are its children in the end, and so are orphans."""
-    living = True
-    while living:
-        living = False
-        for pid in list_children(os.getpid()):  # not another's before we have reaped it
-            if pids.read_stat(pid)[:1] not in ([b"Z"], []):
-                living = True
-                end_tree(pid)
+    """Kill all processes below this one, which is a subreaper: they are its children in the end, and so are orphans. Nobody
+    is left when it has no child, dead or alive: who forks and ends at once is one of both at any moment."""
+    spared: set[int] = set()  # those that can't be ended
+    until, unseen = monotonic() + LONGEST, 0
+    while have_children() and unseen < MOST_UNSEEN and monotonic() < until:
+        children = set(list_children(os.getpid())) - spared  # whose pids are not others' before we have reaped them
+        unseen = 0 if children else unseen + 1
+        for pid in children:
+            if pids.read_stat(pid)[:1] not in ([b"Z"], []) and not end_tree(pid):
+                spared.add(pid)
 
 
-def end_tree(pid: int) -> None:
-    """Kill a process and all below it. Nothing where there is none."""
+def have_children() -> bool:
+    """Reap all children that are dead. False: there are no others."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            continue
+    except ChildProcessError:
+        return False
+    return True
+
+
+def end_tree(pid: int) -> bool:
+    """Kill a process and all below it, waiting a moment for its death. False: it does not die, or we may not end it, since
+    it has become another user (sudo). Nothing where there is none."""
     try:
         pidfd = fds.Fd(pids.open_pidfd(pid))
     except OSError:
-        return
+        return False
     with pidfd:
-        TreeKill(pid, pidfd.fileno()).finish()
+        try:
+            TreeKill(pid, pidfd.fileno()).finish()
+        except PermissionError:
+            return False
+        return fds.wait_readable(pidfd.fileno(), PATIENCE)

@@ -25,20 +25,19 @@ A worker writes CLAIMED, then reads REVOKED; the program writes REVOKED, has all
 reads CLAIMED. So at least one of them sees the other's word, and no task is started that the program has taken back."""
 
 WORDS = 8
-LINE = 64
-"""Words and bytes that each worker has in the page."""
-LINES = 64
-"""Workers of one file: the first page has their lines, and each has a page of names behind that, for `warmfork ps`."""
-PAGE = LINES * LINE
+WORDS_SIZE = 64
+"""Words of a page, and their bytes. Each worker has a page of its own, which no other sees."""
 
 NAMES, NAME = 128, 32
-"""Names of tasks that a worker has in its page, and bytes of each: that of a task stands at its number, modulo NAMES, and is
-written by the program when it hands out the task. A worker is never handed more at a time."""
+"""Names of tasks behind them, for `warmfork ps`, and bytes of each: that of a task stands at its number, modulo NAMES, and
+is written by the program when it hands out the task. A worker is never handed more at a time."""
+
+PAGE_SIZE = WORDS_SIZE + NAMES * NAME
 
 
-def find_name(line: int, number: int) -> int:
-    """Give where in the file the name of a task is, of the worker that has this line."""
-    return PAGE + line * NAMES * NAME + number % NAMES * NAME
+def find_name(number: int) -> int:
+    """Give where in the page the name of a task is."""
+    return WORDS_SIZE + number % NAMES * NAME
 
 
 # -- tasks: one message has a header, then what its kind has

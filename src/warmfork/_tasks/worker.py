@@ -59,7 +59,7 @@ SIGINT = 2
 
 
 class Worker:
-    """What a worker has: its socket, its pipe, its line of the page."""
+    """What a worker has: its socket, its pipe, its page."""
 
     def __init__(self, birth: Birth, settings: dict[str, Any]) -> None:
         tasks, results, page = birth.fds[:3]
@@ -69,8 +69,7 @@ class Worker:
         birth.fds.clear()
         self.socket = sockets.adopt_socket(state.move_high(tasks))
         self.pipe = state.move_high(results)
-        first = settings["line"] * work.WORDS
-        self.page = memoryview(mmap(page, work.PAGE)).cast("Q")[first : first + work.WORDS]
+        self.page = memoryview(mmap(page, work.WORDS_SIZE)).cast("Q")
         os.close(page)
         self.parent = birth.parent
         self.own = 0  # in a process that runs one task: its pid

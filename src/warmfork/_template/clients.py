@@ -6,7 +6,7 @@ from _collections import deque  # without the collections module, which costs a 
 from select import EPOLLIN, EPOLLOUT
 from time import monotonic
 
-from warmfork._machine import fds, pids, sockets
+from warmfork._machine import fds, pids, role, sockets
 from warmfork._words import messages, wire
 
 TYPE_CHECKING = False
@@ -25,13 +25,17 @@ PAUSE = 0.001
 class ClientRecord:
     """A process that asks for children."""
 
-    __slots__ = ("channel", "children", "events", "outbox", "pid", "pidfd", "poller", "retry_at", "stack", "traffic")
+    __slots__ = (
+        "channel", "children", "events", "outbox", "pid", "pidfd", "poller", "retry_at", "rights", "stack",
+        "traffic",
+    )  # fmt: skip
 
     def __init__(self, channel: sockets.socket, pid: int, pidfd: int, traffic: SparePolicy, poller: epoll) -> None:
         self.channel: sockets.socket | None = channel
         self.pid = pid
         self.pidfd = pidfd
         self.stack = pids.read_start_stack(pid)
+        self.rights: list[bytes] = []  # as they were when that was found to be enough
         self.traffic = traffic
         self.poller = poller
         self.events = EPOLLIN
@@ -99,6 +103,20 @@ class ClientRecord:
         """Has it exec'd since we know it? To be asked where its channel ended, which an exec closes: what it started is
         nobody's then, though its pid and its pidfd live on."""
         return self.stack != 0 and pids.read_start_stack(self.pid) != self.stack
+
+    def has_less(self) -> bool:
+        """May it do less by now than our children may? It looks itself before it asks; but whoever has taken it over does
+        not, and it may have asked the tracker for us before it gave up its rights. Raises OSError where that can't be
+        seen."""
+        now = pids.read_rights(self.pid)
+        if now != self.rights:
+            if now != pids.read_rights("self"):
+                from warmfork._machine import rights
+
+                if rights.find_less(self.pid, role.tracker[0] if role.is_tracker_alive() else "self"):
+                    return True
+            self.rights = now
+        return False
 
     def drop(self) -> None:
         """Close the channel, and what was kept for it."""

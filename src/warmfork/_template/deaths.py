@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from time import monotonic_ns
 
+from warmfork._machine import stacks
 from warmfork._words import messages, wire
 
 TYPE_CHECKING = False
@@ -32,8 +33,9 @@ class Deaths:
     def tell(self, client: ClientRecord, pid: int, status: int, usage: struct_rusage) -> None:
         """Tell."""
         if status & 0x7F:
-            stack, why = self.prepare().ask(status, pid, self.stacks)
-            if stack or why:
-                client.tell(messages.Evidence(pid, wire.fit(stack, 16_000), wire.fit(why, 2000)))
+            text, why = self.prepare().ask(status, pid, self.stacks)
+            if text or why:
+                client.tell(messages.Evidence(pid, wire.fit(text, 16_000), wire.fit(why, 2000)))
+        stacks.free_excess(self.stacks)
         user, system = int(usage.ru_utime * 1e6), int(usage.ru_stime * 1e6)
         client.tell(messages.Exited(pid, status, user, system, usage.ru_maxrss, monotonic_ns() // 1000))

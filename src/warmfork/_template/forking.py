@@ -74,6 +74,7 @@ def fork_child(kept: tuple[int, ...], apart: bool = False) -> tuple[int, sockets
     group = os.getpgrp()
     try:
         ours, theirs = sockets.make_pair()
+        sockets.ask_for_credentials(ours)
         step = "fork"
         _keep = tuple(sorted((*kept, ours.fileno())))
         if apart:

@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 
     MakeIdle = Callable[[TemplateState, Loop, Children, Callable[[], None]], IdleTime]
 
+EPERM = 1
+
 LONELY = 10.0
 """Seconds after which a template ends that never had a client: whoever wanted it was dead before it could be told."""
 
@@ -221,8 +223,7 @@ class Server:
             return
         now = self.state.busy = monotonic()
         if isinstance(message, messages.Spawn):
-            client.traffic.note_start(now, True, self.state.latest in self.state.children)
-            self.children.fork(client, messages.Spawn(message.request, int(bool(message.kill)), message.name))
+            self.serve_spawn(client, message, now)
         elif isinstance(message, messages.SpareTaken):
             if message.pid in client.traffic.spares:
                 self.children.enter(client, message)
@@ -233,6 +234,18 @@ class Server:
 
             known = self.state.wanted
             known += [module for module in wanted.list_missing(message.names) if module not in known]
+
+    def serve_spawn(self, client: ClientRecord, wanted: messages.Spawn, now: float) -> None:
+        """Fork a child for a client that may do what its children may."""
+        try:
+            errno = EPERM if client.has_less() else 0
+        except OSError as error:
+            errno = error.errno or EPERM
+        if errno:
+            client.tell(messages.SpawnFailed(wanted.request, errno, "rights"))
+            return
+        client.traffic.note_start(now, True, self.state.latest in self.state.children)
+        self.children.fork(client, messages.Spawn(wanted.request, int(bool(wanted.kill)), wanted.name))
 
     def detach(self, client: ClientRecord) -> None:
         """The client has let go of its channel. It may live on: its children's policy still needs its death."""

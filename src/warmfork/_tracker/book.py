@@ -9,7 +9,7 @@ from warmfork._words import ledger as ledger_
 from warmfork._words import messages, wire
 
 ROOM = 1 << 20
-"""Bytes that the ledger grows by before it is written anew, without what is past."""
+"""Bytes that the ledger grows by at least before it is written anew, without what is past."""
 
 REPORTS = 50
 """Reports that are kept for a program that has not read them."""
@@ -87,7 +87,8 @@ class Book:
                     messages.Reported(self.get_next(), 30, f"the tracker's list can't be written: {error.strerror}")
                 )
         self.take(record)
-        if self.end - self.compacted > ROOM:
+        # As much again as there was: or many names would be written again and again.
+        if self.end - self.compacted > max(ROOM, self.compacted - self.start):
             self.compact()
 
     def append(self, data: bytes, at: int) -> int:

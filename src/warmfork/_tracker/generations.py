@@ -340,18 +340,19 @@ class Generations:
         return len(deaths) >= BREAKS and monotonic() - deaths[-1] < BREAK_TIME
 
     def forget_dead_templates(self) -> None:
-        """Let go of the boards of dead templates that have left no child, all but the last of them: a program may make
-        a thousand templates, one after the other."""
+        """Let go of dead templates that have left no child, all but the last of them: a program may make a thousand
+        templates, one after the other, and each may fail to preload."""
         from warmfork._tracker.orphans import list_live
 
         dead = [
             known for known in self.by_pid.values() if not known.alive and not next(list_live(known.get_board()), None)
         ]
         for template in dead[:-KEPT_BOARDS]:
-            if template.ready or self.templates.get(template.key) is not template:
-                del self.by_pid[template.pid]
-                template.board.close()
-                template.stacks.close()
+            del self.by_pid[template.pid]
+            if self.templates.get(template.key) is template:
+                del self.templates[template.key]
+            template.board.close()
+            template.stacks.close()
 
 
 UNKNOWN = -1

@@ -6,7 +6,7 @@ import gc
 import os
 import sys
 
-from warmfork._machine import fds, memory, signals, sockets
+from warmfork._machine import fds, memory, pids, signals, sockets
 from warmfork._tracker import first as first_
 
 TYPE_CHECKING = False
@@ -28,6 +28,7 @@ def main(be_template: BeTemplate, make_names: MakeNames) -> NoReturn:
     Fd 4 is the tree's ledger. The program has written in it whose tree it is before it says anything at the door; what a
     tracker before this one knew is there, too. Fd 5 is the receiving end of the program's own socket.
     """
+    pids.give_up_gained()
     raise_limits()
     close_inherited((DOOR, LEDGER, OWN))
     signals.set_mask(signals.HELPERS_BLOCK)
@@ -46,7 +47,6 @@ def main(be_template: BeTemplate, make_names: MakeNames) -> NoReturn:
         # A second interpreter would take 8 ms more. This one has the program's flags, environment and site, and has
         # imported nothing yet that a template does not need.
         started = first_.fork_template(LEDGER, (door, own), first, be_template)
-    from warmfork._machine import pids
     from warmfork._tracker.book import Book
 
     # Now, for the first template may die while we keep out of its way, and its children would go past us.

@@ -11,6 +11,7 @@ import os
 from time import monotonic_ns
 
 from warmfork._machine import evidence, fds, pids, proc, sockets
+from warmfork._machine import stacks as stacks_
 from warmfork._machine.pending_kills import PendingKills
 from warmfork._tracker.answers import send_answer
 from warmfork._words import board as board_
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 
 FATES = 4096
 """Statuses of orphans that are kept for whoever asks."""
+
+MOST_ASKED = 256
+"""Sockets of those who wait for a fate, at most. Nobody waits for long who asks about a process that he has seen dead: who
+asked first of so many is told that nobody knows."""
 
 NEAR_NS = 1_000_000_000
 """Nanoseconds between a fork, as its template noted it, and the start of the process, as the kernel did, at most."""
@@ -119,6 +124,8 @@ class Orphans:
                 stack, why = self.witness.ask(status, pid, file)
                 if stack or why:
                     break
+        for file in stacks:
+            stacks_.free_excess(file)
         user, system = int(usage.ru_utime * 1e6), int(usage.ru_stime * 1e6)
         now = monotonic_ns() // 1000
         fate = messages.Fate(
@@ -137,6 +144,9 @@ class Orphans:
         if sinces:  # a later process with this pid was started after that moment
             send_answer(answer, self.fates[ask.pid, max(sinces)])
         elif is_child(ask.pid) and pids.read_since(ask.pid) <= ask.moment:
+            if sum(map(len, self.asked.values())) >= MOST_ASKED:
+                pid, first = next((pid, answers[0]) for pid, answers in self.asked.items())
+                self.drop_ask(pid, first)
             self.asked.setdefault(ask.pid, []).append(answer)
             # An event is the end of the socket: whoever asked has gone.
             self.loop.watch(answer.fileno(), lambda _events: self.drop_ask(ask.pid, answer))
@@ -144,10 +154,12 @@ class Orphans:
             send_answer(answer, messages.Fate(ask.pid, 0, 0, 0, 0, 0, 0, "", ""))
 
     def drop_ask(self, pid: int, answer: sockets.socket) -> None:
-        """Nobody waits for this answer any longer."""
+        """Nobody waits for this answer any longer, or for too long."""
         self.loop.forget(answer.fileno())
         answer.close()
         self.asked[pid].remove(answer)
+        if not self.asked[pid]:
+            del self.asked[pid]
 
 
 def list_live(board: board_.Board) -> Iterator[board_.Row]:

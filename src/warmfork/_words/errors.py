@@ -47,6 +47,7 @@ class AuditError(WarmforkError):
 HINTS = {
     "launch": "sys.executable, or what multiprocessing.set_executable() was given, must be a Python that can be run",
     "fork": "look at the limits of processes and memory: ulimit -u, ulimit -v, the cgroup's pids.max and memory.max",
+    "rights": "this process has given up rights that its template's children have: start them before that",
     "socketpair": "raise the limit of open files (ulimit -n)",
     "pidfd_open": "raise the limit of open files (ulimit -n)",
     "recvmsg": "raise the limit of open files (ulimit -n)",
@@ -82,7 +83,7 @@ class StartError(WarmforkError, RuntimeError):
 
     def __str__(self) -> str:
         hint = HINTS.get(self.step)
-        if self.step in ("launch", "feed"):
+        if self.step in ("launch", "feed", "rights"):
             hint = SHORTAGES.get(self.errno or 0, hint)
         return f"could not start a process: {self.step}: {self.cause}" + (f"\nhint: {hint}" if hint else "")
 

@@ -65,8 +65,12 @@ TABLE: dict[tuple[str, str], dict[tuple[str, type[m.Message]], str]] = {
         (DOWN, m.Stuck): "served",
     },
     (FEED, "open"): {
-        (UP, m.BuffersAt): "open",
-        (DOWN, m.Filled): "open",
+        (UP, m.BuffersAt): "waiting",  # once: who says it for ever has its client read for ever
+        (UP, m.Became): "running",
+        (UP, m.BirthFailed): "ended",
+    },
+    (FEED, "waiting"): {
+        (DOWN, m.Filled): "waiting",
         (UP, m.Became): "running",
         (UP, m.BirthFailed): "ended",
     },

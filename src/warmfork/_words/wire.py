@@ -14,6 +14,10 @@ LARGEST = 60_000
 """Bytes in one message. The kernel takes 212,960 in one SEQPACKET message (its default send buffer); buffers over
 128 KiB are fresh mappings in glibc, so what is larger travels in a memfd."""
 
+MOST_ITEMS = 1 << 18
+"""Strings in the tuples of one message, as in a spec, which may be large: 16 million empty ones take 9 seconds to read,
+and whoever reads has others to serve. An environment has as many variables as it likes, up to a quarter of a million."""
+
 SIZE = Struct("<I")
 INT = Struct("<q")
 FIXED = {
@@ -96,11 +100,12 @@ def decode(data: bytes) -> Message:
 class Reader:
     """Reads fields off the front of bytes."""
 
-    __slots__ = ("at", "data")
+    __slots__ = ("at", "data", "items")
 
     def __init__(self, data: bytes) -> None:
         self.data = data
         self.at = 1
+        self.items = MOST_ITEMS
 
     def read(self, kind: str) -> object:
         """Read one field of this kind."""
@@ -111,7 +116,8 @@ class Reader:
         if kind == "bytes":
             return self.block()
         count = SIZE.unpack(self.take(4))[0]
-        if count > len(self.data):  # each item takes 4 bytes at least: refuse before looping
+        self.items -= count
+        if count > len(self.data) // 4 or self.items < 0:  # each item takes 4 bytes at least: refuse before looping
             raise WireError(f"{count} items in {len(self.data)} bytes")
         return tuple(self.block().decode("utf-8", "surrogateescape") for _ in range(count))
 

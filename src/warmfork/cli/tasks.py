@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from struct import iter_unpack
+from struct import unpack_from
 
 from warmfork._tasks import work
 
@@ -41,15 +41,17 @@ def read_page(path: str, seen: set[tuple[int, int]], found: dict[int, dict[str, 
         if (info.st_dev, info.st_ino) in seen:
             return
         seen.add((info.st_dev, info.st_ino))
-        lines = os.pread(fd, work.PAGE, 0)
-        now = time.monotonic()
-        for line, words in enumerate(iter_unpack(f"<{work.WORDS}Q", lines[: len(lines) // work.LINE * work.LINE])):
-            number = words[work.CONFIRMED]
-            if not words[work.OWNER] or not number or words[work.CLAIMED] != number or words[work.FINISHED] == number:
-                continue
-            name = os.pread(fd, work.NAME, work.find_name(line, number)).rstrip(b"\0").decode("utf-8", "replace")
-            age = now - words[work.SINCE] / 1e9
-            found[words[work.OWNER]] = {"name": name or "task", "age_s": round(max(0.0, age), 3)}
+        page = os.pread(fd, work.PAGE_SIZE, 0)
+        if len(page) < work.PAGE_SIZE:
+            return
+        words = unpack_from(f"<{work.WORDS}Q", page)
+        number = words[work.CONFIRMED]
+        if not words[work.OWNER] or not number or words[work.CLAIMED] != number or words[work.FINISHED] == number:
+            return
+        at = work.find_name(number)
+        name = page[at : at + work.NAME].rstrip(b"\0").decode("utf-8", "replace")
+        age = time.monotonic() - words[work.SINCE] / 1e9
+        found[words[work.OWNER]] = {"name": name or "task", "age_s": round(max(0.0, age), 3)}
     except OSError:
         return
     finally:

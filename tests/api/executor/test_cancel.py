@@ -97,7 +97,7 @@ def test_what_was_cancelled_never_starts_even_if_the_dispatcher_has_no_time(make
         executor._core.give(slot, 20)
     assert all(future.cancel() for future in futures)
     gate.open()
-    wait_until(lambda: slot.line.words[0] == slot.sent)
+    wait_until(lambda: slot.page.words[0] == slot.sent)
     go_on.set()
     assert first.result(10) > 0
     assert executor.submit(jobs.note, str(path), "last").result(10) == "last"
@@ -122,7 +122,7 @@ def test_a_task_that_a_worker_has_come_to_meanwhile_is_not_ended_for_the_one_bef
 
     def kill_late(*given: object) -> None:
         gates[0].open()
-        wait_until(lambda: slot.line.words[CLAIMED] == number and (slot.line.words[REVOKED] == number or log.exists()))
+        wait_until(lambda: slot.page.words[CLAIMED] == number and (slot.page.words[REVOKED] == number or log.exists()))
         kill(*given)
 
     monkeypatch.setattr(core, "kill_runner", kill_late)
@@ -142,7 +142,7 @@ def test_a_worker_is_not_ended_for_a_task_that_it_is_just_about_to_begin_with(ma
     second = executor.submit(jobs.note, str(log), "second")
     with core.lock:
         core.give(slot, 1)
-        slot.line.words[CLAIMED] = second._number  # as if it were at it
+        slot.page.words[CLAIMED] = second._number  # as if it were at it
     assert second.cancel()
     wait_until(lambda: core.undecided, what="it is not known")
     gate.open()

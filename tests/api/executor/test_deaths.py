@@ -165,3 +165,33 @@ def test_a_worker_that_has_become_another_user_is_written_off_and_no_error(first
         return killing.step()
 
     assert run_forked(end_parent)
+
+
+FAILS_TO_FORK = """
+import errno, os
+real, left = os.fork, [{fails}]
+def fork():
+    if left[0]:
+        left[0] -= 1
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+    return real()
+os.fork = fork
+"""
+
+
+@pytest.mark.parametrize("fails", [3, 10**9])
+def test_a_fork_that_fails_for_a_moment_costs_nothing_and_else_the_task_says_why(tmp_path, monkeypatch, fails):
+    """It cost the worker, and the task was said to have died with it."""
+    (tmp_path / "fails_to_fork.py").write_text(FAILS_TO_FORK.format(fails=fails))
+    monkeypatch.syspath_prepend(tmp_path)
+    with warmfork.Executor(1, preload=["fails_to_fork"], tasks_per_worker=1) as executor:
+        executor.warm(1, 20)
+        (worker,) = executor._core.slots
+        first = executor.submit(pow, 2, 3)
+        if fails == 3:
+            assert first.result(20) == 8
+        else:
+            with pytest.raises(BlockingIOError) as caught:
+                first.result(20)
+            assert "no process could be forked for this task" in caught.value.__notes__[0]
+        assert executor._core.slots == [worker] and worker.outcome is None

@@ -19,6 +19,33 @@ from tests.support import run_program, wait_until
 from warmfork._machine import calls
 
 
+def list_pages(pid: int) -> set[str]:
+    """List the memory that an executor shares with its workers, of what this process has mapped."""
+    with open(f"/proc/{pid}/maps") as file:
+        return {line.split()[4] for line in file if "warmfork-page" in line}
+
+
+@pytest.mark.parametrize("tasks_per_worker", [None, 1])
+def test_each_worker_shares_memory_with_the_program_and_no_other(make, tasks_per_worker):
+    """One could write that its neighbour had begun a task, which nobody did then."""
+    executor = make(3, tasks_per_worker=tasks_per_worker)
+    executor.warm(3, 20)
+    pages = [list_pages(slot.pid) for slot in executor._core.slots]
+    assert [len(page) for page in pages] == [1, 1, 1]
+    assert len(set.union(*pages)) == 3 and set.union(*pages) <= list_pages(os.getpid())
+
+
+def test_an_executor_that_can_not_be_made_for_want_of_files_leaves_none_open(monkeypatch):
+    def refuse():
+        raise OSError(24, "Too many open files")
+
+    before = os.listdir("/proc/self/fd")
+    monkeypatch.setattr("warmfork.api.executor.dispatcher.epoll", refuse)
+    with pytest.raises(OSError, match="Too many"):
+        warmfork.Executor(1)
+    assert os.listdir("/proc/self/fd") == before
+
+
 def test_the_initializer_runs_once_in_each_worker_before_its_tasks(make):
     executor = make(2, initializer=jobs.begin, initargs=("a", 1))
     assert [executor.submit(jobs.read_state).result(10) for _ in range(5)] == [["a", 1]] * 5

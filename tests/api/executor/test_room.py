@@ -44,6 +44,21 @@ def test_who_submits_more_tasks_than_may_be_under_way_waits_until_one_has_ended(
     first.result(10)
 
 
+def test_who_waits_for_room_goes_on_also_where_nobody_wakes_it(make, gate, monkeypatch):
+    """As where whoever did so was interrupted: nothing else would have."""
+    monkeypatch.setattr("warmfork.api.executor.room.LOOK_AGAIN", 0.01)
+    executor = make(1, max_pending=1)
+    first = executor.submit(jobs.wait_for, gate.path)
+    thread, got = submit_aside(executor, pow, 2, 3)
+    wait_until(lambda: sleeps(executor) == 1)
+    executor._core.room.ended.append((1, 0))
+    thread.join(10)
+    assert not thread.is_alive() and sleeps(executor) == 0
+    gate.open()
+    first.result(10)
+    assert got[0].result(10) == 8
+
+
 def test_who_submits_more_bytes_than_may_be_under_way_waits_until_they_are_less(make, gate):
     executor = make(1, max_pending_bytes=300_000)
     first = executor.submit(jobs.wait_for, gate.path)

@@ -19,6 +19,7 @@ from warmfork._words.errors import AuditError, PreloadError, Refused, WarmforkEr
 from warmfork._words.outcome import Lost
 from warmfork.api.birthplace import get_here
 from warmfork.api.executor.errors import ExecutorBroken, InitializerError
+from warmfork.api.executor.page import Page
 from warmfork.api.executor.slots import Slot
 from warmfork.api.options import flush_streams
 
@@ -108,7 +109,7 @@ class Births:
 
     def bear_one(self) -> Slot:
         """Start a worker. Raises what Template.start() raises."""
-        slot = Slot(self.core.pages.take(), self.core.forks)
+        slot = Slot(Page(), self.core.forks)
         try:
             if self.captured:
                 slot.capture()
@@ -119,7 +120,7 @@ class Births:
             order = StartRequest(entry, name, kill, False, None, -1, get_here())
             order.own_path = self.template._birthplace.python is not None
             payload = work.pack_settings(
-                {"captured": self.captured, "line": slot.line.number, "most_held": self.core.recycling.most_bytes or 0},
+                {"captured": self.captured, "most_held": self.core.recycling.most_bytes or 0},
                 self.initializer,
             )
             self.template._refresh()
@@ -140,7 +141,7 @@ class Births:
             slot.close()
             raise
         slot.let_go()
-        slot.pid = slot.line.words[OWNER] = slot.child.pid
+        slot.pid = slot.page.words[OWNER] = slot.child.pid
         return slot
 
     def note_failure(self, began: float) -> bool:

@@ -101,7 +101,6 @@ def let_go(core: Core) -> None:
     core.poller.close()
     awake, core.awake = core.awake, -1
     os.close(awake)
-    core.pages.close()
     core.births.shared = ()  # the initializer's: what refers to each other here waits for the collector
     cores.discard(core)
     if core.template is not None:
@@ -167,7 +166,6 @@ def drop_after_fork() -> None:
             slot.child = None  # its handle is closed with it, and belongs to a client that this copy has not
             slot.close()
         core.slots.clear()
-        core.pages.close()
         core.poller.close()
         awake, core.awake = core.awake, -1
         if awake >= 0:

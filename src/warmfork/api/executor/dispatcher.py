@@ -23,7 +23,6 @@ from warmfork.api.executor.errors import ExecutorBroken, WorkerDied
 from warmfork.api.executor.futures import ERROR, LOCK_PATIENCE, log
 from warmfork.api.executor.handing import DEEP, Handing, unmark
 from warmfork.api.executor.killing import Killing
-from warmfork.api.executor.page import Pages
 from warmfork.api.executor.recycling import Recycling
 from warmfork.api.executor.timing import SOON, Timing
 
@@ -72,13 +71,12 @@ class Core(Handing):
         self.broken: BaseException | None = None
         self.counts = {"done": 0, "failed": 0, "died": 0, "retried": 0, "late": 0, "cancelled": 0, "timed_out": 0}
         self.latency = [0] * 64  # tasks, by the number of bits of the ns that they took
-        self.pages = Pages()
         self.timing = Timing(self)
         self.births: births.Births
         self.thread = 0
         self.poked = False
+        self.poller = epoll()  # first, for it closes itself where there is no file left for the other
         self.awake = state.move_high(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
-        self.poller = epoll()
         self.poller.register(self.awake, EPOLLIN)
         self.handlers: dict[int, Callable[[], object]] = {self.awake: self.calm_down}
         self.room: Room | None = None  # with max_pending
@@ -365,7 +363,7 @@ class Core(Handing):
             if found is None:
                 self.undecided.append((slot, task, first))  # it is not there yet; or no longer, and we shall hear of it
                 return
-            slot.line.words[ENDED_FOR] = task._number
+            slot.page.words[ENDED_FOR] = task._number
             slot.killing = Killing(found[0], found[1].fileno(), first, task._number, found[1])
 
     def kill(self, slot: Slot, first: str = "ask") -> None:
@@ -376,7 +374,7 @@ class Core(Handing):
             slot.killing = None  # of its task: it goes with us
         slot.leaving = True
         if slot.killing is None:
-            slot.line.words[ENDED_FOR] = slot.get_running()
+            slot.page.words[ENDED_FOR] = slot.get_running()
             slot.child._sent.update((2, 9, 15))  # or the handle would say that somebody else had
             slot.killing = Killing(slot.pid, slot.child.fileno(), first)
         elif first == "kill" and slot.killing.next in ("ask", "tell"):

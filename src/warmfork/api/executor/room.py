@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from warmfork.api.executor.dispatcher import Core
 
 
+LOOK_AGAIN = 1.0
+"""Seconds after which a sleeper looks by itself: nobody may have been left to wake it."""
+
+
 class Room:
     """What is under way. Whoever submits counts it, under a lock; the dispatcher, which waits for nobody, says what has
     ended."""
@@ -44,7 +48,9 @@ class Room:
                 with suppress(ValueError):
                     self.sleepers.remove(asleep)
                 raise Full(*self.describe())
-            asleep.acquire()
+            asleep.acquire(True, LOOK_AGAIN)
+            with suppress(ValueError):  # it was woken
+                self.sleepers.remove(asleep)
 
     def try_enter(self, size: int) -> bool:
         """Count a task if there is room for it."""

@@ -59,7 +59,7 @@ def take(core: Core) -> dict[str, Any]:
         task = slot.tasks.get(slot.get_running()) if not slot.dead else None
         if task is not None and not task.done():
             running.append(
-                {"pid": int(slot.line.words[RUNNER]) or slot.pid, "name": task.name, "age": now - slot.get_since()}
+                {"pid": int(slot.page.words[RUNNER]) or slot.pid, "name": task.name, "age": now - slot.get_since()}
             )
     handed_out = sum(len(slot.tasks) for slot in tuple(core.slots))
     return {

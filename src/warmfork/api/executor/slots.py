@@ -1,4 +1,4 @@
-"""A worker as the program sees it: its fds, its line of the page, and the tasks that it was handed."""
+"""A worker as the program sees it: its fds, its page, and the tasks that it was handed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from warmfork._words.outcome import Outcome
     from warmfork.api.executor.futures import TaskFuture
     from warmfork.api.executor.killing import Killing
-    from warmfork.api.executor.page import Line
+    from warmfork.api.executor.page import Page
     from warmfork.api.limits import Watch
 
 NO_BARRIER = 0.002
@@ -38,9 +38,9 @@ SET_PIPE_SIZE = 1031
 class Slot:
     """A worker. `tasks` has what it was handed and has not answered, by number, in this order."""
 
-    def __init__(self, line: Line, forks: bool) -> None:
-        """Make what it and the program share. Raises OSError, the line given back."""
-        self.line = line
+    def __init__(self, page: Page, forks: bool) -> None:
+        """Make what it and the program share. Raises OSError, the page closed."""
+        self.page = page
         self.forks = forks  # each task has a process of its own, and that is the one to be ended for it
         self.tasks: dict[int, TaskFuture] = {}
         self.sent = 0  # the number of the last task
@@ -77,7 +77,7 @@ class Slot:
             os.set_blocking(end, True)
             self.pipe = state.move_high(self.pipe)
             widen(self.pipe)
-            self.theirs.append(fds.Fd(os.dup(line.page.fd.fileno())))
+            self.theirs.append(page.fd)
             high = state.move_high(self.socket.detach())
             self.socket = sockets.adopt_socket(high)
         except BaseException:
@@ -105,7 +105,7 @@ class Slot:
             if fd >= 0:
                 os.close(fd)
         self.pipe = self.output = -1
-        self.line.give_back()
+        self.page.close()
         if self.child is not None:
             self.child.close()
 
@@ -129,11 +129,11 @@ class Slot:
         self.suspect = True
         parts = []
         sizes = []
-        names = self.line.names
+        names = self.page.names
         for task in tasks:
             name = task._name
             if names[number & LAST_NAME] is not name:  # mostly the same function's
-                self.line.write_name(number, name)
+                self.page.write_name(number, name)
             data = task._call
             self.tasks[number] = task
             task._slot, task._number = self, number
@@ -174,25 +174,25 @@ class Slot:
 
     def count_waiting(self) -> int:
         """Count the tasks that it was handed and has not begun with: its own word, which is newer than its results."""
-        return int(self.sent - self.line.words[CLAIMED])
+        return int(self.sent - self.page.words[CLAIMED])
 
     # -- what the page says
 
     def has_started(self, number: int) -> bool:
         """Is this the task that it runs, or ran last?"""
-        return number in self.tasks and bool(self.line.words[CONFIRMED] == number)
+        return number in self.tasks and bool(self.page.words[CONFIRMED] == number)
 
     def get_running(self) -> int:
         """Give the number of the task that it runs; 0 for none."""
-        number = int(self.line.words[CONFIRMED])
-        return number if number in self.tasks and number == self.line.words[CLAIMED] else 0
+        number = int(self.page.words[CONFIRMED])
+        return number if number in self.tasks and number == self.page.words[CLAIMED] else 0
 
     def open_runner(self) -> tuple[int, fds.Fd] | None:
         """Give pid and pidfd of the process that runs its task. None: there is none, yet or any longer.
 
         The page is that process's to write on as well, and it may have fewer rights than we have: so the kernel says which
         is a child of the worker, which has one at a time."""
-        for pid in (int(self.line.words[RUNNER]), *list_children(self.pid)):
+        for pid in (int(self.page.words[RUNNER]), *list_children(self.pid)):
             try:
                 pidfd = fds.Fd(state.move_high(pids.open_pidfd(pid)))
             except (OSError, OverflowError):
@@ -209,7 +209,7 @@ class Slot:
 
     def get_since(self) -> float:
         """Give when the task that it runs was begun, by monotonic()."""
-        return float(self.line.words[SINCE] / 1e9)
+        return float(self.page.words[SINCE] / 1e9)
 
     def take_back(self) -> list[TaskFuture]:
         """Take back all that it has not begun with: the tasks are ours again, and it will not start them.
@@ -217,10 +217,10 @@ class Slot:
         What is left in `tasks` is the one that it runs, or looks at in this very moment; its word, or its death, tells. Who
         holds the executor's lock calls it.
         """
-        self.line.words[REVOKED] = self.sent
+        self.page.words[REVOKED] = self.sent
         if not barrier.issue():
             sleep(NO_BARRIER)
-        claimed = self.line.words[CLAIMED]
+        claimed = self.page.words[CLAIMED]
         back = []
         for number in [number for number in self.tasks if number > claimed]:
             task = self.tasks.pop(number)
@@ -231,7 +231,7 @@ class Slot:
     def settle(self) -> list[TaskFuture]:
         """It is dead, and its pipe is read to the end: give what it has never started. What is left in `tasks` is the one
         that it died of."""
-        claimed, confirmed = self.line.words[CLAIMED], self.line.words[CONFIRMED]
+        claimed, confirmed = self.page.words[CLAIMED], self.page.words[CONFIRMED]
         back = []
         for number in list(self.tasks):
             if number != claimed or number != confirmed:
