@@ -230,10 +230,11 @@ def take_additions(said: dict[str, Any]) -> None:
 
 
 def pickle_by_value() -> None:
-    """Have queues and pipes send by value what the main module defines, for it is in no file."""
+    """Have queues and pipes send by value what the main module defines, for no other process imports it; and lambdas, for
+    what came by value has no name here by which it could be told from them."""
     from warmfork.mp.shared import pickling
 
-    pickling.take_over()
+    pickling.take_over(lambdas=True)
 
 
 def rehearse(birth: Birth | None) -> bytes:

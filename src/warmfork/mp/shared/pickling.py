@@ -66,10 +66,15 @@ def pickle_by_value(value: object, out_of_band: bool, main_is_known: bool) -> Pi
 
 
 _stdlib_dumps: Any = None
+_lambdas = False
 
 
 def dumps(cls: type, value: object, protocol: int | None = None) -> Any:
     """Stands in for ForkingPickler.dumps(), with which queues and pipes send what they are given."""
+    if not _lambdas:
+        data = _stdlib_dumps(cls, value, protocol)  # what it refuses stays refused
+        if not payload.names_main(data):
+            return data
     return payload.dump(
         value,
         lambda part: _stdlib_dumps(cls, part, protocol),
@@ -78,10 +83,12 @@ def dumps(cls: type, value: object, protocol: int | None = None) -> Any:
     )
 
 
-def take_over() -> None:
-    """Have queues and pipes send functions of `__main__` by value: a Pool at a prompt or in a notebook sends its workers
-    what they can't import, they die of it, and it replaces them for ever. One that is not multiprocessing's stays."""
-    global _stdlib_dumps
+def take_over(lambdas: bool) -> None:
+    """Have queues and pipes send functions of `__main__` by value, and lambdas too where that is asked for: a Pool at a
+    prompt or of `python -m package` sends its workers what they can't import, they die of it, and it replaces them for
+    ever. One that is not multiprocessing's stays."""
+    global _stdlib_dumps, _lambdas
+    _lambdas = _lambdas or lambdas
     current = getattr(vars(reduction.ForkingPickler)["dumps"], "__func__", None)
     if is_stdlib(current, reduction):
         _stdlib_dumps = current
