@@ -353,6 +353,7 @@ def test_children_of_a_program_that_has_used_the_stdlib_s_methods_import_nothing
 
 WITH_POOL = f"""\
 {OWN}
+import elsewhere
 class Point:
     def __init__(self, x): self.x = x
 def move(point): return Point(point.x + 1)
@@ -360,10 +361,12 @@ if __name__ == "__main__":
     with context.Pool(1) as pool:
         moved = pool.map(move, [Point(1), Point(2)])
         assert all(type(point) is Point for point in moved)
+        refused = False
         try:
-            pool.apply(lambda: 1)
+            pool.apply(elsewhere.unnamed)
         except Exception as error:
-            print([point.x for point in moved], "lambda" in str(error))
+            refused = "lambda" in str(error)
+        print([point.x for point in moved], pool.apply(lambda: 7), refused)
 """
 
 
@@ -375,6 +378,8 @@ def test_what_the_main_module_of_a_package_folder_or_zip_defines_goes_to_a_pool(
     if form == "zip":
         with zipfile.ZipFile(tmp_path / "tool.zip", "w") as archive:
             archive.writestr("__main__.py", WITH_POOL)
+    (tmp_path / "elsewhere.py").write_text("unnamed = lambda: 1\n")
     words = {"package": ["-m", "tool"], "folder": ["tool"], "zip": ["tool.zip"]}[form]
-    done = run_program("", tmp_path, name="unused.py", flags=words, timeout=20)
-    assert (done.stdout, done.stderr) == ("[2, 3] True\n", "")
+    env = {"PYTHONPATH": str(tmp_path)}
+    done = run_program("", tmp_path, name="unused.py", flags=words, env=env, timeout=20)
+    assert (done.stdout, done.stderr) == ("[2, 3] 7 True\n", "")

@@ -95,10 +95,10 @@ class Popen:
         finally:
             context.set_spawning_popen(above)
         # The main module of a package, a folder or a zip is not imported by a child either, though it is in a file: what
-        # it defines goes by value. Lambdas stay refused there, as multiprocessing refuses them in any file.
-        said["by_value"] = not main_is_known
+        # it defines goes by value. What multiprocessing refuses of other modules stays refused there.
+        said["by_value"], said["main_alone"] = not main_is_known, not is_main_typed()
         if said["by_value"]:
-            pickling.take_over(lambdas=is_main_typed())
+            pickling.take_over(said["main_alone"])
         tracker = resources.get_stdlib_fd()
         said["tracker_fd"] = self.duplicate_for_child(tracker) if tracker is not None else -1
         values = write_values(said)
