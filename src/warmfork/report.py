@@ -147,7 +147,8 @@ def tell() -> None:
     # Nothing is imported here: at its end a program may have no folder left to import from.
     role = sys.modules.get("warmfork._machine.role")  # which helpers and children have
     process = sys.modules.get("multiprocessing.process")
-    child = (role is not None and role.kind != role.PROGRAM) or (process is not None and process.parent_process() is not None)
+    child = role is not None and role.kind != role.PROGRAM
+    child = child or (process is not None and process.parent_process() is not None)
     nested = child or os.environ.get("WARMFORK_REPORT", "") not in ("1", str(_pid))
     if nested and not counts:
         return
