@@ -144,10 +144,11 @@ def tell() -> None:
     """Write the report to stderr: always for the program that was asked, for others where there is something."""
     if os.getpid() != _pid:
         return
-    from warmfork._machine import role
-
+    # Nothing is imported here: at its end a program may have no folder left to import from.
+    role = sys.modules.get("warmfork._machine.role")  # which helpers and children have
     process = sys.modules.get("multiprocessing.process")
-    child = role.kind != role.PROGRAM or (process is not None and process.parent_process() is not None)
+    child = role is not None and role.kind != role.PROGRAM
+    child = child or (process is not None and process.parent_process() is not None)
     nested = child or os.environ.get("WARMFORK_REPORT", "") not in ("1", str(_pid))
     if nested and not counts:
         return

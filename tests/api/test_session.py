@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import re
 import signal
 import threading
 from collections.abc import Iterator
@@ -155,9 +156,28 @@ def test_limits_are_each_snippets_own_and_end_the_session(template):
 )
 def test_the_childs_end_is_the_outcome_of_the_snippet_that_ended_it(template, code, outcome):
     with template.session() as session:
-        assert session.run(code).outcome == outcome
-        with pytest.raises(warmfork.SessionEnded):
+        done = session.run(code)
+        assert done.outcome == outcome
+        said = re.escape(f"this session's child has ended: {done.outcome}; reset() starts another")
+        with pytest.raises(warmfork.SessionEnded, match=said):
             session.run("1")
+        with pytest.raises(warmfork.SessionEnded, match=said):
+            _ = session.pid
+
+
+def test_a_session_whose_code_was_broken_off_says_so(template):
+    async def main():
+        seen = asyncio.Event()
+        async with template.session() as session:
+            task = asyncio.create_task(session.arun("print(1)\nwhile True: pass", on_output=lambda *_: seen.set()))
+            await seen.wait()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            with pytest.raises(warmfork.SessionEnded, match=r"its last code was broken off; areset\(\)"):
+                await session.arun("1")
+
+    asyncio.run(main())
 
 
 def test_large_code_and_large_results_go_both_ways(template):
@@ -226,6 +246,8 @@ def test_a_session_works_with_async_with(template):
             assert (await task).error.type == "KeyboardInterrupt"
             with pytest.raises(warmfork.TimeLimitExceeded):
                 await session.arun("while True: pass", timeout=0.2)
+            with pytest.raises(warmfork.SessionEnded, match=r"child has ended: killed by SIGKILL.*; areset\(\)"):
+                await session.arun("1")
             await session.areset()
             assert (await session.arun("3")).result == 3
             with pytest.raises(warmfork.SessionEnded):

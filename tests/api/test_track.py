@@ -167,6 +167,27 @@ def test_the_temporary_folder_of_multiprocessing_goes_with_a_program_that_is_kil
     wait_until(lambda: not folder.exists() and not leftovers.wait_for_ends(before, 0), 4)
 
 
+def test_the_temporary_folder_of_a_worker_that_is_terminated_goes_without_a_word(tmp_path: Path):
+    """The program has lost nothing: a DataLoader with persistent workers ends so, each time."""
+    code = """
+        import time, warmfork
+        from multiprocessing import util
+
+        def work(queue):
+            queue.put(util.get_temp_dir())
+            time.sleep(600)
+
+        if __name__ == "__main__":
+            context = warmfork.get_context()
+            queue = context.SimpleQueue()
+            context.Process(target=work, args=(queue,), daemon=True).start()
+            print(queue.get())
+    """
+    done = run_program(code, tmp_path)
+    assert not Path(done.stdout.strip()).exists() and "pymp-" in done.stdout
+    assert done.stderr == ""
+
+
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [

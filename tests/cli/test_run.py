@@ -291,3 +291,10 @@ def test_a_forkserver_process_of_the_program_and_of_its_subprocess_is_warmforks(
     program.write_text(FORKSERVER)
     done = run([*by_module(python), str(program)])
     assert (done.returncode, done.stdout, done.stderr) == (0, "child\n0 warmfork\n" * 2, "")
+
+
+def test_the_report_is_told_where_nothing_can_be_imported_any_more(python, tmp_path):
+    """The program's folder is gone, or its root another, by the time at which it ends."""
+    code = "import sys; sys.path.clear(); sys.meta_path.clear(); sys.path_importer_cache.clear()"
+    done = run([*by_module(python), "-v", "-c", code], cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "warmfork: no processes\n")

@@ -163,6 +163,27 @@ def test_the_proc_of_another_pid_namespace_is_told_from_none(tmp_path):
 
 
 @needs_root
+def test_a_program_under_run_keeps_the_tracker_of_multiprocessing_where_warmfork_can_not_work(tmp_path):
+    """Its first Lock raised UnsupportedPlatform, where python itself runs it."""
+    code = """
+    import multiprocessing
+    if __name__ == "__main__":
+        for _ in range(2):
+            queue, lock = multiprocessing.Queue(), multiprocessing.Lock()
+            process = multiprocessing.Process(target=queue.put, args=(1,))
+            process.start()
+            print(queue.get(timeout=30))
+            process.join()
+    """
+    (tmp_path / "program.py").write_text(textwrap.dedent(code))
+    command = ["unshare", "-m", "-p", "-f", sys.executable, str(tmp_path / "program.py")]
+    environment = {**os.environ, "WARMFORK_RUN": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "1\n1\n"), done.stderr
+    assert done.stderr.count("processes are started by spawn") == 1 and "Traceback" not in done.stderr
+
+
+@needs_root
 def test_what_proc_lacks_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(platform, "NEEDED", (*platform.NEEDED, "nonsense"))
     with pytest.raises(warmfork.UnsupportedPlatform, match="/proc has no self/nonsense here"):

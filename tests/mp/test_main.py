@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -348,3 +349,37 @@ def test_children_of_a_program_that_has_used_the_stdlib_s_methods_import_nothing
     (tmp_path / "seen.py").write_text(SEEN)
     done = run_program(IMPORTS.replace("{first!r}", repr(first)), tmp_path)
     assert done.stdout == "[]\n[]\n"
+
+
+WITH_POOL = f"""\
+{OWN}
+import elsewhere
+class Point:
+    def __init__(self, x): self.x = x
+def move(point): return Point(point.x + 1)
+if __name__ == "__main__":
+    with context.Pool(1) as pool:
+        moved = pool.map(move, [Point(1), Point(2)])
+        assert all(type(point) is Point for point in moved)
+        refused = False
+        try:
+            pool.apply(elsewhere.unnamed)
+        except Exception as error:
+            refused = "lambda" in str(error)
+        print([point.x for point in moved], pool.apply(lambda: 7), refused)
+"""
+
+
+@pytest.mark.parametrize("form", ["package", "folder", "zip"])
+def test_what_the_main_module_of_a_package_folder_or_zip_defines_goes_to_a_pool(tmp_path: Path, form: str):
+    """No process imports such a module again: the workers died of what they could not find, and were replaced for ever."""
+    (tmp_path / "tool").mkdir()
+    (tmp_path / "tool" / "__main__.py").write_text(WITH_POOL)
+    if form == "zip":
+        with zipfile.ZipFile(tmp_path / "tool.zip", "w") as archive:
+            archive.writestr("__main__.py", WITH_POOL)
+    (tmp_path / "elsewhere.py").write_text("unnamed = lambda: 1\n")
+    words = {"package": ["-m", "tool"], "folder": ["tool"], "zip": ["tool.zip"]}[form]
+    env = {"PYTHONPATH": str(tmp_path)}
+    done = run_program("", tmp_path, name="unused.py", flags=words, env=env, timeout=20)
+    assert (done.stdout, done.stderr) == ("[2, 3] 7 True\n", "")

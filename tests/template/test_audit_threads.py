@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import _thread
 import ctypes
+import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -60,6 +62,22 @@ def test_a_thread_that_its_library_starts_again_after_a_fork_is_not_accused(capl
     with warmfork.Template(preload=[f"{__name__}:leave_jemalloc"], audit="refuse") as template:
         assert template.start(targets.give, (1,)).result(20) == 1
     assert caplog.text == ""
+
+
+def leave_pump() -> None:
+    """A thread, and an at-fork function: torch and matplotlib bring both, and no child minds."""
+    stop = threading.Event()
+    done = threading.Thread(target=stop.wait, daemon=True)
+    done.start()
+    os.register_at_fork(before=lambda: (stop.set(), done.join()), after_in_child=stop.clear)
+
+
+def test_that_a_child_was_forked_to_look_is_told_to_those_who_ask(caplog: pytest.LogCaptureFixture):
+    with caplog.at_level("INFO", "warmfork"), warmfork.Template(preload=[f"{__name__}:leave_pump"]) as template:
+        assert template.start(targets.give, (1,)).result(20) == 1
+    told = [record for record in caplog.records if "one child was forked to see which threads stay" in record.message]
+    assert [record.levelname for record in told] == ["INFO"]
+    assert [record.message for record in caplog.records if record.levelname != "INFO"] == []
 
 
 def test_a_thread_that_a_fork_stops_is_not_accused_because_of_another_that_stays(monkeypatch):

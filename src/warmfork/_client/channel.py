@@ -355,8 +355,8 @@ class Channel:
 
 
 def log_note(generation: int, note: str) -> None:
-    """Log what a template says of itself: a warning, or where it only does without something, for whoever asks."""
+    """Log what a template says of itself: a warning, or where there is nothing to be done about it, for whoever asks."""
     from logging import INFO, WARNING, getLogger
 
-    level = INFO if note.startswith("without ") else WARNING
+    level = INFO if note.startswith(("without ", "one child was forked ")) else WARNING
     getLogger("warmfork").log(level, "template gen=%d: %s", generation, note)

@@ -90,6 +90,8 @@ def sweep(entries: list[Entry], mixed: bool, folders: Folders) -> int:
     # Where the stdlib's own tracker runs beside us, it removes the names that it heard of: those are nobody's loss. Nor
     # are files that somebody has removed without a word.
     left = [(e, outcome) for e, outcome in outcomes if outcome != GONE or not (mixed or e.kind in folders_.KINDS)]
+    # multiprocessing makes such a folder for itself, and leaves it where a worker is terminated: no loss of the program's.
+    left = [(e, outcome) for e, outcome in left if outcome != REMOVED or not is_of_multiprocessing(e)]
     lines = []
     for kind in dict.fromkeys(entry.kind for entry, _ in left):
         of_kind = [(entry, outcome) for entry, outcome in left if entry.kind == kind]
@@ -107,6 +109,11 @@ def sweep(entries: list[Entry], mixed: bool, folders: Folders) -> int:
             lines.append(f"warmfork: tracker: {count} of them made by pid {pid} ({title or 'unknown'})")
     say(lines)
     return len(left)
+
+
+def is_of_multiprocessing(entry: Entry) -> bool:
+    """Is this the folder for sockets that multiprocessing makes for itself?"""
+    return entry.kind == "folder" and os.path.basename(entry.name).startswith("pymp-")
 
 
 def sweep_prefix(prefix: str) -> None:

@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 MAINS = ("__main__", "__mp_main__")
 
 
-def make_pickler(main_is_known: bool, reducers: Mapping[type, Any] | None = None) -> type:
+def make_pickler(main_is_known: bool, reducers: Mapping[type, Any] | None = None, main_alone: bool = False) -> type:
     """Give a pickler class. `main_is_known`: the other process has the main module, so what can be found there goes by
-    name. `reducers` are those of whom it pickles for, copyreg's where it is None."""
+    name. `reducers` are those of whom it pickles for, copyreg's where it is None. `main_alone`: what other modules define
+    is up to pickle, lambdas too."""
     import copyreg
     import types
     import typing
@@ -50,17 +51,17 @@ def make_pickler(main_is_known: bool, reducers: Mapping[type, Any] | None = None
 
         def reducer_override(self, value: Any) -> Any:
             if type(value) is types.FunctionType:
-                if goes_by_value(value, main_is_known):
+                if goes_by_value(value, main_is_known, main_alone):
                     return self._dynamic_function_reduce(value)
             elif type(value).__name__ == "_lru_cache_wrapper":
-                if goes_by_value(value, main_is_known):
+                if goes_by_value(value, main_is_known, main_alone):
                     return rebuild_cached, (value.__wrapped__, value.cache_parameters())
             elif isinstance(value, type):
                 if "__reduce_class__" in vars(value):
                     return value.__reduce_class__()  # type: ignore[attr-defined]
                 if value in cloudpickle._BUILTIN_TYPE_NAMES:  # mappingproxy and others that builtins has no name for
                     return cloudpickle._builtin_type, (cloudpickle._BUILTIN_TYPE_NAMES[value],)
-                if goes_by_value(value, main_is_known):
+                if goes_by_value(value, main_is_known, main_alone):
                     reduced = cloudpickle._dynamic_class_reduce(value)
                     if vars(value).get("__slots__"):  # else its instances have a __dict__ there, and come back with one
                         reduced[1][3]["__slots__"] = vars(value)["__slots__"]
@@ -99,12 +100,12 @@ def rebuild_cached(function: Any, parameters: dict[str, Any]) -> Any:
     return lru_cache(**parameters)(function)
 
 
-def goes_by_value(value: Any, main_is_known: bool) -> bool:
+def goes_by_value(value: Any, main_is_known: bool, main_alone: bool = False) -> bool:
     """Is this function or class one that the other process can't find, and may be sent?"""
     module, name = getattr(value, "__module__", None), value.__qualname__
     if (module in MAINS and not main_is_known) or is_registered(module):
         return True
-    if isinstance(value, type) and module not in MAINS and "<locals>" not in name:
+    if main_alone or (isinstance(value, type) and module not in MAINS and "<locals>" not in name):
         return False
     found: Any = sys.modules.get(str(module))
     for part in name.split("."):

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from warmfork.api.watching import Watched
 
 SIGINT = 2
+ENDED = "this session's child has ended"
+BROKEN_OFF = "this session's child was ended, since its last code was broken off"
 
 
 class SessionEnded(WarmforkError, ValueError):
@@ -53,6 +55,7 @@ class Session:
         self._number = 0
         self._lock: Any = RLock()
         self._runs = False
+        self._gone = ""  # why a session that was begun has no child
 
     def __repr__(self) -> str:
         return f"<Session {self._name or 'not started'}>"
@@ -86,17 +89,18 @@ class Session:
         with self._lock:
             loop = self._loop
             if not isinstance(loop, PollLoop):
-                raise SessionEnded("this session was not begun by `with`: use arun() after `async with`, or reset()")
+                not_so = "this session was not begun by `with`: use arun() after `async with`, or reset()"
+                raise SessionEnded(f"{self._gone}; reset() starts another" if self._gone else not_so)
             watched = self._begin(code, options)
             try:
                 loop.drive(watched)
             except KeyboardInterrupt:
                 interrupt(watched, loop)
                 if not watched.over:
-                    self._end()
+                    self._end(BROKEN_OFF)
                 raise
             except BaseException:
-                self._end()
+                self._end(BROKEN_OFF)
                 raise
             finally:
                 self._runs = False
@@ -135,7 +139,8 @@ class Session:
         """As run(), awaited. Where whoever awaits is cancelled, the session is over."""
         loop, reader = self._loop, self._reader
         if reader is None or loop is None or isinstance(loop, PollLoop):
-            raise SessionEnded("this session was not begun by `async with`: use run() after `with`, or areset()")
+            not_so = "this session was not begun by `async with`: use run() after `with`, or areset()"
+            raise SessionEnded(f"{self._gone}; areset() starts another" if self._gone else not_so)
         if self._runs:
             raise RuntimeError("another piece of code runs in this session: await that first, or interrupt() it")
         watched = self._begin(code, options)
@@ -146,7 +151,7 @@ class Session:
 
                 await settle(watched.child, reader)
         except BaseException:
-            self._end()
+            self._end(BROKEN_OFF)
             raise
         finally:
             self._runs = False
@@ -197,7 +202,7 @@ class Session:
     def _get_watched(self) -> Watched:
         """Give what is watched. Raises SessionEnded."""
         if self._watched is None:
-            raise SessionEnded("this session has no child: reset() starts one")
+            raise SessionEnded(f"{self._gone or 'this session has no child'}; reset() starts another")
         return self._watched
 
     def _begin(self, code: str | bytes, given: Any) -> Watched:
@@ -207,7 +212,7 @@ class Session:
             raise TypeError(f"a session runs code, as str or bytes, not {code!r}")
         watched = self._get_watched()
         if watched.dead:
-            raise SessionEnded(f"this session's child has ended: {watched.child.outcome}; reset() starts another")
+            raise SessionEnded(f"{ENDED}: {watched.child.outcome}; reset() starts another")
         watched.limits = running.read_limits(options) if given else NONE
         watched.on_output = options["on_output"]
         for output in watched.kept:
@@ -226,11 +231,12 @@ class Session:
             completed = make_completed(watched, None, watched.ended - watched.watch.began)
             return judge(watched, completed, name, bool(options.get("check")))
         completed = complete(watched, watched.watch.began)
-        self._end()
+        self._end(f"{ENDED}: {completed.outcome}")
         return judge(watched, completed, name, bool(options.get("check")))
 
-    def _end(self) -> None:
-        """End the child."""
+    def _end(self, why: str = "") -> None:
+        """End the child. `why`: what is said of it to those who still have code for it."""
+        self._gone = why
         watched, self._watched = self._watched, None
         self._loop = self._reader = None
         if watched is not None:

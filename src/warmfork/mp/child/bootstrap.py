@@ -206,7 +206,7 @@ def prepare(said: dict[str, Any], birth: Birth) -> None:
     elif said["start_method"] is not None:
         context._force_start_method(said["start_method"])
     if said["by_value"]:
-        pickle_by_value()
+        pickle_by_value(said["main_alone"])
     if said["added"] or is_prepare_replaced():
         take_additions(said)
     if said["main"] != get_preloaded_main() or main_failed:
@@ -229,11 +229,11 @@ def take_additions(said: dict[str, Any]) -> None:
     spawn.prepare({**usual, **added})
 
 
-def pickle_by_value() -> None:
-    """Have queues and pipes send by value what the main module defines, for it is in no file."""
+def pickle_by_value(main_alone: bool) -> None:
+    """Have queues and pipes send by value what the main module defines, for no other process imports it."""
     from warmfork.mp.shared import pickling
 
-    pickling.take_over()
+    pickling.take_over(main_alone)
 
 
 def rehearse(birth: Birth | None) -> bytes:
@@ -252,6 +252,7 @@ def rehearse(birth: Birth | None) -> bytes:
             "context": None if has_installed else NO_CONTEXT,
             "installed": None,
             "by_value": False,
+            "main_alone": False,
             "added": b"",
             "main": ("", "") if main_failed else get_preloaded_main(),  # never to be run a second time here
             "tracker_fd": -1,

@@ -94,10 +94,11 @@ class Popen:
             said["added"] = pickle_additions(process_obj.name, said)
         finally:
             context.set_spawning_popen(above)
-        # A folder, a zip or a package has a main module in a file: what multiprocessing refuses there stays refused.
-        said["by_value"] = is_main_typed()
+        # The main module of a package, a folder or a zip is not imported by a child either, though it is in a file: what
+        # it defines goes by value. What multiprocessing refuses of other modules stays refused there.
+        said["by_value"], said["main_alone"] = not main_is_known, not is_main_typed()
         if said["by_value"]:
-            pickling.take_over()
+            pickling.take_over(said["main_alone"])
         tracker = resources.get_stdlib_fd()
         said["tracker_fd"] = self.duplicate_for_child(tracker) if tracker is not None else -1
         values = write_values(said)

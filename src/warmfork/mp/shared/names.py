@@ -32,7 +32,7 @@ LONGEST = 255
 
 def take_over() -> None:
     """Have names registered with our tracker from now on, as soon as there is somebody who registers them."""
-    if watching.WATCHED.get(MODULE) is patch:
+    if watching.WATCHED.get(MODULE) is patch or not can_work():
         return
     if role.kind == role.PROGRAM and not role.prefix:
         # Where there may be a process of this pid, this process, and what tells it from others that had it.
@@ -47,6 +47,22 @@ def take_over() -> None:
         process.current_process()._config["semprefix"] = f"/mp-{tree}"  # type: ignore[attr-defined]
     watching.watch(MODULE, patch)
     watching.watch(UTIL, patch_util)
+
+
+def can_work() -> bool:
+    """Can a tracker of ours run here? Where not, names stay with the stdlib's, as the starts are left to spawn."""
+    if role.kind != role.PROGRAM:
+        return True
+    from warmfork._machine import platform
+    from warmfork._words.errors import UnsupportedPlatform
+
+    try:
+        platform.check()
+    except UnsupportedPlatform:
+        return False
+    except OSError:  # out of files, say: that can't be told now, and whoever needs the tracker is told why not
+        return True
+    return True
 
 
 def patch(module: ModuleType) -> None:

@@ -59,13 +59,14 @@ def dump_with(reducer: Any, value: object) -> Pickled:
     return pickled
 
 
-def pickle_by_value(value: object, out_of_band: bool, main_is_known: bool) -> Pickled:
+def pickle_by_value(value: object, out_of_band: bool, main_is_known: bool, main_alone: bool = False) -> Pickled:
     """Pickle as multiprocessing does, with functions and classes by value where no other process could find them."""
     general, own = get_tables()
-    return run(by_value.make_pickler(main_is_known, {**general, **own}), value, out_of_band)
+    return run(by_value.make_pickler(main_is_known, {**general, **own}, main_alone), value, out_of_band)
 
 
 _stdlib_dumps: Any = None
+_main_alone = True
 
 
 def dumps(cls: type, value: object, protocol: int | None = None) -> Any:
@@ -73,15 +74,17 @@ def dumps(cls: type, value: object, protocol: int | None = None) -> Any:
     return payload.dump(
         value,
         lambda part: _stdlib_dumps(cls, part, protocol),
-        lambda part: b"".join(pickle_by_value(part, False, False).parts),
+        lambda part: b"".join(pickle_by_value(part, False, False, _main_alone).parts),
         False,
     )
 
 
-def take_over() -> None:
-    """Have queues and pipes send functions of `__main__` by value: a Pool at a prompt or in a notebook sends its workers
-    what they can't import, they die of it, and it replaces them for ever. One that is not multiprocessing's stays."""
-    global _stdlib_dumps
+def take_over(main_alone: bool) -> None:
+    """Have queues and pipes send functions of `__main__` by value, and lambdas of other modules too unless `main_alone`: a
+    Pool at a prompt or of `python -m package` sends its workers what they can't import, they die of it, and it replaces
+    them for ever. One that is not multiprocessing's stays."""
+    global _stdlib_dumps, _main_alone
+    _main_alone = _main_alone and main_alone
     current = getattr(vars(reduction.ForkingPickler)["dumps"], "__func__", None)
     if is_stdlib(current, reduction):
         _stdlib_dumps = current
