@@ -63,10 +63,15 @@ class Worker:
 
     def __init__(self, birth: Birth, settings: dict[str, Any]) -> None:
         tasks, results, page = birth.fds[:3]
-        self.output = birth.fds[3] if settings["captured"] else -1
-        # Files of shared memory: the initializer's, and later those that came with a task.
-        self.arrived = birth.fds[4 if settings["captured"] else 3 :]
+        more = birth.fds[3:]
         birth.fds.clear()
+        self.output = more.pop(0) if settings["captured"] else -1
+        if settings["log_level"]:
+            from warmfork._tasks import logs
+
+            to = sockets.adopt_socket(state.move_high(more.pop(0)))
+            logs.forward(to, settings["log_level"], birth.state["name"])
+        self.arrived = more  # files of shared memory: the initializer's, and later those that came with a task
         self.socket = sockets.adopt_socket(state.move_high(tasks))
         self.pipe = state.move_high(results)
         self.page = memoryview(mmap(page, work.WORDS_SIZE)).cast("Q")

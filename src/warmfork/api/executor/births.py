@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from _thread import start_new_thread
 from functools import partial
+from threading import Thread
 from time import monotonic
 
 from warmfork._client import starting
@@ -47,12 +48,14 @@ FINAL = (PreloadError, AuditError, Refused)
 class Births:
     """The births of an executor's workers. All but bear() is the dispatcher's."""
 
-    def __init__(self, core: Core, template: Template, name: str, begin: Beginning, captured: bool) -> None:
+    def __init__(self, core: Core, template: Template, name: str, begin: Beginning, captured: bool, forwards: bool) -> None:
         self.core = core
         self.template = template
         self.name = name
         self.initializer, self.shared = begin
         self.captured = captured
+        self.forwards = forwards  # log records
+        self.readers: list[Thread] = []  # of those
         self.under_way = 0
         self.failures = 0  # in a row; those that were under way when one failed are not counted again
         self.failed_at = 0.0
@@ -115,12 +118,17 @@ class Births:
                 slot.capture()
             self.count += 1
             name = f"{self.name}-{self.count}"
+            level = self.read_logs(slot, name) if self.forwards else 0
             entry = FORKER if self.core.forks else WORKER
             kill = (self.template._options.orphans or "kill") == "kill"
             order = StartRequest(entry, name, kill, False, None, -1, get_here())
             order.own_path = self.template._birthplace.python is not None
             payload = work.pack_settings(
-                {"captured": self.captured, "most_held": self.core.recycling.most_bytes or 0},
+                {
+                    "captured": self.captured,
+                    "log_level": level,
+                    "most_held": self.core.recycling.most_bytes or 0,
+                },
                 self.initializer,
             )
             self.template._refresh()
@@ -143,6 +151,15 @@ class Births:
         slot.let_go()
         slot.pid = slot.page.words[OWNER] = slot.child.pid
         return slot
+
+    def read_logs(self, slot: Slot, name: str) -> int:
+        """Have a thread read the log records of a worker to be. Gives the level from which on it is to send them."""
+        from warmfork.api.executor import logs
+
+        slot.logs = logs.Logs(name)
+        slot.theirs.append(slot.logs.theirs)
+        self.readers = [*filter(Thread.is_alive, self.readers), slot.logs.thread]
+        return logs.find_level()
 
     def note_failure(self, began: float) -> bool:
         """A birth that began then came to nothing. True: it is to be given up."""

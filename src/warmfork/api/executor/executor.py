@@ -60,6 +60,7 @@ class Executor(BaseExecutor):
             nothing else is under way.
         cancel_running: False: cancel() leaves a task alone that was handed to a worker, as with the standard executors.
         capture_output: what a task writes to stdout and stderr is in `future.output`, and in WorkerDied.
+        forward_logs: what workers log goes to the loggers of this program, and to no handler that workers have themselves.
         name: what ps shows.
         orphans: "kill" or "keep": what becomes of workers when this process dies.
     """
@@ -84,6 +85,7 @@ class Executor(BaseExecutor):
         max_pending_bytes: int | None = None,
         cancel_running: bool = True,
         capture_output: bool = False,
+        forward_logs: bool = False,
         name: str | None = None,
         orphans: Orphans | None = None,
     ) -> None:
@@ -105,16 +107,16 @@ class Executor(BaseExecutor):
         self._template = template or Template(preload, name=self._name, orphans=orphans)
         self._settings = (
             max_workers or seeing.count_processors(), cancel_running,
-            (tasks_per_worker, worker_max_age, worker_max_memory), (max_pending, max_pending_bytes), capture_output,
-            tasks.pickle_initializer(initializer, initargs),
+            (tasks_per_worker, worker_max_age, worker_max_memory), (max_pending, max_pending_bytes),
+            (capture_output, forward_logs), tasks.pickle_initializer(initializer, initargs),
         )  # fmt: skip
         self._core = self._begin()
 
     def _begin(self) -> Core:
         """Make what does the work, and start its thread."""
-        workers, cancel_running, worn, pending, captured, initializer = self._settings
+        workers, cancel_running, worn, pending, kept, initializer = self._settings
         core = Core(workers, cancel_running, worn)
-        core.births = Births(core, self._template, self._name, initializer, captured)
+        core.births = Births(core, self._template, self._name, initializer, *kept)
         core.template = self._template if self._owned else None
         if pending != (None, None):
             core.room = Room(*pending)
@@ -297,6 +299,10 @@ class Executor(BaseExecutor):
         core.post(partial(closing.begin, core, cancel, how))
         if wait:
             core.runner.join()
+            if core.births.readers:
+                from warmfork.api.executor import logs
+
+                logs.wait_for_all(core.births.readers)
             self._finalizer()
 
     def restart(self) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from warmfork._words.outcome import Outcome
     from warmfork.api.executor.futures import TaskFuture
     from warmfork.api.executor.killing import Killing
+    from warmfork.api.executor.logs import Logs
     from warmfork.api.executor.page import Page
     from warmfork.api.limits import Watch
 
@@ -64,6 +65,7 @@ class Slot:
         self.watched = 0  # the number of the task that the watch is for
         self.failure: bytes | None = None  # what its initializer raised
         self.output = -1  # the file that it writes to, with capture_output=True
+        self.logs: Logs | None = None  # what reads its log records, with forward_logs=True
         self.child: Child | None = None
         self.pid = 0
         self.outcome: Outcome | None = None
@@ -106,6 +108,8 @@ class Slot:
                 os.close(fd)
         self.pipe = self.output = -1
         self.page.close()
+        if self.logs is not None:
+            self.logs.close()
         if self.child is not None:
             self.child.close()
 

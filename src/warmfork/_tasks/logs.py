@@ -1,0 +1,71 @@
+"""Log records of a worker, on their way to the program: as data, for nobody there unpickles what a worker says unasked.
+
+Each worker has a socket for that, with a message for each record. What does not fit in a message is cut.
+"""
+
+from __future__ import annotations
+
+import logging
+from socket import socket
+
+from warmfork._machine import sockets
+from warmfork._tasks import values
+
+LARGEST = 60_000
+"""Bytes of a message, as between all processes here: the kernel's buffers have room for more of them then."""
+
+LONGEST = 10_000
+"""Characters of a text that is cut because the record was too large."""
+
+PATIENCE = 1.0
+"""Seconds that a record waits for room, where the program is behind. After one that waited in vain none waits, until one has
+gone."""
+
+PLAIN = (bool, int, float, str, bytes, type(None))
+
+MADE_HERE = frozenset({"args", "exc_info", "msg"})
+"""What of a record is sent in another form."""
+
+
+class Forwarder(logging.Handler):
+    """Sends each record to the program."""
+
+    def __init__(self, to: socket, worker: str) -> None:
+        super().__init__()
+        self.socket = to
+        self.worker = worker
+        self.lost = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Send it, or count it as lost: a task never fails for what it logs."""
+        try:
+            data = pack(record, self.worker, self.lost)
+            sockets.send_within(self.socket, data, timeout=0.0 if self.lost else PATIENCE)
+            self.lost = 0
+        except OSError:  # no room, or the program is gone
+            self.lost += 1
+        except Exception:
+            self.handleError(record)
+
+
+def pack(record: logging.LogRecord, worker: str, lost: int) -> bytes:
+    """Give a record as bytes: its message and its traceback as text, and of the rest what is data."""
+    found = {name: value for name, value in vars(record).items() if name not in MADE_HERE and type(value) in PLAIN}
+    found["msg"] = record.getMessage()
+    if record.exc_info and not record.exc_text:
+        found["exc_text"] = logging.Formatter().formatException(record.exc_info)
+    found["processName"], found["lost"] = worker, lost
+    data = values.encode(found)
+    if len(data) > LARGEST:
+        for name, value in found.items():
+            if isinstance(value, (str, bytes)):
+                found[name] = value[:LONGEST]
+        data = values.encode(found)
+    return data
+
+
+def forward(to: socket, level: int, worker: str) -> None:
+    """Have all that this worker logs from this level on go to the program, and to nobody else."""
+    root = logging.getLogger()
+    root.handlers[:] = [Forwarder(to, worker)]
+    root.setLevel(level)

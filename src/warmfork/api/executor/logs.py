@@ -1,0 +1,98 @@
+"""Log records of workers come to the program's loggers, in a thread of their own: handlers are the user's code."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from contextlib import suppress
+from time import monotonic
+
+from warmfork._machine import fds, sockets, state
+from warmfork._tasks import values
+from warmfork._tasks.logs import LARGEST
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+PATIENCE = 5.0
+"""Seconds that shutdown() waits for handlers to be done with what has come."""
+
+NAMES = frozenset(vars(logging.makeLogRecord({}))) - {"args", "exc_info"}
+"""What a record has of its own. Anything else it has from `extra`, and may not hide what a record can do."""
+
+
+class Logs:
+    """The socket that a worker sends its records to, and the thread that reads it. Each worker has its own: one that says
+    nonsense, or shuts it, has done that to itself."""
+
+    def __init__(self, name: str) -> None:
+        ours, theirs = sockets.make_pair()
+        self.theirs = fds.Fd(theirs.detach())
+        self.socket = sockets.adopt_socket(state.move_high(ours.detach()))
+        self.thread = threading.Thread(target=self.run, name=f"warmfork {name} logs", daemon=True)
+        self.thread.start()
+
+    def run(self) -> None:
+        """Hand on what comes, to the end."""
+        while data := self.socket.recv(LARGEST):
+            try:
+                take(data)
+            except Exception:
+                # Nonsense. What a handler raises is told by logging itself.
+                continue
+        self.socket.close()
+
+    def close(self) -> None:
+        """The worker is dead. The thread goes on to the end of what has come; a process that it has left behind is not
+        waited for."""
+        with suppress(OSError):  # the thread was there before
+            self.socket.shutdown(sockets.SHUT_RD)
+
+
+def wait_for_all(threads: Iterable[threading.Thread]) -> None:
+    """Wait until handlers have had what has come, or for PATIENCE."""
+    until = monotonic() + PATIENCE
+    for thread in threads:
+        if thread is not threading.current_thread():
+            thread.join(max(0.0, until - monotonic()))
+
+
+def find_level() -> int:
+    """Give the lowest level that any of the program's loggers lets through."""
+    levels = [logging.root.level]
+    for logger in logging.root.manager.loggerDict.values():
+        if isinstance(logger, logging.Logger) and logger.level:
+            levels.append(logger.level)
+    return max(1, min(levels))  # 0 is no level
+
+
+def find_logger(name: str) -> logging.Logger:
+    """Give the logger of this name, or the next one above it that there is: who makes up names makes no loggers here."""
+    known = logging.root.manager.loggerDict
+    while name:
+        logger = known.get(name)
+        if isinstance(logger, logging.Logger):
+            return logger
+        name = name.rpartition(".")[0]
+    return logging.root
+
+
+def take(data: bytes) -> None:
+    """Hand a record on. Raises ValueError, KeyError, TypeError for what is none."""
+    found: dict[str, Any] = values.decode(data)
+    lost = found.pop("lost")
+    if lost:
+        logging.getLogger("warmfork.executor").warning(
+            "%d log records of a worker are lost: the handlers of this program did not keep up", lost
+        )
+    record = logging.makeLogRecord({name: value for name, value in found.items() if name in NAMES or is_extra(name)})
+    logger = find_logger(str(record.name))
+    if logger.isEnabledFor(int(record.levelno)):
+        logger.handle(record)
+
+
+def is_extra(name: object) -> bool:
+    """May this be an attribute that a record has from `extra`?"""
+    return isinstance(name, str) and name.isidentifier() and not hasattr(logging.LogRecord, name)

@@ -1,0 +1,175 @@
+"""forward_logs=True: what workers log goes to the loggers of the program."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+
+import pytest
+
+from tests.support import wait_until
+from warmfork._tasks import logs as worker_logs
+from warmfork._tasks import values
+from warmfork.api.executor import logs
+
+
+def log(text: str, level: int = logging.WARNING, name: str = "tests.shop", **extra: object) -> int:
+    logging.getLogger(name).log(level, text, extra=extra)
+    return os.getpid()
+
+
+def log_object() -> None:
+    logging.getLogger("tests.shop").warning("holds %r", threading.Lock(), extra={"lock": threading.Lock(), "size": 3})
+
+
+def log_exception() -> None:
+    try:
+        raise LookupError("no such thing")
+    except LookupError:
+        logging.getLogger("tests.shop").exception("it failed")
+
+
+def log_many(count: int) -> None:
+    for number in range(count):
+        logging.getLogger("tests.shop").warning("%d", number)
+
+
+def say(data: bytes) -> None:
+    logging.root.handlers[0].socket.send(data)
+
+
+def shut() -> None:
+    logging.root.handlers[0].socket.shutdown(2)
+
+
+@pytest.mark.parametrize("fresh", [False, True], ids=["used again", "fresh for each task"])
+def test_a_record_of_a_worker_comes_to_the_logger_of_its_name(make, caplog, fresh):
+    executor = make(1, forward_logs=True, tasks_per_worker=1 if fresh else None)
+    pid = executor.submit(log, "sold %", size=7).result(10)
+    executor.shutdown()
+    (record,) = caplog.records
+    assert (record.name, record.levelno, record.getMessage()) == ("tests.shop", logging.WARNING, "sold %")
+    assert (record.process, record.size) == (pid, 7)
+    assert record.processName.startswith("executor-")
+    assert record.funcName == "log" and record.pathname == __file__
+
+
+def test_what_can_not_be_pickled_is_text(make, caplog):
+    executor = make(1, forward_logs=True)
+    executor.submit(log_object).result(10)
+    executor.shutdown()
+    (record,) = caplog.records
+    assert record.getMessage().startswith("holds <unlocked _thread.lock")
+    assert record.size == 3 and not hasattr(record, "lock")
+
+
+def test_an_exception_s_traceback_comes_with_it(make, caplog):
+    executor = make(1, forward_logs=True)
+    executor.submit(log_exception).result(10)
+    executor.shutdown()
+    assert "it failed\nTraceback" in caplog.text and "LookupError: no such thing" in caplog.text
+
+
+def test_a_worker_sends_what_some_logger_here_lets_through_and_only_that_is_shown(make, caplog):
+    caplog.set_level(logging.ERROR)
+    caplog.set_level(logging.DEBUG, "tests.shop")
+    executor = make(1, forward_logs=True)
+    for name in ("tests.shop.till", "tests.other"):
+        executor.submit(log, name, logging.DEBUG, name).result(10)
+    executor.submit(log, "error", logging.ERROR, "tests.other").result(10)
+    executor.shutdown()
+    assert [record.getMessage() for record in caplog.records] == ["tests.shop.till", "error"]
+
+
+def test_a_worker_makes_up_no_loggers_of_the_program(make, caplog):
+    executor = make(1, forward_logs=True)
+    executor.submit(log, "from afar", name="made.up.by.a.worker").result(10)
+    executor.shutdown()
+    (record,) = caplog.records
+    assert record.name == "made.up.by.a.worker"
+    assert not any(name.startswith("made") for name in logging.root.manager.loggerDict)
+
+
+def test_shutdown_waits_for_all_records_in_their_order(make, caplog):
+    executor = make(2, forward_logs=True)
+    for future in [executor.submit(log_many, 500) for _ in range(4)]:
+        future.result(20)
+    executor.shutdown()
+    found = [(record.process, int(record.getMessage())) for record in caplog.records]
+    assert len(found) == 2000
+    for pid in {pid for pid, _ in found}:
+        mine = [number for process, number in found if process == pid]
+        assert mine == [*range(500)] * (len(mine) // 500)
+
+
+def test_without_it_nothing_comes(executor, caplog):
+    executor.submit(log, "not here").result(10)
+    executor.shutdown()
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"nonsense", values.encode(7), values.encode({}), values.encode({"lost": 0, "levelno": "x", "name": "tests.shop"}),
+     values.encode({"lost": 0, "name": "tests.shop", "levelno": 40, "getMessage": 1, "msg": "%d", "args": "x"})],
+    ids=["no data", "no record", "empty", "no level", "hides a method"],
+)  # fmt: skip
+def test_nonsense_costs_nothing_but_itself(make, caplog, data):
+    executor = make(1, forward_logs=True)
+    executor.submit(say, data).result(10)
+    executor.submit(log, "after it").result(10)
+    executor.shutdown()
+    assert caplog.records[-1].getMessage() == "after it"
+    assert all(callable(record.getMessage) for record in caplog.records)
+
+
+def test_a_worker_that_shuts_its_socket_has_shut_its_own(make, caplog):
+    executor = make(2, forward_logs=True)
+    executor.warm()
+    executor.submit(shut).result(10)
+    executor.restart()
+    pid = executor.submit(log, "the next worker").result(10)
+    executor.shutdown()
+    assert [record.process for record in caplog.records] == [pid]
+
+
+def test_tasks_do_not_wait_for_a_handler_that_hangs_and_what_was_lost_is_counted(make, caplog, monkeypatch):
+    goes_on = threading.Event()
+
+    class Slow(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            goes_on.wait(20)
+
+    handler = Slow()
+    logging.getLogger("tests.shop").addHandler(handler)
+    try:
+        executor = make(1, forward_logs=True)
+        executor.submit(log_many, 5000).result(20)
+        logging.getLogger("tests.shop").removeHandler(handler)
+        goes_on.set()
+        wait_until(lambda: len(caplog.records) > 10, what="the handler has gone on")
+        executor.submit(log, "the last").result(10)
+        executor.shutdown()
+    finally:
+        goes_on.set()
+        logging.getLogger("tests.shop").removeHandler(handler)
+    (told,) = [record for record in caplog.records if record.name == "warmfork.executor"]
+    came = sum(record.getMessage().isdigit() for record in caplog.records)
+    assert told.getMessage().startswith(f"{5000 - came} log records of a worker are lost")
+
+
+def test_a_record_that_is_too_large_is_cut():
+    record = logging.makeLogRecord({"msg": "x" * 200_000, "name": "a", "path": "y" * 20_000})
+    data = worker_logs.pack(record, "worker", 0)
+    assert len(data) <= logs.LARGEST
+    assert values.decode(data)["msg"] == "x" * worker_logs.LONGEST
+
+
+def test_a_program_that_has_gone_costs_a_worker_no_task():
+    ours, theirs = worker_logs.sockets.make_pair()
+    ours.close()
+    handler = worker_logs.Forwarder(theirs, "worker")
+    handler.handle(logging.makeLogRecord({"msg": "x"}))
+    assert handler.lost == 1
+    theirs.close()
