@@ -32,20 +32,3 @@ def test_what_is_forbidden_is_done_without(tmp_path: Path, event: str):
     """
     done = run_program(code, tmp_path, event, env={"PYTHONPATH": ROOT})
     assert done.stdout.split() == ["1", "3000000", "2", "8"]
-
-
-def test_what_is_forbidden_later_is_an_error_that_says_so(tmp_path: Path):
-    """A program that may not be asked what it may do is given no child: it might have given up rights."""
-    code = f"""{HOOK}
-    with warmfork.Template(["tests.targets"]) as template:
-        template.start(targets.give, (1,)).result(20)
-        sys.addaudithook(hook)
-        try:
-            template.start(targets.give, (1,))
-        except ImportError as error:
-            print(error)
-    """
-    done = run_program(code, tmp_path, "ctypes.", env={"PYTHONPATH": ROOT})
-    assert done.stdout == (
-        "an audit hook of this program forbids ctypes: RuntimeError: not here: ctypes.call_function\n"
-    )

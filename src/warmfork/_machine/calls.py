@@ -13,38 +13,24 @@ _addresses: dict[str, int] = {}
 
 
 def find(name: str) -> int:
-    """Give the address of a libc function. Raises OSError where there is none, ImportError where this interpreter may not,
-    or can not, call it."""
+    """Give the address of a libc function. Raises OSError where there is none, ImportError where this interpreter can't, or
+    may not, call any: an audit hook of the program's (sys.addaudithook) may forbid that."""
     import _ctypes
 
     address = _addresses.get(name)
     if address is None:
         itself: Any = None  # this process, with all that it has loaded
         try:
-            address = _addresses[name] = _ctypes.dlsym(_ctypes.dlopen(itself, 0), name)
+            address = _ctypes.dlsym(_ctypes.dlopen(itself, 0), name)
+            if not _addresses:
+                _ctypes.call_cdeclfunction(_ctypes.dlsym(_ctypes.dlopen(itself, 0), "getpid"), ())
         except OSError:
             raise
         except Exception as error:
-            raise forbid(error) from error
+            # Here and not at each call, where it could be a signal handler's, which is none of our business.
+            raise ImportError(f"something forbids ctypes: {type(error).__name__}: {error}") from error
+        _addresses[name] = address
     return address
-
-
-def make(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Make a call. Raises what that raises, and ImportError where this interpreter may not."""
-    import _ctypes
-
-    try:
-        return function(*arguments)
-    except (OSError, TypeError, BufferError, ImportError, _ctypes.ArgumentError):
-        raise
-    except Exception as error:
-        raise forbid(error) from error
-
-
-def forbid(error: Exception) -> ImportError:
-    """Make the error for a call that an audit hook of the program's forbids (sys.addaudithook): it is as if there was no
-    _ctypes."""
-    return ImportError(f"an audit hook of this program forbids ctypes: {type(error).__name__}: {error}")
 
 
 def call(name: str, *arguments: Any) -> int:
@@ -54,7 +40,7 @@ def call(name: str, *arguments: Any) -> int:
     """
     import _ctypes
 
-    result: int = make(_ctypes.call_cdeclfunction, find(name), arguments)
+    result: int = _ctypes.call_cdeclfunction(find(name), arguments)
     if result == -1:
         # errno is not to be had without a function type of the ctypes package.
         raise OSError(f"{name}{arguments} failed")
@@ -66,7 +52,7 @@ def call_or_raise(name: str, *arguments: Any) -> int:
     import _ctypes
 
     function = make_function(name, _ctypes.FUNCFLAG_CDECL | _ctypes.FUNCFLAG_USE_ERRNO, "l")
-    result: int = make(function, *arguments)
+    result: int = function(*arguments)
     if result == -1:
         from os import strerror
 
@@ -84,9 +70,9 @@ def get_address(buffer: object) -> int:
 
     flags = _ctypes.FUNCFLAG_CDECL | _ctypes.FUNCFLAG_PYTHONAPI  # holds the GIL, and passes exceptions on
     view = bytes(PY_BUFFER)  # ours alone: the interpreter shares only empty ones and single bytes
-    make(make_function("PyObject_GetBuffer", flags, "i"), make_simple("O")(buffer), view, 0)
+    make_function("PyObject_GetBuffer", flags, "i")(make_simple("O")(buffer), view, 0)
     address = int.from_bytes(view[:WORD], byteorder)
-    make(make_function("PyBuffer_Release", flags, "i"), view)
+    make_function("PyBuffer_Release", flags, "i")(view)
     return address
 
 
@@ -113,7 +99,7 @@ def prepare(name: str, *arguments: Any) -> Callable[[], int]:
     import _ctypes
 
     function, address = _ctypes.call_cdeclfunction, find(name)
-    return lambda: make(function, address, arguments)
+    return lambda: function(address, arguments)
 
 
 def make_pointer(address: int) -> Any:

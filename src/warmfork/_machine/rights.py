@@ -48,7 +48,6 @@ def get_ids() -> tuple[int, int]:
 def prepare() -> tuple[Callable[[], object], ...]:
     """Make the calls for what no module of Python's asks."""
     try:
-        calls.call("prctl", GET_NO_NEW_PRIVS, 0, 0, 0, 0)
         return (
             *(calls.prepare("prctl", what, 0, 0, 0, 0) for what in (GET_NO_NEW_PRIVS, GET_SECCOMP)),
             prepare_capabilities(),
