@@ -6,7 +6,6 @@ Each worker has a socket for that, with a message for each record. What does not
 from __future__ import annotations
 
 import logging
-from socket import socket
 
 from warmfork._machine import sockets
 from warmfork._tasks import values
@@ -30,7 +29,7 @@ MADE_HERE = frozenset({"args", "exc_info", "msg"})
 class Forwarder(logging.Handler):
     """Sends each record to the program."""
 
-    def __init__(self, to: socket, worker: str) -> None:
+    def __init__(self, to: sockets.socket, worker: str) -> None:
         super().__init__()
         self.socket = to
         self.worker = worker
@@ -64,7 +63,7 @@ def pack(record: logging.LogRecord, worker: str, lost: int) -> bytes:
     return data
 
 
-def forward(to: socket, level: int, worker: str) -> None:
+def forward(to: sockets.socket, level: int, worker: str) -> None:
     """Have all that this worker logs from this level on go to the program, and to nobody else."""
     root = logging.getLogger()
     root.handlers[:] = [Forwarder(to, worker)]

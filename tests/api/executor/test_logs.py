@@ -117,11 +117,34 @@ def test_without_it_nothing_comes(executor, caplog):
 )  # fmt: skip
 def test_nonsense_costs_nothing_but_itself(make, caplog, data):
     executor = make(1, forward_logs=True)
-    executor.submit(say, data).result(10)
+    for _ in range(2):
+        executor.submit(say, data).result(10)
     executor.submit(log, "after it").result(10)
     executor.shutdown()
-    assert caplog.records[-1].getMessage() == "after it"
+    *told, last = caplog.records
+    assert last.getMessage() == "after it"
     assert all(callable(record.getMessage) for record in caplog.records)
+    assert len([record for record in told if "was not handed on" in record.getMessage()]) <= 1
+
+
+def test_a_filter_that_raises_is_told_once_and_loses_its_records_alone(make, caplog):
+    def refuse(record: logging.LogRecord) -> bool:
+        if record.getMessage() == "bad":
+            raise ZeroDivisionError("in a filter")
+        return True
+
+    logger = logging.getLogger("tests.shop")
+    logger.addFilter(refuse)
+    try:
+        executor = make(1, forward_logs=True)
+        for text in ("bad", "bad", "good"):
+            executor.submit(log, text).result(10)
+        executor.shutdown()
+    finally:
+        logger.removeFilter(refuse)
+    told = [record.getMessage() for record in caplog.records]
+    assert told[1:] == ["good"]
+    assert "was not handed on: ZeroDivisionError: in a filter" in told[0]
 
 
 def test_a_worker_that_shuts_its_socket_has_shut_its_own(make, caplog):

@@ -48,7 +48,9 @@ FINAL = (PreloadError, AuditError, Refused)
 class Births:
     """The births of an executor's workers. All but bear() is the dispatcher's."""
 
-    def __init__(self, core: Core, template: Template, name: str, begin: Beginning, captured: bool, forwards: bool) -> None:
+    def __init__(
+        self, core: Core, template: Template, name: str, begin: Beginning, captured: bool, forwards: bool
+    ) -> None:
         self.core = core
         self.template = template
         self.name = name

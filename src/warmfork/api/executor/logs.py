@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 PATIENCE = 5.0
 """Seconds that shutdown() waits for handlers to be done with what has come."""
 
-NAMES = frozenset(vars(logging.makeLogRecord({}))) - {"args", "exc_info"}
-"""What a record has of its own. Anything else it has from `extra`, and may not hide what a record can do."""
+AS_TEXT = frozenset({"args", "exc_info"})
+"""What is in the message and in `exc_text` by now."""
 
 
 class Logs:
@@ -31,6 +31,8 @@ class Logs:
         ours, theirs = sockets.make_pair()
         self.theirs = fds.Fd(theirs.detach())
         self.socket = sockets.adopt_socket(state.move_high(ours.detach()))
+        self.name = name
+        self.complained = False
         self.thread = threading.Thread(target=self.run, name=f"warmfork {name} logs", daemon=True)
         self.thread.start()
 
@@ -39,10 +41,18 @@ class Logs:
         while data := self.socket.recv(LARGEST):
             try:
                 take(data)
-            except Exception:
-                # Nonsense. What a handler raises is told by logging itself.
-                continue
+            except Exception as error:  # nonsense, or of a filter of the program's
+                with suppress(Exception):
+                    self.complain(error)
         self.socket.close()
+
+    def complain(self, error: Exception) -> None:
+        """Say once that a record can't be handed on."""
+        if not self.complained:
+            self.complained = True
+            logging.getLogger("warmfork.executor").warning(
+                "a log record of %s was not handed on: %s: %s", self.name, type(error).__name__, error
+            )
 
     def close(self) -> None:
         """The worker is dead. The thread goes on to the end of what has come; a process that it has left behind is not
@@ -87,12 +97,12 @@ def take(data: bytes) -> None:
         logging.getLogger("warmfork.executor").warning(
             "%d log records of a worker are lost: the handlers of this program did not keep up", lost
         )
-    record = logging.makeLogRecord({name: value for name, value in found.items() if name in NAMES or is_extra(name)})
+    record = logging.makeLogRecord({name: value for name, value in found.items() if is_value(name)})
     logger = find_logger(str(record.name))
     if logger.isEnabledFor(int(record.levelno)):
         logger.handle(record)
 
 
-def is_extra(name: object) -> bool:
-    """May this be an attribute that a record has from `extra`?"""
-    return isinstance(name, str) and name.isidentifier() and not hasattr(logging.LogRecord, name)
+def is_value(name: object) -> bool:
+    """May a record have this attribute from afar: one of its own, or from `extra`, that hides nothing which it can do?"""
+    return isinstance(name, str) and name not in AS_TEXT and not hasattr(logging.LogRecord, name)
