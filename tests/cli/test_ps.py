@@ -21,7 +21,7 @@ from tests import targets
 from tests.cli.looking import list_lines, list_tree, run_ps, run_template, select
 from tests.signs import make_sign
 from tests.support import wait_until
-from warmfork.cli import main
+from warmfork.cli import main, table
 
 
 def test_spares_are_said_to_be_spare_until_they_are_needed(tmp_path):
@@ -87,6 +87,18 @@ def test_help_says_all_fields_of_the_json_and_no_others():
     fields = text[text.index("The fields of --json") : text.index("Exit codes")]
     said = re.findall(r"^  ([a-z_]+(?:, [a-z_]+)*)  ", fields, re.MULTILINE)
     assert sorted(", ".join(said).split(", ")) == sorted(entry)
+
+
+@pytest.mark.parametrize("ascii_only", [False, True])
+def test_siblings_hang_on_one_line(monkeypatch, ascii_only):
+    monkeypatch.setattr(table, "is_ascii", lambda: ascii_only)
+    drawn = table.draw_branches([0, 1, 2, 3, 3, 2, 1, 0, 1])
+    expected = ["", "├─", "│ ├─", "│ │ ├─", "│ │ └─", "│ └─", "└─", "", "└─"]
+    if ascii_only:
+        expected = [
+            branch.replace("├", "|").replace("│", "|").replace("└", "`").replace("─", "-") for branch in expected
+        ]
+    assert drawn == expected
 
 
 def test_the_table_fits_80_columns_and_ugly_names_do_nothing_to_it(tmp_path):

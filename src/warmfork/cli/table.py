@@ -35,11 +35,10 @@ def describe(
     found: Sequence[tuple[ProcessRecord, int]], percents: Mapping[int, float] | None = None
 ) -> list[dict[str, str]]:
     """Give the rows of the table: what each column shows."""
-    corner = "`-" if is_ascii() else "└─"
     rows = []
-    for record, depth in found:
+    for (record, _), branch in zip(found, draw_branches([depth for _, depth in found]), strict=True):
         row = {
-            "ROLE": f"{'  ' * (depth - 1)}{corner}{record.role}" if depth else record.role,
+            "ROLE": branch + record.role,
             "PID": show_number(record.pid),
             "PARENT": show_number(record.parent),
             "STATE": record.state,
@@ -56,6 +55,18 @@ def describe(
             row["CPU%"] = f"{percents[record.pid]:.0f}" if record.pid in percents else "-"
         rows.append(row)
     return rows
+
+
+def draw_branches(depths: Sequence[int]) -> list[str]:
+    """Give what stands before each row of a tree: who has a sibling below hangs on one line with it."""
+    corner, tee, line = ("`-", "|-", "| ") if is_ascii() else ("└─", "├─", "│ ")
+    branches = []
+    below: set[int] = set()  # the depths at which a sibling follows
+    for depth in reversed(depths):
+        before = "".join(line if level in below else "  " for level in range(1, depth))
+        branches.append(before + (tee if depth in below else corner) if depth else "")
+        below = {level for level in below if level < depth} | {depth}
+    return branches[::-1]
 
 
 def lay_out(rows: Sequence[Mapping[str, str]], columns: Sequence[str], width: int | None) -> list[str]:
