@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import faulthandler
+import logging
+import os
 import sys
 from multiprocessing import shared_memory
 
 from tests.faults import actors, stops
 
 
+class Plain(logging.Handler):
+    """Writes past Python's buffers: their lock is held for ever by a daemon thread that the interpreter's end meets while it
+    writes, and the interpreter aborts then (_enter_buffered_busy). Here such threads wait for children that are killed."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        os.write(2, f"{self.format(record)}\n".encode())
+
+
 def main() -> None:
     """Start the helpers, make some names, then obey."""
+    logging.getLogger().addHandler(Plain())
     engine, spares = sys.argv[1], int(sys.argv[2])
     context = actors.get_context(engine, spares)
     helpers = actors.start_helpers(engine, context)
