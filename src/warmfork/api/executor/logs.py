@@ -19,8 +19,8 @@ AS_TEXT = frozenset({"args", "exc_info"})
 
 
 class Logs(threading.Thread):
-    """The thread that reads what a worker logs, and its socket. Each worker has its own: one that says nonsense, or shuts it,
-    has done that to itself."""
+    """The thread that reads what a worker logs, and its socket. Each worker has its own: one that says nonsense, or shuts
+    it, has done that to itself."""
 
     def __init__(self, name: str, births: object) -> None:
         super().__init__(name=f"warmfork {name} logs", daemon=True)
