@@ -146,6 +146,8 @@ def end_headless(how: str) -> bool:
     pid = int(os.read(reader, 20))
     pidfd = os.pidfd_open(pid)
     wait_until(lambda: pids.read_stat(pid)[:1] == [b"Z"])
+    if how != "below another":
+        os.waitpid(parent, 0)  # it is ours by then
     if how == "below another":
         assert tree.end_tree(parent)
     elif how == "by its session":

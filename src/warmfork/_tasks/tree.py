@@ -99,8 +99,8 @@ class TreeKill:
 
 
 def kill_living(pidfd: int) -> bool:
-    """Kill a process. False: it is dead already, or has become another user, whom we may not end. By its pidfd, for one whose
-    first thread alone has ended is shown as a zombie, too."""
+    """Kill a process. False: it is dead already, or has become another user, whom we may not end."""
+    # By its pidfd: one whose first thread alone has ended is shown as a zombie, too.
     if fds.wait_readable(pidfd, 0):
         return False
     try:
