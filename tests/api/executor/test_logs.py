@@ -129,6 +129,42 @@ def test_nonsense_costs_nothing_but_itself(make, caplog, data):
     assert len([record for record in told if "was not handed on" in record.getMessage()]) <= 1
 
 
+def say_many(levels: range) -> None:
+    for level in levels:
+        logging.root.handlers[0].socket.send(values.encode((0, {"name": "tests.shop", "levelno": level, "msg": "x"})))
+
+
+def test_a_worker_that_makes_up_levels_takes_no_memory_of_the_program(make, caplog):
+    logger = logging.getLogger("tests.shop")
+    executor = make(1, forward_logs=True)
+    executor.submit(say_many, range(51, 71)).result(10)
+    executor.shutdown()
+    assert [record.levelno for record in caplog.records] == [*range(51, 71)]
+    assert not logger._cache.keys() & {*range(51, 71)}
+
+
+@pytest.mark.parametrize("disabled", ["by its level", "all of them", "itself"])
+def test_what_the_program_has_switched_off_meanwhile_is_not_shown(make, caplog, disabled):
+    executor = make(1, forward_logs=True)
+    executor.submit(log, "before").result(10)
+    logger = logging.getLogger("tests.shop")
+    wait_until(lambda: caplog.records)
+    try:
+        if disabled == "by its level":
+            logger.setLevel(logging.ERROR)
+        elif disabled == "all of them":
+            logging.disable(logging.WARNING)
+        else:
+            logger.disabled = True
+        executor.submit(log, "after").result(10)
+        executor.shutdown()
+    finally:
+        logging.disable(logging.NOTSET)
+        logger.setLevel(logging.NOTSET)
+        logger.disabled = False
+    assert [record.getMessage() for record in caplog.records] == ["before"]
+
+
 def test_a_filter_that_raises_is_told_once_and_loses_its_records_alone(make, caplog):
     def refuse(record: logging.LogRecord) -> bool:
         if record.getMessage() == "bad":

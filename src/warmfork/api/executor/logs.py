@@ -102,7 +102,8 @@ def take(data: bytes) -> None:
         )
     record = logging.makeLogRecord({name: value for name, value in found.items() if is_value(name)})
     logger = find_logger(str(record.name))
-    if logger.isEnabledFor(int(record.levelno)):
+    # Not by isEnabledFor(), which remembers each level that it was ever asked for.
+    if record.levelno >= logger.getEffectiveLevel() and record.levelno > logger.manager.disable:
         logger.handle(record)
 
 
