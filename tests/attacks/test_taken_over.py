@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
+import subprocess
 from contextlib import suppress
 from pathlib import Path
 
@@ -90,6 +92,37 @@ def test_who_has_become_another_user_while_a_template_preloads_gets_nothing_from
         """
     done = run_program(code, tmp_path, env={"PYTHONPATH": f"{ROOT}:{tmp_path}"})
     assert done.stdout.startswith("StartError: could not start a process: rights: Operation not permitted\nhint: ")
+
+
+HIDDEN = """
+    import ctypes, os, sys
+
+    HIDE = "mount -t proc -o hidepid=2,gid=54321 proc /proc"
+    if len(sys.argv) == 1:
+        start = f"exec setpriv --bounding-set=-all --inh-caps=-all {sys.executable} {__file__} inside"
+        os.execvp("unshare", ["unshare", "-m", "sh", "-c", f"{HIDE} && {start}"])
+    import warmfork
+
+    with warmfork.Template(spares=0) as template:
+        print(template.start(pow, (2, 3)).result(20))
+        ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)  # PR_SET_DUMPABLE, as setuid() does
+        try:
+            template.start(int)
+        except warmfork.StartError as error:
+            print(error)
+"""
+
+
+@root_only
+@pytest.mark.skipif(not (shutil.which("setpriv") and shutil.which("unshare")), reason="needs util-linux")
+def test_who_is_hidden_in_proc_gets_nothing_and_is_told_what_to_do(tmp_path: Path):
+    """It had given up nothing, and was told that it had."""
+    mount = ["unshare", "-m", "mount", "-t", "proc", "proc", "/proc"]
+    if subprocess.run(mount, stderr=subprocess.DEVNULL).returncode:
+        pytest.skip("nothing can be mounted here")
+    said = run_program(HIDDEN, tmp_path).stdout.splitlines()
+    assert said[:2] == ["8", "could not start a process: look at rights: No such file or directory"]
+    assert said[2].startswith("hint: /proc hides this process from its template (hidepid)")
 
 
 def list_names() -> list[object]:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
 from tests import targets
-from tests.support import fork, run_forked
+from tests.support import fork, run_forked, wait_until
 from warmfork._machine import fds, pids
 from warmfork._machine.pending_kills import PendingKills
 from warmfork._tasks import tree
@@ -116,6 +120,53 @@ def test_who_forks_and_ends_all_the_time_is_ended_too():
     """Where it was between two of its processes, nobody was seen, and what a task had left ran for ever."""
     for _ in range(5):
         assert run_forked(end_chains)
+
+
+def be_headless() -> None:
+    """Go on without the first thread."""
+    os.setsid()
+    threading.Thread(target=signal.pause).start()
+    number = {"x86_64": 60, "aarch64": 93}[os.uname().machine]  # exit(2), of one thread
+    ctypes.CDLL(None).syscall(ctypes.c_long(number), ctypes.c_long(0))
+
+
+def end_headless(how: str) -> bool:
+    """End a process of which the first thread has ended, in one of the ways in which processes are ended."""
+    pids.become_subreaper()
+    reader, writer = os.pipe()
+    parent = fork()
+    if parent == 0:
+        if (pid := fork()) == 0:
+            be_headless()
+        os.write(writer, b"%d" % pid)
+        if how != "below another":
+            os._exit(0)
+        signal.pause()
+    os.close(writer)
+    pid = int(os.read(reader, 20))
+    pidfd = os.pidfd_open(pid)
+    wait_until(lambda: pids.read_stat(pid)[:1] == [b"Z"])
+    if how != "below another":
+        os.waitpid(parent, 0)  # it is ours by then
+    if how == "below another":
+        assert tree.end_tree(parent)
+    elif how == "by its session":
+        tree.end_session(os.getpid(), pid)
+    else:
+        tree.end_descendants()
+    dead = fds.wait_readable(reader, 2) and os.read(reader, 1) == b""  # nobody has its other end
+    with suppress(ProcessLookupError):
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    return dead
+
+
+@pytest.mark.skipif(os.uname().machine not in ("x86_64", "aarch64"), reason="the number of exit(2) is not known")
+@pytest.mark.parametrize("how", ["below another", "by its session", "as a descendant"])
+def test_a_process_whose_first_thread_has_ended_is_ended_as_others_are(how: str):
+    """It is shown as a zombie, and was taken for a dead one: it ran on."""
+    began = time.monotonic()
+    assert run_forked(end_headless, how)
+    assert time.monotonic() - began < tree.LONGEST
 
 
 def test_where_the_kernel_lists_no_children_nobody_waits_for_them(monkeypatch: pytest.MonkeyPatch):

@@ -13,8 +13,8 @@ from warmfork._tasks import values
 LARGEST = 60_000
 """Bytes of a message, as between all processes here: the kernel's buffers have room for more of them then."""
 
-LONGEST = 10_000
-"""Characters of a text that is cut because the record was too large."""
+LONGEST = (LARGEST, 10_000, 1000)
+"""Characters of a text. The next is taken where the record is too large with this one."""
 
 PATIENCE = 1.0
 """Seconds that a record waits for room, where the program is behind. After one that waited in vain none waits, until one has
@@ -48,19 +48,21 @@ class Forwarder(logging.Handler):
 
 
 def pack(record: logging.LogRecord, worker: str, lost: int) -> bytes:
-    """Give a record as bytes: its message and its traceback as text, and of the rest what is data."""
+    """Give a record as bytes: its message and its traceback as text, and of the rest what is data. Raises ValueError where
+    that is too much although its texts are cut."""
     found = {name: value for name, value in vars(record).items() if name not in MADE_HERE and type(value) in PLAIN}
     found["msg"] = record.getMessage()
     if record.exc_info and not record.exc_text:
         found["exc_text"] = logging.Formatter().formatException(record.exc_info)
-    found["processName"], found["lost"] = worker, lost
-    data = values.encode(found)
-    if len(data) > LARGEST:
+    found["processName"] = worker
+    for longest in LONGEST:
         for name, value in found.items():
             if isinstance(value, (str, bytes)):
-                found[name] = value[:LONGEST]
-        data = values.encode(found)
-    return data
+                found[name] = value[:longest]
+        data = values.encode((lost, found))
+        if len(data) <= LARGEST:
+            return data
+    raise ValueError(f"a log record of {len(data):,} bytes is too large to be forwarded")
 
 
 def forward(to: sockets.socket, level: int, worker: str) -> None:

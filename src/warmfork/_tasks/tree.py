@@ -81,7 +81,7 @@ class TreeKill:
         for pid, pidfd in walk_descendants(self.pid):
             with pidfd:
                 seen.add(pid)
-                living = not pidfd or kill_living(pid, pidfd.fileno()) or living
+                living = not pidfd or kill_living(pidfd.fileno()) or living
         # Twice the same: one that ended during the first look may have left a child, too late for that look.
         again = living or seen != self.seen
         self.seen = seen
@@ -98,9 +98,10 @@ class TreeKill:
             sleep(0.0005)
 
 
-def kill_living(pid: int, pidfd: int) -> bool:
+def kill_living(pidfd: int) -> bool:
     """Kill a process. False: it is dead already, or has become another user, whom we may not end."""
-    if pids.read_stat(pid)[:1] in ([], [b"Z"], [b"X"]):
+    # By its pidfd: one whose first thread alone has ended is shown as a zombie, too.
+    if fds.wait_readable(pidfd, 0):
         return False
     try:
         return pids.send_signal(pidfd, KILL)
@@ -117,9 +118,9 @@ def end_session(parent: int, session: int) -> None:
 
 
 def get_session(pid: int) -> int:
-    """Give the session of a process that lives. 0 where there is none."""
+    """Give the session of a process that is not reaped. 0 where there is none."""
     fields = pids.read_stat(pid)
-    return int(fields[3]) if len(fields) > 3 and fields[0] != b"Z" else 0
+    return int(fields[3]) if len(fields) > 3 else 0
 
 
 def end_descendants() -> None:
@@ -131,7 +132,7 @@ def end_descendants() -> None:
         children = set(list_children(os.getpid())) - spared  # whose pids are not others' before we have reaped them
         unseen = 0 if children else unseen + 1
         for pid in children:
-            if pids.read_stat(pid)[:1] not in ([b"Z"], []) and not end_tree(pid):
+            if not end_tree(pid):
                 spared.add(pid)
 
 
@@ -150,6 +151,8 @@ def end_tree(pid: int) -> bool:
     it has become another user (sudo). Nothing where there is none."""
     try:
         pidfd = fds.Fd(pids.open_pidfd(pid))
+    except ProcessLookupError:
+        return True
     except OSError:
         return False
     with pidfd:

@@ -237,12 +237,13 @@ class Server:
 
     def serve_spawn(self, client: ClientRecord, wanted: messages.Spawn, now: float) -> None:
         """Fork a child for a client that may do what its children may."""
+        step = "rights"
         try:
             errno = EPERM if client.has_less() else 0
         except OSError as error:
-            errno = error.errno or EPERM
+            step, errno = "look at rights", error.errno or EPERM
         if errno:
-            client.tell(messages.SpawnFailed(wanted.request, errno, "rights"))
+            client.tell(messages.SpawnFailed(wanted.request, errno, step))
             return
         client.traffic.note_start(now, True, self.state.latest in self.state.children)
         self.children.fork(client, messages.Spawn(wanted.request, int(bool(wanted.kill)), wanted.name))

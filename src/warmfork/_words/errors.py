@@ -48,6 +48,8 @@ HINTS = {
     "launch": "sys.executable, or what multiprocessing.set_executable() was given, must be a Python that can be run",
     "fork": "look at the limits of processes and memory: ulimit -u, ulimit -v, the cgroup's pids.max and memory.max",
     "rights": "this process has given up rights that its template's children have: start them before that",
+    "look at rights": "/proc hides this process from its template (hidepid), since it is not dumpable, as after setuid(): "
+    "become the other user before the interpreter starts (setpriv, systemd's User=), or mount /proc without hidepid",
     "socketpair": "raise the limit of open files (ulimit -n)",
     "pidfd_open": "raise the limit of open files (ulimit -n)",
     "recvmsg": "raise the limit of open files (ulimit -n)",
@@ -83,7 +85,7 @@ class StartError(WarmforkError, RuntimeError):
 
     def __str__(self) -> str:
         hint = HINTS.get(self.step)
-        if self.step in ("launch", "feed", "rights"):
+        if self.step in ("launch", "feed", "look at rights"):
             hint = SHORTAGES.get(self.errno or 0, hint)
         return f"could not start a process: {self.step}: {self.cause}" + (f"\nhint: {hint}" if hint else "")
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import threading
 
 import pytest
 
-from tests.support import wait_until
+from tests.support import run_forked, run_program, wait_until
 from warmfork._tasks import logs as worker_logs
 from warmfork._tasks import values
 from warmfork.api.executor import logs
@@ -111,9 +112,10 @@ def test_without_it_nothing_comes(executor, caplog):
 
 @pytest.mark.parametrize(
     "data",
-    [b"nonsense", values.encode(7), values.encode({}), values.encode({"lost": 0, "levelno": "x", "name": "tests.shop"}),
-     values.encode({"lost": 0, "name": "tests.shop", "levelno": 40, "getMessage": 1, "msg": "%d", "args": "x"})],
-    ids=["no data", "no record", "empty", "no level", "hides a method"],
+    [b"nonsense", values.encode(7), values.encode({}), values.encode((0, {"levelno": "x", "name": "tests.shop"})),
+     values.encode(("x", {"levelno": 40, "name": "tests.shop"})),
+     values.encode((0, {"name": "tests.shop", "levelno": 40, "getMessage": 1, "msg": "%d", "args": "x"}))],
+    ids=["no data", "no record", "empty", "no level", "no number of lost ones", "hides a method"],
 )  # fmt: skip
 def test_nonsense_costs_nothing_but_itself(make, caplog, data):
     executor = make(1, forward_logs=True)
@@ -125,6 +127,42 @@ def test_nonsense_costs_nothing_but_itself(make, caplog, data):
     assert last.getMessage() == "after it"
     assert all(callable(record.getMessage) for record in caplog.records)
     assert len([record for record in told if "was not handed on" in record.getMessage()]) <= 1
+
+
+def say_many(levels: range) -> None:
+    for level in levels:
+        logging.root.handlers[0].socket.send(values.encode((0, {"name": "tests.shop", "levelno": level, "msg": "x"})))
+
+
+def test_a_worker_that_makes_up_levels_takes_no_memory_of_the_program(make, caplog):
+    logger = logging.getLogger("tests.shop")
+    executor = make(1, forward_logs=True)
+    executor.submit(say_many, range(51, 71)).result(10)
+    executor.shutdown()
+    assert [record.levelno for record in caplog.records] == [*range(51, 71)]
+    assert not logger._cache.keys() & {*range(51, 71)}
+
+
+@pytest.mark.parametrize("disabled", ["by its level", "all of them", "itself"])
+def test_what_the_program_has_switched_off_meanwhile_is_not_shown(make, caplog, disabled):
+    executor = make(1, forward_logs=True)
+    executor.submit(log, "before").result(10)
+    logger = logging.getLogger("tests.shop")
+    wait_until(lambda: caplog.records)
+    try:
+        if disabled == "by its level":
+            logger.setLevel(logging.ERROR)
+        elif disabled == "all of them":
+            logging.disable(logging.WARNING)
+        else:
+            logger.disabled = True
+        executor.submit(log, "after").result(10)
+        executor.shutdown()
+    finally:
+        logging.disable(logging.NOTSET)
+        logger.setLevel(logging.NOTSET)
+        logger.disabled = False
+    assert [record.getMessage() for record in caplog.records] == ["before"]
 
 
 def test_a_filter_that_raises_is_told_once_and_loses_its_records_alone(make, caplog):
@@ -177,16 +215,85 @@ def test_tasks_do_not_wait_for_a_handler_that_hangs_and_what_was_lost_is_counted
     finally:
         goes_on.set()
         logging.getLogger("tests.shop").removeHandler(handler)
-    (told,) = [record for record in caplog.records if record.name == "warmfork.executor"]
+    told = [record.getMessage() for record in caplog.records if record.name == "warmfork.executor"]
+    assert told and all("log records of a worker are lost" in text for text in told)
     came = sum(record.getMessage().isdigit() for record in caplog.records)
-    assert told.getMessage().startswith(f"{5000 - came} log records of a worker are lost")
+    assert came + sum(int(text.split()[0]) for text in told) == 5000
 
 
-def test_a_record_that_is_too_large_is_cut():
-    record = logging.makeLogRecord({"msg": "x" * 200_000, "name": "a", "path": "y" * 20_000})
+@pytest.mark.parametrize(
+    ("text", "others", "left"),
+    [("x" * 200_000, "", 10_000), ("x" * 100_000_000, "", 10_000), ("\u4e00" * 200_000, "\u4e00" * 20_000, 1000)],
+    ids=["long", "longer than what data may be", "of many bytes"],
+)
+def test_a_record_that_is_too_large_is_cut(text, others, left):
+    record = logging.makeLogRecord({"msg": text, "name": "a", "path": others, "stack_info": others})
     data = worker_logs.pack(record, "worker", 0)
     assert len(data) <= logs.LARGEST
-    assert values.decode(data)["msg"] == "x" * worker_logs.LONGEST
+    assert values.decode(data)[1]["msg"] == text[:left]
+
+
+def test_a_fork_of_the_program_takes_nothing_from_it(make, caplog):
+    executor = make(1, forward_logs=True)
+    executor.submit(log, "before").result(10)
+    (slot,) = executor._core.slots
+    reader = slot.logs
+    assert run_forked(reader.socket.fileno) == -1
+    executor.submit(log, "after").result(10)
+    executor.shutdown()
+    assert [record.getMessage() for record in caplog.records] == ["before", "after"]
+
+
+def test_all_that_was_logged_is_there_when_the_interpreter_ends(tmp_path):
+    code = """
+        import logging, time
+        import warmfork
+
+        def log(number):
+            logging.getLogger("app").warning("%d", number)
+
+        class Slow(logging.StreamHandler):
+            def emit(self, record):
+                time.sleep(0.01)
+                super().emit(record)
+
+        if __name__ == "__main__":
+            logging.root.addHandler(Slow())
+            executor = warmfork.Executor(1, forward_logs=True)
+            executor.map(log, range(50))
+            SHUT
+    """
+    for last in ("", "executor.shutdown(wait=False)"):
+        said = run_program(code.replace("SHUT", last), tmp_path).stderr.split()
+        assert sorted(map(int, said)) == [*range(50)]
+
+
+def test_loggers_may_be_made_while_a_worker_is_started():
+    class Odd(logging.Logger):
+        @property
+        def level(self) -> int:
+            logging.getLogger(f"tests.made{next(numbers)}")  # as another thread may in this moment
+            return 0
+
+        @level.setter
+        def level(self, _: int) -> None:
+            pass
+
+    numbers = itertools.count()
+    known = logging.root.manager.loggerDict
+    known["tests.odd"] = Odd("tests.odd")
+    try:
+        assert logs.find_level() >= 1
+    finally:
+        for name in [name for name in known if name.startswith(("tests.odd", "tests.made"))]:
+            del known[name]
+
+
+def test_an_attribute_may_have_any_name(make, caplog):
+    executor = make(1, forward_logs=True)
+    executor.submit(log, "sold", lost=7).result(10)
+    executor.shutdown()
+    assert [(record.getMessage(), record.lost) for record in caplog.records] == [("sold", 7)]
 
 
 def test_a_program_that_has_gone_costs_a_worker_no_task():

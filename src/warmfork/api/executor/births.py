@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 from _thread import start_new_thread
 from functools import partial
-from threading import Thread
 from time import monotonic
 
 from warmfork._client import starting
@@ -57,7 +56,6 @@ class Births:
         self.initializer, self.shared = begin
         self.captured = captured
         self.forwards = forwards  # log records
-        self.readers: list[Thread] = []  # of those
         self.under_way = 0
         self.failures = 0  # in a row; those that were under way when one failed are not counted again
         self.failed_at = 0.0
@@ -158,9 +156,8 @@ class Births:
         """Have a thread read the log records of a worker to be. Gives the level from which on it is to send them."""
         from warmfork.api.executor import logs
 
-        slot.logs = logs.Logs(name)
+        slot.logs = logs.Logs(name, self)
         slot.theirs.append(slot.logs.theirs)
-        self.readers = [*filter(Thread.is_alive, self.readers), slot.logs.thread]
         return logs.find_level()
 
     def note_failure(self, began: float) -> bool:

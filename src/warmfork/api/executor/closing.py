@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED
 from contextlib import suppress
@@ -154,6 +155,9 @@ def end_at_exit() -> None:
             threads.append(core.runner)
     for thread in threads:
         thread.join()
+    logs = sys.modules.get("warmfork.api.executor.logs")  # where workers forward what they log
+    if logs is not None:
+        logs.wait_for_all()
 
 
 def drop_after_fork() -> None:
@@ -164,6 +168,9 @@ def drop_after_fork() -> None:
         core.queue.clear()
         for slot in core.slots:
             slot.child = None  # its handle is closed with it, and belongs to a client that this copy has not
+            if slot.logs is not None:
+                slot.logs.drop()
+                slot.logs = None
             slot.close()
         core.slots.clear()
         core.poller.close()

@@ -299,10 +299,10 @@ class Executor(BaseExecutor):
         core.post(partial(closing.begin, core, cancel, how))
         if wait:
             core.runner.join()
-            if core.births.readers:
+            if core.births.forwards:
                 from warmfork.api.executor import logs
 
-                logs.wait_for_all(core.births.readers)
+                logs.wait_for_all(core.births)
             self._finalizer()
 
     def restart(self) -> None:
