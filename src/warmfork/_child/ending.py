@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _signal
+import atexit
 import os
 import sys
 from mmap import PAGESIZE
@@ -18,14 +19,21 @@ if TYPE_CHECKING:
 
 def run_exit_handlers() -> None:
     """Join the child's threads and run its exit handlers, as an interpreter does at its end."""
-    import atexit
-
     threading = sys.modules.get("threading")
     try:
         if threading is not None:
             threading._shutdown()
     finally:
         atexit._run_exitfuncs()
+
+
+def forget_exit_handlers() -> None:
+    """What the template registered at exit is the template's: a child that ran it would delete its temporary files. What
+    multiprocessing has to do at the end of a process stays to be done."""
+    atexit._clear()
+    util = sys.modules.get("multiprocessing.util")
+    if util is not None:
+        atexit.register(util._exit_function)
 
 
 UNFED = 1

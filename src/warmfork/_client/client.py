@@ -171,7 +171,7 @@ class Client:
             door = self.ensure_door()
         try:
             sockets.send_within(door, data, passed)
-        except (BrokenPipeError, ConnectionError):
+        except ConnectionError:
             self.forget_shut_door()
             sockets.send_within(self.ensure_door(), data, passed)
 
@@ -243,7 +243,7 @@ class Client:
         for _ in range(TRIES):
             try:
                 channel = self.say_hello(key, spec, failed)
-            except (BrokenPipeError, ConnectionError):
+            except ConnectionError:
                 self.forget_shut_door()
                 continue
             except OSError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import os
 import sys
 
@@ -23,11 +22,7 @@ if TYPE_CHECKING:
 
 def run_call(birth: Birth) -> int:
     """Run the call that this child was started for. Gives the exit code: 0, 1 where it raised, or SystemExit's."""
-    # What the template registered at exit is the template's: a child that ran it would delete its temporary files.
-    atexit._clear()
-    util = sys.modules.get("multiprocessing.util")
-    if util is not None:
-        atexit.register(util._exit_function)
+    ending.forget_exit_handlers()
     try:
         if birth.fds:
             from warmfork._tasks.shared import Arriving

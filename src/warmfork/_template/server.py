@@ -173,15 +173,12 @@ class Server:
 
     def turn_away(self, channel: sockets.socket, pidfd: int, error: OSError) -> None:
         """Tell a client why it can't be served. Where not even that can be sent, the end of its channel says it."""
-        try:
-            sockets.send(channel, wire.encode(messages.Refused(f"it can't take another client: {error.strerror}", 0)))
-        except OSError:
-            return
-        finally:
-            for fd in (channel.fileno(), pidfd):
-                self.loop.forget(fd)
-            channel.close()
-            os.close(pidfd)
+        refusal = messages.Refused(f"it can't take another client: {error.strerror}", 0)
+        sockets.try_to_send(channel, wire.encode(refusal))
+        for fd in (channel.fileno(), pidfd):
+            self.loop.forget(fd)
+        channel.close()
+        os.close(pidfd)
 
     def make_welcome(self) -> messages.Message:
         """Say what a client has to know of this template; leave out what is too large to say."""
