@@ -95,11 +95,11 @@ class Channel:
     def take_spare(self) -> Answer | None:
         """Give a child that was forked ahead for this process, if one is at hand."""
         with self.lock:
-            spare, _ = self.children.take_spare()
+            spare = self.children.take_spare()
         if spare is None:
             self.catch_up()
             with self.lock:
-                spare, _ = self.children.take_spare()
+                spare = self.children.take_spare()
         return spare
 
     def return_spare(self, spare: Answer) -> None:

@@ -9,7 +9,7 @@ from posix import getpid  # the function itself: tests of programs put theirs in
 from time import monotonic
 
 from warmfork._client import launch, waiting, welcome
-from warmfork._client.channel import Channel
+from warmfork._client.channel import Channel, log_note
 from warmfork._machine import fds, pids, rights, role, sockets, state
 from warmfork._words import messages, wire
 from warmfork._words.errors import StartError
@@ -300,7 +300,8 @@ class Client:
         if tree is not None and tree.successions != channel.succession:
             welcome.hand_over(tree, channel)  # the tracker that started it died meanwhile
         if isinstance(channel.last, messages.Welcome):
-            welcome.log_notes(channel.last)
+            for note in channel.last.notes:  # what preload and audit found, and policy let pass
+                log_note(channel.generation, note)
         self.log_reports()  # how the generation before it died
 
     def retire(self, spec: Spec) -> Channel | None:
@@ -314,15 +315,12 @@ class Client:
         return channel
 
     def close_retired(self, owed: bool = False) -> None:
-        """Close the channels of former templates that owe us nothing any longer; or those, too, that do."""
+        """Close the channels of former templates that owe us nothing any longer; or those, too, that do (`owed`): the
+        tracker tells about their children."""
         for channel in list(self.retired):
             channel.catch_up()
             if owed or channel.dead or not channel.children.is_owed():
                 self.close_channel(channel)
-
-    def forget_retired(self) -> None:
-        """Close the channels of former templates even where children live: the tracker tells about those."""
-        self.close_retired(owed=True)
 
     def close_channel(self, channel: Channel) -> None:
         """Close the channel of a former template, and keep what tells of the children that it has left, if any."""

@@ -327,18 +327,10 @@ def ask(
         if not fds.wait_readable(ours.fileno(), timeout):
             return None
         with sockets.receive(ours) as got:
-            return take_answer(got)
-    except OSError:
+            answer = wire.decode(got.data)
+            protocol.step(protocol.ANSWER, "open", protocol.DOWN, answer)
+            return answer
+    except (OSError, ValueError):  # ValueError: what came is no answer
         return None
     finally:
         ours.close()
-
-
-def take_answer(got: sockets.Received) -> messages.Message | None:
-    """Give the answer that came, or None where it is none."""
-    try:
-        answer = wire.decode(got.data)
-        protocol.step(protocol.ANSWER, "open", protocol.DOWN, answer)
-    except ValueError:
-        return None
-    return answer

@@ -140,17 +140,25 @@ def list_fds() -> list[int]:
     return sorted(fd for fd in map(int, os.listdir("/proc/self/fd")) if is_open(fd))
 
 
+def list_files(pid: int | str) -> dict[int, str] | None:
+    """Give what each fd of a process is open on, or None where it can't be seen: it may be dead, or none of ours to look
+    at."""
+    try:
+        numbers = os.listdir(f"/proc/{pid}/fd")
+    except OSError:
+        return None
+    found = {}
+    for number in numbers:
+        try:
+            found[int(number)] = os.readlink(f"/proc/{pid}/fd/{number}")
+        except OSError:  # closed meanwhile
+            continue
+    return found
+
+
 def list_gpus() -> list[str]:
     """List the GPUs that this process has open."""
-    found = set()
-    for fd in list_fds():
-        try:
-            target = os.readlink(f"/proc/self/fd/{fd}")
-        except OSError:
-            continue
-        if target.startswith(GPU_DEVICES):
-            found.add(target)
-    return sorted(found)
+    return sorted({target for target in (list_files("self") or {}).values() if target.startswith(GPU_DEVICES)})
 
 
 def identify(fd: int) -> tuple[int, int]:

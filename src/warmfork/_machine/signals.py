@@ -21,11 +21,6 @@ HELPERS_BLOCK = tuple(number for number in ALL if number not in FAULTS and numbe
 FORCED = (9, 19)  # KILL, STOP: can be neither blocked nor ignored
 
 
-def block(numbers: Iterable[int]) -> set[int]:
-    """Block these signals too, and give the mask as it was."""
-    return {int(number) for number in _signal.pthread_sigmask(_signal.SIG_BLOCK, numbers)}
-
-
 def set_mask(numbers: Iterable[int]) -> None:
     """Block exactly these signals."""
     _signal.pthread_sigmask(_signal.SIG_SETMASK, numbers)

@@ -82,7 +82,7 @@ class KeptFile:
             return b""
 
 
-OOM_SCORE, STATUS = KEPT = KeptFile("/proc/self/oom_score_adj"), KeptFile("/proc/self/status")
+OOM_SCORE, STATUS = KeptFile("/proc/self/oom_score_adj"), KeptFile("/proc/self/status")
 
 
 def move_high(fd: int) -> int:

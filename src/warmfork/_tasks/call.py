@@ -85,6 +85,8 @@ def send_result(birth: Birth, function: Any, value: object) -> None:
 def rehearse(birth: Birth | None) -> bytes:
     """Called in the template, to have the code above warm: give a payload, then (with the birth that got it) take it."""
     if birth is None:
+        from warmfork._machine import spilled as spilled  # loaded for those who return much
+
         return dumps((tuple, (), {}), 5)
     function, args, kwargs = loads(birth.payload, buffers=birth.buffers)
     reply(birth, messages.Returned, function(*args, **kwargs), "")
@@ -95,15 +97,16 @@ def reply(birth: Birth, kind: type[messages.Returned | messages.Raised], value: 
     """Send a value to the client, in the message or in a memfd. Raises where it can't be pickled."""
     pickled = pickle(value, "out_of_band" not in birth.spec.without)
     size = sum(map(len, pickled.parts))
-    spilled = bool(pickled.buffers) or size > feed.INLINE
-    fields = size, len(pickled.buffers), b"" if spilled else b"".join(pickled.parts)
+    is_large = bool(pickled.buffers) or size > feed.INLINE
+    fields = size, len(pickled.buffers), b"" if is_large else b"".join(pickled.parts)
     message = kind(*fields) if kind is messages.Returned else messages.Raised(*fields, text)
-    if not spilled:
+    if not is_large:
         birth.announce(message)
         return
-    from warmfork._child import large
+    from warmfork._machine import spilled
 
-    memory = large.spill(pickled)
+    # In a file: this process may leave while the client is busy with something else.
+    memory = spilled.spill(pickled.parts, pickled.buffers, "a result")
     try:
         birth.announce(message, (memory,))
     finally:

@@ -32,15 +32,12 @@ if TYPE_CHECKING:
 
         def begin(self) -> list[str]:
             """The preload is over, and no child is there. Gives what is to be logged."""
-            ...
 
         def get_due(self) -> float | None:
             """Give the time, by monotonic(), from which there is something to do, or None."""
-            ...
 
         def use(self) -> None:
             """Nobody wants anything: do a little."""
-            ...
 
     MakeIdle = Callable[[TemplateState, Loop, Children, Callable[[], None]], IdleTime]
 

@@ -113,12 +113,10 @@ class Children:
             return held  # given up on: closing the feed sends the child away
         return self.holder()
 
-    def take_spare(self) -> tuple[Answer | None, list[Answer]]:
-        """Give a spare, or None; and those that died meanwhile, whose fds are to be closed."""
-        stale: list[Answer] = []
+    def take_spare(self) -> Answer | None:
+        """Give a spare, or None. Those that died meanwhile are dropped."""
         while self.spares:
             spare = self.spares.pop(0)
             if spare.record is not None and spare.record.exited is None:
-                return spare, stale
-            stale.append(spare)
-        return None, stale
+                return spare
+        return None
