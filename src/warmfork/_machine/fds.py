@@ -90,6 +90,15 @@ def read_file(path: str, size: int = 4096) -> bytes:
         return os.read(file.fileno(), size)
 
 
+def read_whole(path: str) -> bytes:
+    """Read a file of the kernel's that may be large, in as many pieces as it comes in. Raises OSError."""
+    parts = []
+    with Fd(os.open(path, os.O_RDONLY | os.O_CLOEXEC)) as file:
+        while part := os.read(file.fileno(), 1 << 16):
+            parts.append(part)
+    return b"".join(parts)
+
+
 def try_to_read(path: str, size: int = 4096) -> bytes:
     """Read as read_file() does, or give nothing where it can't be had."""
     try:

@@ -73,6 +73,13 @@ def take_waiting() -> None:
             _signal.pthread_sigmask(_signal.SIG_UNBLOCK, (number,))
 
 
+def wake_by_deaths(wake: int) -> tuple[int, object]:
+    """Have SIGCHLD write to this fd. Gives the fd to which signals wrote before, and what has handled this one."""
+    before = _signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+    # A Python handler has to exist for the byte to be written.
+    return before, _signal.signal(CHILD_DIED, lambda number, frame: None)
+
+
 def set_disposition(number: int, disposition: object) -> None:
     """Set handler, SIG_DFL or SIG_IGN for this signal."""
     _signal.signal(number, disposition)

@@ -225,6 +225,16 @@ def receive(from_: socket, flags: int = RECEIVE, size: int = BUFFER) -> Received
         data.poll()
 
 
+def receive_waiting(from_: socket) -> Received | None:
+    """Receive one message, if there is one. It has no data at the end of the stream, however that came."""
+    try:
+        return receive(from_)
+    except BlockingIOError:
+        return None
+    except OSError:
+        return Received(b"", [], 0, False)
+
+
 def take_answer(got: Received) -> socket:
     """Take the socket over that came along last, for an answer. Raises NoSocket."""
     return adopt_socket(got.take(-1).release())

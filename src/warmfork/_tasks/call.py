@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 # pickle's own C functions, without the Python around them (3 to 7 ms).
@@ -103,14 +102,11 @@ def reply(birth: Birth, kind: type[messages.Returned | messages.Raised], value: 
     if not is_large:
         birth.announce(message)
         return
-    from warmfork._machine import spilled
+    from warmfork._machine import fds, spilled
 
     # In a file: this process may leave while the client is busy with something else.
-    memory = spilled.spill(pickled.parts, pickled.buffers, "a result")
-    try:
-        birth.announce(message, (memory,))
-    finally:
-        os.close(memory)
+    with fds.Fd(spilled.spill(pickled.parts, pickled.buffers, "a result")) as memory:
+        birth.announce(message, (memory.fileno(),))
 
 
 def report(birth: Birth, error: BaseException) -> None:

@@ -158,11 +158,8 @@ class Worker:
         if not buffers and size <= INLINE:
             self.tell(number, kind, b"".join((front, *parts)))
             return
-        memory = spilled.spill(parts, buffers, "a result")
-        try:
-            sockets.send_within(self.socket, RESULT.pack(number, 0, kind), (memory,), timeout=1e6)
-        finally:
-            os.close(memory)
+        with fds.Fd(spilled.spill(parts, buffers, "a result")) as memory:
+            sockets.send_within(self.socket, RESULT.pack(number, 0, kind), (memory.fileno(),), timeout=1e6)
         self.tell(number, kind | SPILLED, front + MEMORY.pack(size, len(buffers)))
 
     def take_output(self) -> bytes:

@@ -125,12 +125,9 @@ class Server:
 
     def read_control(self, _events: int) -> None:
         """Adopt a client that the tracker sends."""
-        try:
-            got = sockets.receive(self.control)
-        except BlockingIOError:
+        got = sockets.receive_waiting(self.control)
+        if got is None:
             return
-        except OSError:
-            got = sockets.Received(b"", [], 0, False)
         with got:
             if not got.data:
                 if not got.fds:
@@ -200,12 +197,8 @@ class Server:
             return
         if not events & (EPOLLIN | EPOLLHUP | EPOLLERR) or not client.events & EPOLLIN:
             return
-        try:
-            got = sockets.receive(client.channel)
-        except BlockingIOError:
-            return
-        except OSError:
-            self.detach(client)
+        got = sockets.receive_waiting(client.channel)
+        if got is None:
             return
         got.close()
         try:

@@ -262,11 +262,8 @@ class Tracker:
 
     def listen_to_deaths(self) -> fds.Fd:
         """Have SIGCHLD wake the loop."""
-        import _signal
-
         awake, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        _signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-        signals.set_disposition(signals.CHILD_DIED, lambda number, frame: None)
+        signals.wake_by_deaths(wake)
         self.loop.watch(awake, self.reap)
         os.write(wake, b"!")  # what died before we listened
         return fds.Fd(awake)
