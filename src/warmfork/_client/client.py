@@ -117,10 +117,7 @@ class Client:
         heard at it any longer: what he tracked before stays with the old tree."""
         if self.ids != rights.get_ids():
             self.become_another()
-        try:
-            return self.door is not None and fds.identify(self.door.fileno()) == self.door_identity
-        except OSError:
-            return False
+        return self.door is not None and fds.is_still(self.door.fileno(), self.door_identity)
 
     def become_another(self) -> None:
         """This process has become another user, or of another group: it roots a tree of its own at its next call."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from _thread import RLock
 from posix import getpid
 
 from warmfork._machine import fds, memfds, pids, sockets, state
@@ -140,29 +139,13 @@ def send(
 
 
 _own: tuple[int, int, tuple[int, int]] = (0, -1, (0, 0))
-_lock = RLock()  # a signal handler may start a process meanwhile
 
 
 def get_own_pidfd() -> int:
     """Give a pidfd on this process: what its children watch as their parent. Opened once."""
     global _own
     pid, fd, identity = _own
-    if pid == getpid():
-        try:
-            if fds.identify(fd) == identity:
-                return fd
-        except OSError:
-            fd = -1  # the program closed all its fds
-    with _lock:
+    if pid != getpid() or not fds.is_still(fd, identity):  # the program may have closed all its fds
         fd = state.move_high(pids.open_pidfd(getpid()))
         _own = getpid(), fd, fds.identify(fd)
     return fd
-
-
-def drop_after_fork() -> None:
-    """In a forked copy: another thread may have held the lock."""
-    global _lock
-    _lock = RLock()
-
-
-os.register_at_fork(after_in_child=drop_after_fork)

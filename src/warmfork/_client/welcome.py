@@ -61,7 +61,7 @@ def make_unaskable(error: OSError) -> StartError:
     """Make the error for a hello that could not be sent; where it is said already why not, that."""
     if isinstance(error, StartError):
         return error
-    return StartError("launch", f"a template can't be asked for: {error.strerror}", error.errno)
+    return launch.make_error("a template can't be asked for", error)
 
 
 def make_unstartable() -> StartError:
