@@ -62,7 +62,7 @@ class Children:
         """A Spawn was sent."""
         self.waiting.add(request)
 
-    def take(self, message: Message, fds: list[int], unread: list[Any] | None = None, item: object = None) -> list[int]:
+    def take(self, message: Message, fds: list[int], unread: list[Any], item: object) -> list[int]:
         """Enter a message. Gives back the fds that nobody waits for, to be closed.
 
         `item` is this message as it came, the first of `unread`. It is taken off in the same moment in which the message
@@ -76,10 +76,9 @@ class Children:
             pid = message.pid if isinstance(message, (Exited, Evidence, Stuck)) else 0
             hung_in = message.step if isinstance(message, Stuck) else ""
             # At once:
-            if unread is not None:
-                if not unread or unread[0] is not item:
-                    return held
-                del unread[0]
+            if not unread or unread[0] is not item:
+                return held
+            del unread[0]
             held[:] = fds
             if pid in self.living:
                 if exited:
@@ -95,10 +94,9 @@ class Children:
         request = message.request
         is_whole = len(fds) == SPAWNED_FDS
         # At once:
-        if unread is not None:
-            if not unread or unread[0] is not item:
-                return held
-            del unread[0]
+        if not unread or unread[0] is not item:
+            return held
+        del unread[0]
         held[:] = fds
         if request == 0 and not is_whole:
             return held  # a spare whose fds did not all arrive leaves when its feed ends
