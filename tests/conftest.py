@@ -11,7 +11,10 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from tests import leftovers
+import warmfork
+from tests import leftovers, targets
+from tests.running import list_spares
+from tests.support import wait_until
 from warmfork._machine import pids
 
 hypothesis.settings.register_profile("warmfork", deadline=None, database=None, max_examples=100)
@@ -75,3 +78,29 @@ def nothing_is_left(request: pytest.FixtureRequest, private_tmpdir: Path, subrea
     left = before.collect()
     if left and not request.node.stash.get(FAILED, False):
         pytest.fail("left behind:\n" + "\n".join(left), pytrace=False)
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[warmfork.Template]:
+    """A template without spares, for all tests of a file."""
+    with warmfork.Template(preload=["tests.targets"], spares=0) as made:
+        made.wait_ready()
+        yield made
+
+
+@pytest.fixture
+def template(shared: warmfork.Template) -> Iterator[warmfork.Template]:
+    yield shared
+    shared._children.clear()  # it keeps the handles of its last children until its next start
+
+
+@pytest.fixture(params=[0, 2], ids=["forked", "spare"])
+def either(request: pytest.FixtureRequest) -> Iterator[warmfork.Template]:
+    """Without spares, and with two of them at hand: a start must look the same."""
+    with warmfork.Template(preload=["tests.targets"], spares=request.param) as made:
+        made.wait_ready()
+        pid = made.pid
+        if request.param:
+            made.start(targets.give, (1,)).result(20)
+            wait_until(lambda: len(list_spares(pid)) == request.param)
+        yield made

@@ -193,7 +193,8 @@ def list_kept_fds() -> set[int]:
     if "warmfork._client.feeding" in sys.modules:
         kept.add(sys.modules["warmfork._client.feeding"]._own[1])
     if "warmfork._machine.state" in sys.modules:
-        kept.update(file.fd for file in sys.modules["warmfork._machine.state"].KEPT)
+        state = sys.modules["warmfork._machine.state"]
+        kept |= {state.OOM_SCORE.fd, state.STATUS.fd}
     stdlib = sys.modules.get("multiprocessing.resource_tracker")
     if stdlib is not None:
         kept.add(stdlib._resource_tracker._fd)
@@ -282,7 +283,7 @@ def let_go_of_templates(kept: set[object]) -> None:
     if client is not None:
         for key in set(client.channels) - kept:
             client.retired.append(client.channels.pop(key))
-        client.forget_retired()
+        client.close_retired(owed=True)
         client.tidy()
 
 

@@ -8,10 +8,16 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tests.leftovers import read_lock_holder
 from tests.support import make_environment
 from warmfork._client.client import get_client
+
+if TYPE_CHECKING:
+    import multiprocessing
+
+    from warmfork.mp.client.context import Context
 
 ROOT = str(Path(__file__).parent.parent)
 """The folder to be on PYTHONPATH of programs that use tests.targets."""
@@ -66,3 +72,10 @@ def get_tracker() -> int:
     """The pid of this process's tracker, the first one or a successor; 0 where none lives."""
     tree = get_client().tree
     return read_lock_holder(tree.ledger.fileno()) if tree is not None else 0
+
+
+def start(context: Context, target: object, *args: object, **options: object) -> multiprocessing.Process:
+    """Start a process of this context."""
+    process = context.Process(target=target, args=args, **options)
+    process.start()
+    return process

@@ -35,12 +35,6 @@ def shared() -> Iterator[warmfork.Template]:
 
 
 @pytest.fixture
-def template(shared: warmfork.Template) -> Iterator[warmfork.Template]:
-    yield shared
-    shared._children.clear()
-
-
-@pytest.fixture
 def no_writev(monkeypatch: pytest.MonkeyPatch) -> None:
     """A kernel that lets nobody write to another process: a seccomp filter, or Yama's ptrace_scope 2."""
 

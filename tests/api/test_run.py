@@ -7,7 +7,6 @@ import os
 import pickle
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import pytest
 
@@ -15,13 +14,6 @@ import warmfork
 from tests import targets
 from tests.support import wait_until
 from warmfork._machine import pids
-
-
-@pytest.fixture(scope="module")
-def template() -> Iterator[warmfork.Template]:
-    with warmfork.Template(preload=["tests.targets"], spares=0, name="runs") as made:
-        made.wait_ready()
-        yield made
 
 
 def as_python_does(code: str) -> subprocess.CompletedProcess[str]:

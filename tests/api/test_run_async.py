@@ -8,7 +8,6 @@ import os
 import resource
 import threading
 import time
-from collections.abc import Iterator
 
 import pytest
 
@@ -17,19 +16,6 @@ from tests.support import wait_until
 from warmfork._machine import fds, pids
 
 FOR_EVER = "import signal\nprint('up', flush=True)\nwhile True: signal.pause()\n"
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[warmfork.Template]:
-    with warmfork.Template(preload=["tests.targets"], spares=0, name="aruns") as made:
-        made.wait_ready()
-        yield made
-
-
-@pytest.fixture
-def template(shared: warmfork.Template) -> Iterator[warmfork.Template]:
-    yield shared
-    shared._children.clear()  # it keeps the handles of its last children until its next start
 
 
 def is_gone(pid: int) -> bool:

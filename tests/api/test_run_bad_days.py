@@ -3,18 +3,10 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator
 
 import pytest
 
 import warmfork
-
-
-@pytest.fixture(scope="module")
-def template() -> Iterator[warmfork.Template]:
-    with warmfork.Template(preload=["tests.targets"], spares=0, name="days") as made:
-        made.wait_ready()
-        yield made
 
 
 def test_a_child_that_closes_all_its_fds_has_an_outcome_and_no_result(template):

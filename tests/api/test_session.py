@@ -8,20 +8,12 @@ import os
 import re
 import signal
 import threading
-from collections.abc import Iterator
 
 import pytest
 
 import warmfork
 from tests.support import run_forked
 from warmfork._machine import pids
-
-
-@pytest.fixture(scope="module")
-def template() -> Iterator[warmfork.Template]:
-    with warmfork.Template(preload=["tests.targets"], spares=0, name="sessions") as made:
-        made.wait_ready()
-        yield made
 
 
 def test_variables_live_on_and_the_last_expressions_value_comes_back(template):

@@ -7,41 +7,15 @@ import select
 import signal
 import threading
 import traceback
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import warmfork
 from tests import targets
-from tests.running import list_spares, run_meanwhile
+from tests.running import run_meanwhile
 from tests.signs import give, make_sign
 from tests.support import wait_until
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[warmfork.Template]:
-    with warmfork.Template(preload=["tests.targets"], spares=0) as made:
-        made.wait_ready()
-        yield made
-
-
-@pytest.fixture
-def template(shared: warmfork.Template) -> Iterator[warmfork.Template]:
-    yield shared
-    shared._children.clear()  # it keeps the handles of its last children until its next start
-
-
-@pytest.fixture(params=[0, 2], ids=["forked", "spare"])
-def either(request: pytest.FixtureRequest) -> Iterator[warmfork.Template]:
-    """Without spares, and with two of them at hand: a start must look the same."""
-    with warmfork.Template(preload=["tests.targets"], spares=request.param) as made:
-        made.wait_ready()
-        pid = made.pid
-        if request.param:
-            made.start(targets.give, (1,)).result(20)
-            wait_until(lambda: len(list_spares(pid)) == request.param)
-        yield made
 
 
 def test_a_result_is_what_the_function_returned(either: warmfork.Template):

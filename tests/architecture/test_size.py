@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.architecture.count import KERNEL, count_kernel, count_lines, count_rooms
 
-LIMIT = 7_141
+LIMIT = 7_024
 """Lines of code that the kernel may have. 5,000 are the goal: whoever makes it smaller lowers this."""
 
 

@@ -121,9 +121,9 @@ def is_there(fd: int) -> bool:
 
 
 def list_files(pid: int) -> list[str]:
-    from warmfork._machine import proc
+    from warmfork._machine import fds
 
-    return list((proc.list_files(pid) or {}).values())
+    return list((fds.list_files(pid) or {}).values())
 
 
 def say_door() -> None:

@@ -21,7 +21,7 @@ from tests.cli.looking import list_lines, list_tree, pick, run_ps, run_template,
 from tests.running import run_meanwhile
 from tests.signs import make_sign
 from tests.support import wait_until
-from warmfork._machine import proc
+from warmfork._machine import fds
 from warmfork._words import board
 from warmfork.cli import census, main, share
 
@@ -247,7 +247,7 @@ def test_where_files_and_memory_of_others_can_not_be_read_titles_have_to_do(tmp_
         child = template.start(targets.sign_and_wait, (sign.path,), name="worker")
         sign.wait()
         wait_until(lambda: "gen=1 [1 child]" in Path(f"/proc/{template.pid}/cmdline").read_text())
-        monkeypatch.setattr(proc, "list_files", lambda pid: None)
+        monkeypatch.setattr(fds, "list_files", lambda pid: None)
         monkeypatch.setattr(share, "read_share", lambda pid: None)
         assert main(["ps", "--json"]) == 0
         found = pick(json.loads(capsys.readouterr().out), os.getpid())
@@ -291,10 +291,10 @@ def test_a_board_with_any_numbers_and_names_on_it_breaks_nothing(odd, monkeypatc
     data[board.REPORT_AT : board.REPORT_AT + 8 + len(encoded)] = size + encoded
     with run_template() as template:
         fd = hold_board(bytes(data))
-        files = proc.list_files
+        files = fds.list_files
         target = os.readlink(f"/proc/self/fd/{fd}")
         read = census.read_file
-        monkeypatch.setattr(proc, "list_files", lambda pid: {**(files(pid) or {}), 99: target})
+        monkeypatch.setattr(fds, "list_files", lambda pid: {**(files(pid) or {}), 99: target})
         monkeypatch.setattr(
             census, "read_file", lambda pid, at, known: read(*((os.getpid(), fd) if at == 99 else (pid, at)), known)
         )

@@ -4,6 +4,7 @@ import _socket
 import errno
 import os
 import resource
+import subprocess
 import threading
 import time
 from _socket import AF_UNIX, SOCK_DGRAM, SOCK_SEQPACKET, SOCK_STREAM, socketpair
@@ -351,3 +352,26 @@ def test_a_program_that_is_out_of_files_is_not_given_a_memory_file_for_the_null_
     monkeypatch.setattr(os, "open", open_nothing)
     with pytest.raises(OSError, match="Too many open files"):
         fds.open_null()
+
+
+@pytest.fixture
+def other() -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen(["sleep", "1000"], stdin=subprocess.DEVNULL) as process:
+        yield process
+        process.kill()
+
+
+def test_the_files_of_another_process_are_listed(other):
+    assert fds.list_files(other.pid)[0] == "/dev/null"
+
+
+def test_a_process_that_is_gone_shows_no_files(other):
+    other.kill()
+    other.wait()
+    assert fds.list_files(other.pid) is None
+
+
+def test_a_zombie_shows_no_files(other):
+    other.kill()
+    os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOWAIT)
+    assert not fds.list_files(other.pid)

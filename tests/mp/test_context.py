@@ -9,7 +9,6 @@ import pickle
 import signal
 import sys
 import time
-from collections.abc import Iterator
 from multiprocessing import connection
 from pathlib import Path
 
@@ -17,25 +16,12 @@ import pytest
 
 import warmfork
 from tests import targets
-from tests.running import ROOT, run_meanwhile
+from tests.running import ROOT, run_meanwhile, start
 from tests.signs import give, make_sign
 from tests.support import run_program, wait_until
 from warmfork.mp.client.context import Context
 
 ENV = {"PYTHONPATH": ROOT}
-
-
-@pytest.fixture
-def context() -> Iterator[Context]:
-    made = warmfork.get_context(preload=["tests.targets"])
-    yield made
-    made.stop_template()
-
-
-def start(context: Context, target: object, *args: object, **options: object) -> multiprocessing.Process:
-    process = context.Process(target=target, args=args, **options)
-    process.start()
-    return process
 
 
 @pytest.mark.parametrize(

@@ -2,34 +2,18 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
 import pytest
 
-import warmfork
 from tests import targets
-from tests.running import ROOT
+from tests.running import ROOT, start
 from warmfork.mp.client.context import Context
 
 ENV = {"PYTHONPATH": ROOT}
-
-
-@pytest.fixture
-def context() -> Iterator[Context]:
-    made = warmfork.get_context(preload=["tests.targets"])
-    yield made
-    made.stop_template()
-
-
-def start(context: Context, target: object, *args: object, **options: object) -> multiprocessing.Process:
-    process = context.Process(target=target, args=args, **options)
-    process.start()
-    return process
 
 
 def test_a_pool_maps_replaces_its_workers_and_brings_exceptions_back(context: Context):

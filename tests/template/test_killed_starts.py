@@ -43,14 +43,14 @@ def check(template: warmfork.Template, note: Path, generation: int) -> None:
 def test_killed_before_it_forks_it_has_a_successor_that_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     request, killed = Channel.request, []
 
-    def ask_the_dying(channel: Channel, *arguments: object) -> None:
-        if not killed:
-            killed.append(channel.pid)
-            os.kill(channel.pid, signal.SIGSTOP)
-            request(channel, *arguments)
-            os.kill(channel.pid, signal.SIGKILL)
-        else:
-            request(channel, *arguments)
+    def ask_the_dying(channel: Channel, *arguments: object) -> bool:
+        if killed:
+            return request(channel, *arguments)
+        killed.append(channel.pid)
+        os.kill(channel.pid, signal.SIGSTOP)
+        asked = request(channel, *arguments)
+        os.kill(channel.pid, signal.SIGKILL)
+        return asked
 
     with warmfork.Template(spares=0) as template:
         template.wait_ready()

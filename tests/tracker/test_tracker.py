@@ -17,7 +17,7 @@ from tests.signs import make_sign
 from tests.support import run_program, wait_until
 from warmfork._client import launch
 from warmfork._client.client import get_client
-from warmfork._machine import pids, proc, sockets
+from warmfork._machine import fds, pids, sockets
 from warmfork._machine.loop import Loop
 from warmfork._tracker.generations import KEPT_BOARDS
 from warmfork._tracker.orphans import MOST_ASKED, Orphans
@@ -225,7 +225,7 @@ def test_a_tracker_that_is_out_of_files_says_so_and_serves_when_there_are_some()
             get_client().ensure_door(), 1, 1, 20
         )  # what it has in reserve has the lowest number from then on
         looks: list[set[int]] = []
-        wait_until(lambda: looks.append(set(proc.list_files(tracker) or ())) or looks[-9:] == [looks[-1]] * 9)
+        wait_until(lambda: looks.append(set(fds.list_files(tracker) or ())) or looks[-9:] == [looks[-1]] * 9)
         used = looks[-1]
         # No number is free: what it has in reserve is all that it can have.
         resource.prlimit(tracker, resource.RLIMIT_NOFILE, (min(set(range(1000)) - used), limits[1]))

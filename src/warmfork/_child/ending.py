@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _signal
+import atexit
 import os
 import sys
 from mmap import PAGESIZE
@@ -18,14 +19,21 @@ if TYPE_CHECKING:
 
 def run_exit_handlers() -> None:
     """Join the child's threads and run its exit handlers, as an interpreter does at its end."""
-    import atexit
-
     threading = sys.modules.get("threading")
     try:
         if threading is not None:
             threading._shutdown()
     finally:
         atexit._run_exitfuncs()
+
+
+def forget_exit_handlers() -> None:
+    """What the template registered at exit is the template's: a child that ran it would delete its temporary files. What
+    multiprocessing has to do at the end of a process stays to be done."""
+    atexit._clear()
+    util = sys.modules.get("multiprocessing.util")
+    if util is not None:
+        atexit.register(util._exit_function)
 
 
 UNFED = 1
@@ -172,19 +180,7 @@ def look_round() -> tuple[object, ...]:
     root = os.stat("/")
     spaces = [os.readlink(f"/proc/self/ns/{name}") for name in NAMESPACES]
     ids = os.getresuid(), os.getresgid(), os.getgroups()
-    return root.st_dev, root.st_ino, ids, read_own("cgroup"), spaces
-
-
-def read_own(name: str) -> bytes:
-    """Read a file about this process in /proc."""
-    fd = os.open(f"/proc/self/{name}", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        parts = []
-        while part := os.read(fd, 1 << 16):
-            parts.append(part)
-        return b"".join(parts)
-    finally:
-        os.close(fd)
+    return root.st_dev, root.st_ino, ids, fds.read_whole("/proc/self/cgroup"), spaces
 
 
 IN_MEMORY = (b"memfd:", b"dev/shm/", b"dev/zero")
@@ -193,7 +189,7 @@ IN_MEMORY = (b"memfd:", b"dev/shm/", b"dev/zero")
 def list_mapped() -> frozenset[bytes]:
     """List the files that this process has mapped: their file systems could not be unmounted. Those that are nothing but
     memory don't count."""
-    paths = {part[: part.index(b"\n")] for part in read_own("maps").split(b" /")[1:]}
+    paths = {part[: part.index(b"\n")] for part in fds.read_whole("/proc/self/maps").split(b" /")[1:]}
     return frozenset([path for path in paths if not path.startswith(IN_MEMORY)])
 
 

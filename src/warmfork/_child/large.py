@@ -1,6 +1,6 @@
-"""Room for what is large: memory for the parts of a payload, which the client writes, and a memfd for a result.
+"""Room for what is large: memory for the parts of a payload, which the client writes.
 
-The memory is the child's own, anonymous and private: writable as users expect, in huge pages where the kernel has some,
+It is the child's own, anonymous and private: writable as users expect, in huge pages where the kernel has some,
 and there is no file that could be full or cut short under it.
 """
 
@@ -10,14 +10,13 @@ import os
 from _struct import pack
 
 from warmfork._child import ending
-from warmfork._machine import calls, fds, memory, sockets, spilled
+from warmfork._machine import calls, fds, memory, sockets
 from warmfork._words import buffers as buffers_
 from warmfork._words import messages, wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from warmfork._child.birth import Birth
-    from warmfork._words.buffers import Pickled
 
 
 def prepare() -> None:
@@ -73,11 +72,3 @@ def wait(birth: Birth) -> None:
     fds.list_readable((number, birth.parent), None)
     if not fds.wait_readable(number, 0):
         os._exit(ending.UNFED)
-
-
-def spill(pickled: Pickled) -> int:
-    """Give a memfd that holds a result, laid out as the client maps it. Raises OSError where there is no memory.
-
-    The child may leave right after, while the client is busy with something else: so it is not left in our memory.
-    """
-    return spilled.spill(pickled.parts, pickled.buffers, "a result")

@@ -77,21 +77,29 @@ class Channel:
             self.requests += 1
             return self.requests
 
-    def request(self, number: int, kill: bool, name: str) -> None:
-        """Ask for a child. Raises OSError where the template is gone."""
+    def request(self, number: int, kill: bool, name: str) -> bool:
+        """Ask for a child. False where the template is gone. Raises OSError."""
         data = wire.encode(messages.Spawn(number, int(kill), wire.fit(name, LONGEST_NAME)))
         # Not before it can be on its way: who is interrupted before that has nothing to wait for (give_up).
         self.children.expect(number)
-        sockets.send_within(self.socket, data)
+        try:
+            sockets.send_within(self.socket, data)
+        except OSError as refusal:
+            # It is dead, or another thread saw that first and has closed the channel.
+            if not self.dead and not isinstance(refusal, ConnectionError):
+                raise
+            self.end()
+            return False
+        return True
 
     def take_spare(self) -> Answer | None:
         """Give a child that was forked ahead for this process, if one is at hand."""
         with self.lock:
-            spare, _ = self.children.take_spare()
+            spare = self.children.take_spare()
         if spare is None:
             self.catch_up()
             with self.lock:
-                spare, _ = self.children.take_spare()
+                spare = self.children.take_spare()
         return spare
 
     def return_spare(self, spare: Answer) -> None:
@@ -108,13 +116,8 @@ class Channel:
                     self.children.living.pop(spare.record.pid, None)
 
     def tell_spare_taken(self, pid: int, kill: bool, name: str) -> None:
-        """Tell the template that a spare is a child now. Where the template is gone, nobody needs to know."""
-        try:
-            sockets.send_within(
-                self.socket, wire.encode(messages.SpareTaken(pid, int(kill), wire.fit(name, LONGEST_NAME)))
-            )
-        except OSError:
-            return
+        """Tell the template that a spare is a child now."""
+        self.tell(messages.SpareTaken(pid, int(kill), wire.fit(name, LONGEST_NAME)))
 
     def tell_wanted(self) -> None:
         """Tell the template what this process has loaded that its children will want, if that is more than before."""
@@ -124,10 +127,15 @@ class Channel:
         new = set(wanted.list_had(role.kind == role.CHILD)) - self.told
         if new:
             self.told |= new
-            try:
-                sockets.send_within(self.socket, wire.encode(messages.Wanted(tuple(sorted(new)))))
-            except OSError:
-                return  # it is dead, or closed: whoever starts something is told so
+            self.tell(messages.Wanted(tuple(sorted(new))))
+
+    def tell(self, message: messages.Message) -> None:
+        """Tell the template something that has no answer. Where it is gone nobody needs to know: whoever starts something
+        is told so."""
+        try:
+            sockets.send_within(self.socket, wire.encode(message))
+        except OSError:
+            return
 
     def wait_answer(self, request: int, deadline: float | None) -> Answer | None:
         """Wait for the answer to a request. None where the template died, or the deadline passed, without one."""
@@ -242,18 +250,8 @@ class Channel:
             self.end()
 
     def read_all(self) -> None:
-        """Read until there is nothing more. ECONNRESET is not the end of a channel: what was sent comes after (M3)."""
-        while not self.dead:
-            try:
-                if not self.unread:  # else a signal handler that raised came in between
-                    sockets.receive_into(self.unread, self.socket)
-            except BlockingIOError:
-                return
-            except ConnectionResetError:
-                continue
-            except OSError:
-                self.end()
-                return
+        """Read until there is nothing more."""
+        while not self.dead and sockets.receive_next(self.unread, self.socket):
             self.take_first()
 
     def take_first(self) -> None:

@@ -9,7 +9,7 @@ from posix import getpid  # the function itself: tests of programs put theirs in
 from time import monotonic
 
 from warmfork._client import launch, waiting, welcome
-from warmfork._client.channel import Channel
+from warmfork._client.channel import Channel, log_note
 from warmfork._machine import fds, pids, rights, role, sockets, state
 from warmfork._words import messages, wire
 from warmfork._words.errors import StartError
@@ -117,10 +117,7 @@ class Client:
         heard at it any longer: what he tracked before stays with the old tree."""
         if self.ids != rights.get_ids():
             self.become_another()
-        try:
-            return self.door is not None and fds.identify(self.door.fileno()) == self.door_identity
-        except OSError:
-            return False
+        return self.door is not None and fds.is_still(self.door.fileno(), self.door_identity)
 
     def become_another(self) -> None:
         """This process has become another user, or of another group: it roots a tree of its own at its next call."""
@@ -171,7 +168,7 @@ class Client:
             door = self.ensure_door()
         try:
             sockets.send_within(door, data, passed)
-        except (BrokenPipeError, ConnectionError):
+        except ConnectionError:
             self.forget_shut_door()
             sockets.send_within(self.ensure_door(), data, passed)
 
@@ -243,7 +240,7 @@ class Client:
         for _ in range(TRIES):
             try:
                 channel = self.say_hello(key, spec, failed)
-            except (BrokenPipeError, ConnectionError):
+            except ConnectionError:
                 self.forget_shut_door()
                 continue
             except OSError as error:
@@ -300,7 +297,8 @@ class Client:
         if tree is not None and tree.successions != channel.succession:
             welcome.hand_over(tree, channel)  # the tracker that started it died meanwhile
         if isinstance(channel.last, messages.Welcome):
-            welcome.log_notes(channel.last)
+            for note in channel.last.notes:  # what preload and audit found, and policy let pass
+                log_note(channel.generation, note)
         self.log_reports()  # how the generation before it died
 
     def retire(self, spec: Spec) -> Channel | None:
@@ -314,15 +312,12 @@ class Client:
         return channel
 
     def close_retired(self, owed: bool = False) -> None:
-        """Close the channels of former templates that owe us nothing any longer; or those, too, that do."""
+        """Close the channels of former templates that owe us nothing any longer; or those, too, that do (`owed`): the
+        tracker tells about their children."""
         for channel in list(self.retired):
             channel.catch_up()
             if owed or channel.dead or not channel.children.is_owed():
                 self.close_channel(channel)
-
-    def forget_retired(self) -> None:
-        """Close the channels of former templates even where children live: the tracker tells about those."""
-        self.close_retired(owed=True)
 
     def close_channel(self, channel: Channel) -> None:
         """Close the channel of a former template, and keep what tells of the children that it has left, if any."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from _thread import RLock
 from posix import getpid
 
 from warmfork._machine import fds, memfds, pids, sockets, state
@@ -106,11 +105,9 @@ def feed(
     """Send all that the child is to be. Raises OSError."""
     if socket is None:
         raise BrokenPipeError("the child has no socket")
-    folder = order.cwd
-    opened = -1
-    if folder < 0 and state.is_elsewhere(born):
-        folder = opened = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    is_own = order.cwd < 0 and state.is_elsewhere(born)
+    with fds.Fd(os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) if is_own else -1) as opened:
+        folder = opened.fileno() if is_own else order.cwd
         layout = (HAS_DOOR if door >= 0 else 0) | (HAS_CWD if folder >= 0 else 0)
         if payload.buffers:
             said["buffers"] = tuple(map(measure, payload.buffers))
@@ -121,9 +118,6 @@ def feed(
         streams.update((number, given) for number, given in enumerate(order.streams) if given >= 0)
         layout |= sum(feed_.STREAM_BITS[number] for number in streams)
         send(socket, said, layout, [*first, *(streams[number] for number in sorted(streams)), *last], payload.data)
-    finally:
-        if opened >= 0:
-            os.close(opened)
 
 
 def send(
@@ -133,45 +127,25 @@ def send(
     said["fds"] = layout
     follows = state.is_file_limited()
     message, spilled = feed_.join(said, data, len(passed), follows)
-    memory = memfds.make_memory("warmfork-feed", spilled) if spilled and not follows else -1
-    try:
-        if memory >= 0:
-            passed = [memory, *passed]
+    with fds.Fd(memfds.make_memory("warmfork-feed", spilled) if spilled and not follows else -1) as memory:
+        if memory:
+            passed = [memory.fileno(), *passed]
         sockets.send_within(socket, message, passed[: sockets.MOST_FDS])
         for start in range(sockets.MOST_FDS, len(passed), sockets.MOST_FDS):
             sockets.send_within(socket, feed_.MORE, passed[start : start + sockets.MOST_FDS])
         if follows:
             for start in range(0, len(spilled), feed_.PIECE):
                 sockets.send_within(socket, spilled[start : start + feed_.PIECE])
-    finally:
-        if memory >= 0:
-            os.close(memory)
 
 
 _own: tuple[int, int, tuple[int, int]] = (0, -1, (0, 0))
-_lock = RLock()  # a signal handler may start a process meanwhile
 
 
 def get_own_pidfd() -> int:
     """Give a pidfd on this process: what its children watch as their parent. Opened once."""
     global _own
     pid, fd, identity = _own
-    if pid == getpid():
-        try:
-            if fds.identify(fd) == identity:
-                return fd
-        except OSError:
-            fd = -1  # the program closed all its fds
-    with _lock:
+    if pid != getpid() or not fds.is_still(fd, identity):  # the program may have closed all its fds
         fd = state.move_high(pids.open_pidfd(getpid()))
         _own = getpid(), fd, fds.identify(fd)
     return fd
-
-
-def drop_after_fork() -> None:
-    """In a forked copy: another thread may have held the lock."""
-    global _lock
-    _lock = RLock()
-
-
-os.register_at_fork(after_in_child=drop_after_fork)

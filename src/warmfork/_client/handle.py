@@ -18,7 +18,6 @@ from warmfork._words.times import check_seconds
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
     from typing import IO, Any, Self
 
     from typing_extensions import TypeVar
@@ -96,9 +95,7 @@ class Child(Generic["T_co"]):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def fileno(self) -> int:
@@ -166,7 +163,8 @@ class Child(Generic["T_co"]):
             evidence = record.evidence if isinstance(fate, messages.Exited) else fate
             stack, why = (evidence.stack, evidence.why) if evidence is not None else ("", "")
             return read_status(fate.status, stack, self._explain(fate.status, why))
-        status = self._ask_kernel()
+        # The kernel tells once somebody has reaped the child; or before, where we may look.
+        status = pids.find_status(self._link.pidfd.fileno(), REAP_TIMEOUT)
         if (
             status is None
             and not channel.dead
@@ -199,10 +197,6 @@ class Child(Generic["T_co"]):
         # alone knows: it may be dead without our seeing it.
         told = pids.ask_status(self._link.pidfd.fileno()) is not None
         return launch.ask_fate(client.door, self.pid, self._lived_ns, USAGE_TIMEOUT if told else ANSWER_TIMEOUT)
-
-    def _ask_kernel(self) -> int | None:
-        """Ask the kernel, which tells once somebody has reaped the child; or before, where we may look."""
-        return pids.find_status(self._link.pidfd.fileno(), REAP_TIMEOUT)
 
     # -- signals
 

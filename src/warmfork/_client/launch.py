@@ -83,11 +83,8 @@ class Tree:
             sockets.ask_for_credentials(receiver)
             sockets.send_within(self.own, wire.encode(messages.Door()), (receiver.fileno(),))
         except OSError as error:
-            raise StartError(
-                "launch",
-                f"the socket on which processes reach the tracker is shut, and there can be no other: {error.strerror}",
-                error.errno,
-            ) from error
+            what = "the socket on which processes reach the tracker is shut, and there can be no other"
+            raise make_error(what, error) from error
         self.door.close()
         self.receiver.close()
         self.door = sockets.adopt_socket(state.move_high(door.detach()))
@@ -129,18 +126,14 @@ class Tree:
                 self.ends.clear()
             pid = spawn.spawn(*self.made_of, self.receiver.fileno(), self.ledger.fileno(), self.own_receiver.fileno())
         except OSError as error:
-            raise StartError(
-                "launch",
-                f"the tracker is dead, and another could not be started: {executable}: {error.strerror}",
-                error.errno,
-            ) from error
+            raise make_error(f"the tracker is dead, and another could not be started: {executable}", error) from error
         self.tracker, self.started = pid, monotonic()
         try:
             self.watch(pid)
         except OSError as error:
             os.kill(pid, 9)
             self.reap()
-            raise StartError("launch", f"the tracker can't be watched: {error.strerror}", error.errno) from error
+            raise make_error("the tracker can't be watched", error) from error
         self.successions += 1
         for template, pidfd, board in self.left:
             self.hand_over(template, pidfd.fileno(), board.fileno())
@@ -192,6 +185,11 @@ class Tree:
         self.left.clear()
 
 
+def make_error(what: str, error: OSError) -> StartError:
+    """Make the error for what the kernel has refused."""
+    return StartError("launch", f"{what}: {error.strerror}", error.errno)
+
+
 def get_own_interpreter() -> tuple[str, tuple[str, ...]]:
     """Give this interpreter's executable and its options."""
     return sys.executable or "", spawn.get_flags()
@@ -212,7 +210,7 @@ def launch_tracker(executable: str, flags: tuple[str, ...], environment: tuple[s
     try:
         platform.check()
     except OSError as error:  # too many files, or too little memory, to find out what this system has
-        raise StartError("launch", f"{executable}: {error.strerror}", error.errno) from error
+        raise make_error(executable, error) from error
     if not executable:
         raise StartError("launch", "sys.executable is not set: this program must say which interpreter to start")
     if not spawn.has_start():
@@ -230,7 +228,7 @@ def launch_tracker(executable: str, flags: tuple[str, ...], environment: tuple[s
             interpreter.discard()
             raise
     except OSError as error:
-        raise StartError("launch", f"{executable}: {error.strerror}", error.errno) from error
+        raise make_error(executable, error) from error
 
 
 def begin_ledger(ledger: int, prefix: str) -> None:
@@ -264,8 +262,8 @@ def make_spec(spec: Spec) -> fds.Fd:
         with state.LiftedFileLimit():
             return fds.Fd(memfds.make_memory("warmfork-spec", data))
     except OSError as error:
-        what = f"no room for {len(data):,} bytes that a template has to know (environment, paths): {error.strerror}"
-        raise StartError("launch", what, error.errno) from error
+        what = f"no room for {len(data):,} bytes that a template has to know (environment, paths)"
+        raise make_error(what, error) from error
 
 
 def open_folder(kind: str, name: str) -> list[fds.Fd]:
@@ -327,18 +325,10 @@ def ask(
         if not fds.wait_readable(ours.fileno(), timeout):
             return None
         with sockets.receive(ours) as got:
-            return take_answer(got)
-    except OSError:
+            answer = wire.decode(got.data)
+            protocol.step(protocol.ANSWER, "open", protocol.DOWN, answer)
+            return answer
+    except (OSError, ValueError):  # ValueError: what came is no answer
         return None
     finally:
         ours.close()
-
-
-def take_answer(got: sockets.Received) -> messages.Message | None:
-    """Give the answer that came, or None where it is none."""
-    try:
-        answer = wire.decode(got.data)
-        protocol.step(protocol.ANSWER, "open", protocol.DOWN, answer)
-    except ValueError:
-        return None
-    return answer

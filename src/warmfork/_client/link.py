@@ -62,15 +62,8 @@ class Link:
         with self._reading:
             # Of its own name: a signal handler that starts a process may read to the end, and close it, at any moment.
             while (feed := self.feed) is not None and self.state != "ended":
-                try:
-                    if not self._unread:  # else a signal handler that raised came in between
-                        sockets.receive_into(self._unread, feed)
-                except BlockingIOError:
+                if not sockets.receive_next(self._unread, feed):
                     return
-                except ConnectionResetError:
-                    continue
-                except OSError:
-                    self._unread.append((b"", (), 0, None))
                 self._take_word()
 
     def _take_word(self) -> None:

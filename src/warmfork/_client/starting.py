@@ -31,9 +31,6 @@ SPAWN_TIMEOUT = 60.0
 SUSPICION = 6.0
 """Seconds without an answer after which the tracker is asked to look whether the template hangs."""
 
-GONE = (BrokenPipeError, ConnectionError)
-"""What sending raises where the other end is dead."""
-
 
 class PendingStart:
     """A start under way: what is to be started, and the feed once it is made."""
@@ -66,7 +63,7 @@ class PendingStart:
                 from warmfork._client import filling
 
                 filling.fill(link, payload.buffers)
-        except (*GONE, TimeoutError) as error:
+        except (ConnectionError, TimeoutError) as error:
             end_unfed(child)
             link.close()
             return error
@@ -187,13 +184,7 @@ def start_fork(under_way: PendingStart, channel: Channel) -> Child | None:
 
 def ask_and_feed(under_way: PendingStart, channel: Channel, request: int) -> Child | None:
     """Ask for a child, and feed it."""
-    try:
-        channel.request(request, under_way.order.kill, under_way.order.name)
-    except OSError as refusal:
-        # It is dead, or another thread saw that first and has closed the channel.
-        if not channel.dead and not isinstance(refusal, GONE):
-            raise
-        channel.end()
+    if not channel.request(request, under_way.order.kill, under_way.order.name):
         return None
     error: BaseException | None = None
     try:
@@ -205,6 +196,11 @@ def ask_and_feed(under_way: PendingStart, channel: Channel, request: int) -> Chi
         if answer is not None and answer.record is not None:
             send_away([Child._from_answer(channel, answer, under_way.order)])
         raise error
+    return feed_answer(under_way, channel, answer)
+
+
+def feed_answer(under_way: PendingStart, channel: Channel, answer: Answer | None) -> Child | None:
+    """Feed the child that came for a request. None where the template died before it forked."""
     if answer is None:
         if channel.dead:
             return None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 
 from warmfork._client import launch
-from warmfork._client.channel import log_note
 from warmfork._machine import fds
 from warmfork._words import messages
 from warmfork._words.errors import AuditError, PreloadError, Refused, StartError, TemplateDied
@@ -23,12 +22,6 @@ if TYPE_CHECKING:
 def is_answered(channel: Channel) -> bool:
     """Was the hello answered, or will it never be?"""
     return channel.last is not None or channel.dead
-
-
-def log_notes(welcome: messages.Welcome) -> None:
-    """Log what the template's preload and audit found and policy let pass."""
-    for note in welcome.notes:
-        log_note(welcome.generation, note)
 
 
 def explain(last: messages.Message | None) -> None:
@@ -68,7 +61,7 @@ def make_unaskable(error: OSError) -> StartError:
     """Make the error for a hello that could not be sent; where it is said already why not, that."""
     if isinstance(error, StartError):
         return error
-    return StartError("launch", f"a template can't be asked for: {error.strerror}", error.errno)
+    return launch.make_error("a template can't be asked for", error)
 
 
 def make_unstartable() -> StartError:

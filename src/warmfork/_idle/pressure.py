@@ -57,10 +57,10 @@ def is_group_scarce(folder: str, controller: str) -> bool:
     return (limit - used) * 100 < limit * SCARCE
 
 
-def find_limits(process: str = "self") -> list[tuple[str, str]]:
-    """List the cgroups of a process that have a limit, its own and those above, each as folder and controller."""
+def find_limits() -> list[tuple[str, str]]:
+    """List the cgroups of this process that have a limit, its own and those above, each as folder and controller."""
     found = []
-    for controller, mount, path in evidence.list_groups(process):
+    for controller, mount, path in evidence.list_groups():
         parts = [part for part in path.split("/") if part]
         for length in range(len(parts), -1, -1):
             folder = "/".join([mount, *parts[:length]])

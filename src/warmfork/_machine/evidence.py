@@ -53,21 +53,21 @@ EVENTS = {"": "memory.events", "memory": "memory.oom_control"}
 """Of each version, the file that counts what was killed for memory."""
 
 
-def list_groups(process: str = "self") -> list[tuple[str, str, str]]:
-    """List the cgroups of a process that have to do with memory: controller, mount and path below the mount. In a container
-    the mount may begin where its own cgroup does: then it has no such path."""
+def list_groups() -> list[tuple[str, str, str]]:
+    """List the cgroups of this process that have to do with memory: controller, mount and path below the mount. In a
+    container the mount may begin where its own cgroup does: then it has no such path."""
     found = []
-    for line in os.fsdecode(fds.try_to_read(f"/proc/{process}/cgroup", 65_536)).splitlines():
+    for line in os.fsdecode(fds.try_to_read("/proc/self/cgroup", 65_536)).splitlines():
         _, controllers, path = line.split(":", 2)
         for controller in controllers.split(","):
             found += [(controller, mount, path.rstrip("/")) for mount in MOUNTS.get(controller, ())]
     return found
 
 
-def find_counters(process: str = "self") -> list[str]:
+def find_counters() -> list[str]:
     """List the files that count what the kernel killed for memory: of this process's cgroup, and of the machine."""
     found: list[str] = []
-    for controller, mount, path in list_groups(process):
+    for controller, mount, path in list_groups():
         name = EVENTS[controller]
         found += [file for file in (f"{mount}{path}/{name}", f"{mount}/{name}") if read_count(file) >= 0][:1]
     return [*found, *((MACHINE,) if read_count(MACHINE) >= 0 else ())]

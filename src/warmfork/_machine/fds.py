@@ -90,6 +90,15 @@ def read_file(path: str, size: int = 4096) -> bytes:
         return os.read(file.fileno(), size)
 
 
+def read_whole(path: str) -> bytes:
+    """Read a file of the kernel's that may be large, in as many pieces as it comes in. Raises OSError."""
+    parts = []
+    with Fd(os.open(path, os.O_RDONLY | os.O_CLOEXEC)) as file:
+        while part := os.read(file.fileno(), 1 << 16):
+            parts.append(part)
+    return b"".join(parts)
+
+
 def try_to_read(path: str, size: int = 4096) -> bytes:
     """Read as read_file() does, or give nothing where it can't be had."""
     try:
@@ -140,17 +149,25 @@ def list_fds() -> list[int]:
     return sorted(fd for fd in map(int, os.listdir("/proc/self/fd")) if is_open(fd))
 
 
+def list_files(pid: int | str) -> dict[int, str] | None:
+    """Give what each fd of a process is open on, or None where it can't be seen: it may be dead, or none of ours to look
+    at."""
+    try:
+        numbers = os.listdir(f"/proc/{pid}/fd")
+    except OSError:
+        return None
+    found = {}
+    for number in numbers:
+        try:
+            found[int(number)] = os.readlink(f"/proc/{pid}/fd/{number}")
+        except OSError:  # closed meanwhile
+            continue
+    return found
+
+
 def list_gpus() -> list[str]:
     """List the GPUs that this process has open."""
-    found = set()
-    for fd in list_fds():
-        try:
-            target = os.readlink(f"/proc/self/fd/{fd}")
-        except OSError:
-            continue
-        if target.startswith(GPU_DEVICES):
-            found.add(target)
-    return sorted(found)
+    return sorted({target for target in (list_files("self") or {}).values() if target.startswith(GPU_DEVICES)})
 
 
 def identify(fd: int) -> tuple[int, int]:

@@ -25,7 +25,7 @@ def map_readable(fd: int, size: int) -> mmap:
     return mmap(fd, size, MAP_SHARED, PROT_READ)
 
 
-SEAL_SEAL, SEAL_SHRINK, SEAL_GROW, SEAL_FUTURE_WRITE = 1, 2, 4, 16
+SEAL_SEAL, SEAL_SHRINK, SEAL_GROW, SEAL_WRITE, SEAL_FUTURE_WRITE = 1, 2, 4, 8, 16
 """F_SEAL_... of fcntl(2); Python has the last of them since 3.13 only. It leaves the mappings that there are. The first
 forbids further seals."""
 

@@ -143,11 +143,7 @@ def list_children(pid: int) -> list[int]:
     found: list[int] = []
     try:
         for thread in os.listdir(f"/proc/{pid}/task"):
-            with fds.Fd(os.open(f"/proc/{pid}/task/{thread}/children", os.O_RDONLY | os.O_CLOEXEC)) as file:
-                parts = []
-                while part := os.read(file.fileno(), 65_536):
-                    parts.append(part)
-                found += map(int, b"".join(parts).split())
+            found += map(int, fds.read_whole(f"/proc/{pid}/task/{thread}/children").split())
     except OSError:
         return found
     return found

@@ -21,11 +21,6 @@ HELPERS_BLOCK = tuple(number for number in ALL if number not in FAULTS and numbe
 FORCED = (9, 19)  # KILL, STOP: can be neither blocked nor ignored
 
 
-def block(numbers: Iterable[int]) -> set[int]:
-    """Block these signals too, and give the mask as it was."""
-    return {int(number) for number in _signal.pthread_sigmask(_signal.SIG_BLOCK, numbers)}
-
-
 def set_mask(numbers: Iterable[int]) -> None:
     """Block exactly these signals."""
     _signal.pthread_sigmask(_signal.SIG_SETMASK, numbers)
@@ -76,6 +71,13 @@ def take_waiting() -> None:
         else:
             set_disposition(number, SIG_DFL)
             _signal.pthread_sigmask(_signal.SIG_UNBLOCK, (number,))
+
+
+def wake_by_deaths(wake: int) -> tuple[int, object]:
+    """Have SIGCHLD write to this fd. Gives the fd to which signals wrote before, and what has handled this one."""
+    before = _signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+    # A Python handler has to exist for the byte to be written.
+    return before, _signal.signal(CHILD_DIED, lambda number, frame: None)
 
 
 def set_disposition(number: int, disposition: object) -> None:

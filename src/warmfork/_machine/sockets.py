@@ -170,6 +170,14 @@ def send(to: socket, data: bytes | memoryview, fds: list[int] | tuple[int, ...] 
         to.send(data, NEVER_BLOCK)
 
 
+def try_to_send(to: socket, data: bytes) -> None:
+    """Send one message, at once. Whoever is gone, or is behind by hundreds of messages, goes without."""
+    try:
+        send(to, data)
+    except OSError:
+        return
+
+
 PASSING = (12, 105, 109)
 """ENOMEM, ENOBUFS, ETOOMANYREFS (too many fds of this user on their way, and not received yet): they say nothing of the
 receiver, and pass."""
@@ -217,15 +225,35 @@ def receive(from_: socket, flags: int = RECEIVE, size: int = BUFFER) -> Received
         data.poll()
 
 
+def receive_waiting(from_: socket) -> Received | None:
+    """Receive one message, if there is one. It has no data at the end of the stream, however that came."""
+    try:
+        return receive(from_)
+    except BlockingIOError:
+        return None
+    except OSError:
+        return Received(b"", [], 0, False)
+
+
 def take_answer(got: Received) -> socket:
     """Take the socket over that came along last, for an answer. Raises NoSocket."""
     return adopt_socket(got.take(-1).release())
 
 
-def receive_into(unread: list[Any], from_: socket) -> None:
-    """Receive one message as the kernel gives it, for unpack_received(), to the end of a list. It is all one call, so
-    that no signal handler can come, and raise, while nobody knows of the fds."""
-    unread.extend(map(from_.recvmsg, (BUFFER,), (ANCILLARY,), (RECEIVE,)))
+def receive_next(unread: list[Any], from_: socket) -> bool:
+    """Have a message in this list, as the kernel gives it, for unpack_received(): the one that a signal handler which
+    raised has left there, or the next. False where there is none. The end of the stream is a message without data."""
+    while not unread:
+        try:
+            # All one call, so that no handler can come, and raise, while nobody knows of the fds.
+            unread.extend(map(from_.recvmsg, (BUFFER,), (ANCILLARY,), (RECEIVE,)))
+        except BlockingIOError:
+            return False
+        except ConnectionResetError:  # no end: what was sent comes after (M3)
+            continue
+        except OSError:
+            unread.append((b"", (), 0, None))
+    return True
 
 
 def unpack_received(raw: tuple[Any, ...]) -> Received:

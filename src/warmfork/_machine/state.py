@@ -82,7 +82,7 @@ class KeptFile:
             return b""
 
 
-OOM_SCORE, STATUS = KEPT = KeptFile("/proc/self/oom_score_adj"), KeptFile("/proc/self/status")
+OOM_SCORE, STATUS = KeptFile("/proc/self/oom_score_adj"), KeptFile("/proc/self/status")
 
 
 def move_high(fd: int) -> int:
@@ -270,11 +270,8 @@ def set_limits(wanted: tuple[tuple[int, int], ...], base: tuple[tuple[int, int],
 def set_oom_score(wanted: bytes, _base: bytes) -> None:
     """Write oom_score_adj."""
     if wanted:
-        fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            os.write(fd, wanted)
-        finally:
-            os.close(fd)
+        with fds.Fd(os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)) as file:
+            os.write(file.fileno(), wanted)
 
 
 GROUP = NAMES.index("group")

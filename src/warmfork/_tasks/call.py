@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
-import os
 import sys
 
 # pickle's own C functions, without the Python around them (3 to 7 ms).
@@ -23,11 +21,7 @@ if TYPE_CHECKING:
 
 def run_call(birth: Birth) -> int:
     """Run the call that this child was started for. Gives the exit code: 0, 1 where it raised, or SystemExit's."""
-    # What the template registered at exit is the template's: a child that ran it would delete its temporary files.
-    atexit._clear()
-    util = sys.modules.get("multiprocessing.util")
-    if util is not None:
-        atexit.register(util._exit_function)
+    ending.forget_exit_handlers()
     try:
         if birth.fds:
             from warmfork._tasks.shared import Arriving
@@ -90,6 +84,8 @@ def send_result(birth: Birth, function: Any, value: object) -> None:
 def rehearse(birth: Birth | None) -> bytes:
     """Called in the template, to have the code above warm: give a payload, then (with the birth that got it) take it."""
     if birth is None:
+        from warmfork._machine import spilled as spilled  # loaded for those who return much
+
         return dumps((tuple, (), {}), 5)
     function, args, kwargs = loads(birth.payload, buffers=birth.buffers)
     reply(birth, messages.Returned, function(*args, **kwargs), "")
@@ -100,19 +96,17 @@ def reply(birth: Birth, kind: type[messages.Returned | messages.Raised], value: 
     """Send a value to the client, in the message or in a memfd. Raises where it can't be pickled."""
     pickled = pickle(value, "out_of_band" not in birth.spec.without)
     size = sum(map(len, pickled.parts))
-    spilled = bool(pickled.buffers) or size > feed.INLINE
-    fields = size, len(pickled.buffers), b"" if spilled else b"".join(pickled.parts)
+    is_large = bool(pickled.buffers) or size > feed.INLINE
+    fields = size, len(pickled.buffers), b"" if is_large else b"".join(pickled.parts)
     message = kind(*fields) if kind is messages.Returned else messages.Raised(*fields, text)
-    if not spilled:
+    if not is_large:
         birth.announce(message)
         return
-    from warmfork._child import large
+    from warmfork._machine import fds, spilled
 
-    memory = large.spill(pickled)
-    try:
-        birth.announce(message, (memory,))
-    finally:
-        os.close(memory)
+    # In a file: this process may leave while the client is busy with something else.
+    with fds.Fd(spilled.spill(pickled.parts, pickled.buffers, "a result")) as memory:
+        birth.announce(message, (memory.fileno(),))
 
 
 def report(birth: Birth, error: BaseException) -> None:

@@ -7,7 +7,6 @@ find out.
 from __future__ import annotations
 
 import _signal
-import atexit
 import os
 import resource
 import sys
@@ -17,8 +16,8 @@ from select import POLLIN, poll
 from warmfork._child import birth as birth_
 from warmfork._child import ending, stdio
 from warmfork._machine import pids, signals, sockets
+from warmfork._tasks import end_what_is_left, snippet, values
 from warmfork._tasks import frames as words
-from warmfork._tasks import snippet, values
 from warmfork._tasks.frames import DATA, NOTHING, PICKLE, REFUSED, Reply
 
 TYPE_CHECKING = False
@@ -109,10 +108,7 @@ READ = 65_536
 
 def run(birth: Birth) -> int:
     """Run what this child was started for. Gives the exit code, as an interpreter would."""
-    atexit._clear()
-    util = sys.modules.get("multiprocessing.util")
-    if util is not None:
-        atexit.register(util._exit_function)
+    ending.forget_exit_handlers()
     try:
         settings, rest = words.unpack_task(birth.payload)
         confine(settings)
@@ -213,14 +209,3 @@ def serve(runner: Runner, namespace: snippet.Namespace) -> int:
         stdio.flush()
         runner.reply(number, value, caught)
         value = caught = None
-
-
-def end_what_is_left() -> None:
-    """End what the code has started and left behind: it was this tree's."""
-    try:
-        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
-        return  # there is nobody, as mostly
-    from warmfork._tasks import tree
-
-    tree.end_descendants()

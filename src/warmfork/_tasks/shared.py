@@ -105,13 +105,10 @@ def read(whole: mmap, size: int, count: int) -> Any:
     return loads(view[end : end + size], buffers=[view[at : at + one] for at, one in zip(places, sizes, strict=True)])
 
 
-SEALS = 15
-"""F_SEAL_SEAL, _SHRINK, _GROW and _WRITE of fcntl(2): for ever, and for everybody."""
-
-
 def close_for_writing(fd: int) -> None:
     """Have nobody write to this file any longer. One that stands in for a memfd can't be sealed."""
     from warmfork._machine import memory
 
-    if not memfds.no_memfds and not memory.seal(fd, SEALS):
+    seals = memory.SEAL_SEAL | memory.SEAL_SHRINK | memory.SEAL_GROW | memory.SEAL_WRITE
+    if not memfds.no_memfds and not memory.seal(fd, seals):
         raise OSError(22, "this kernel can't make memory read-only")

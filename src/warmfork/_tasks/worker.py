@@ -7,10 +7,8 @@ _tasks/work.py. It is the same for a worker that makes the calls itself and for 
 from __future__ import annotations
 
 import _signal
-import atexit
 import gc
 import os
-import sys
 
 # pickle's own C functions, without the Python around them.
 from _pickle import Pickler, PicklingError, dumps, loads
@@ -21,7 +19,7 @@ from time import monotonic, monotonic_ns
 from warmfork._child import birth as birth_
 from warmfork._child import ending, stdio
 from warmfork._machine import fds, pids, signals, sockets, spilled, state
-from warmfork._tasks import barrier, work
+from warmfork._tasks import barrier, end_what_is_left, work
 from warmfork._tasks.work import (
     BUNDLE,
     CLAIMED,
@@ -160,11 +158,8 @@ class Worker:
         if not buffers and size <= INLINE:
             self.tell(number, kind, b"".join((front, *parts)))
             return
-        memory = spilled.spill(parts, buffers, "a result")
-        try:
-            sockets.send_within(self.socket, RESULT.pack(number, 0, kind), (memory,), timeout=1e6)
-        finally:
-            os.close(memory)
+        with fds.Fd(spilled.spill(parts, buffers, "a result")) as memory:
+            sockets.send_within(self.socket, RESULT.pack(number, 0, kind), (memory.fileno(),), timeout=1e6)
         self.tell(number, kind | SPILLED, front + MEMORY.pack(size, len(buffers)))
 
     def take_output(self) -> bytes:
@@ -206,8 +201,7 @@ class Worker:
                 self.run_slice(number, function, columns, start)
                 return
             function, args, kwargs = called
-            del called
-            del pickle, buffers
+            del called, pickle, buffers
             value = function(*args, **kwargs)
             del function, args, kwargs
         except BaseException as error:
@@ -344,10 +338,7 @@ def describe(error: BaseException) -> tuple[tuple[str, ...], str, bytes]:
 
 def run(birth: Birth, kind: type[Worker] = Worker) -> int:
     """Be a worker of this kind. Gives the exit code."""
-    atexit._clear()
-    util = sys.modules.get("multiprocessing.util")
-    if util is not None:
-        atexit.register(util._exit_function)
+    ending.forget_exit_handlers()
     try:
         settings, rest = work.unpack_settings(birth.payload)
         pids.become_subreaper()
@@ -386,14 +377,3 @@ def capture(output: int) -> None:
     os.dup2(end, 2)
     os.close(end)
     stdio.write_through()
-
-
-def end_what_is_left() -> None:
-    """End what tasks have started and left behind."""
-    try:
-        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
-        return  # there is nobody, as mostly
-    from warmfork._tasks import tree
-
-    tree.end_descendants()

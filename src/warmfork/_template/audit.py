@@ -37,7 +37,8 @@ def describe(fd: int) -> str:
         peer = copy.getpeername()
         if copy.family == AF_UNIX:
             other = int.from_bytes(copy.getsockopt(SOL_SOCKET, SO_PEERCRED, 12)[:4], "little")
-            return "" if other == os.getpid() else f"connected socket{name(peer)}"
+            if other == os.getpid():
+                return ""
         return f"connected socket{name(peer)}"
     except OSError:
         return ""  # it is not connected

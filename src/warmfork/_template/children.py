@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _signal
 import gc
 import os
 from time import clock_gettime_ns, monotonic, monotonic_ns
@@ -179,8 +178,5 @@ def listen_to_deaths() -> int:
     """Have SIGCHLD write to a pipe, and give the end to read from. Handler and wakeup fd of the preload are given back in
     children."""
     awake, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-    forking.user_wakeup = _signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-    forking.user_handler = _signal.getsignal(signals.CHILD_DIED)
-    # A Python handler has to exist for the byte to be written.
-    signals.set_disposition(signals.CHILD_DIED, lambda number, frame: None)
+    forking.user_wakeup, forking.user_handler = signals.wake_by_deaths(wake)
     return awake

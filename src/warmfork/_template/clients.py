@@ -25,11 +25,6 @@ PAUSE = 0.001
 class ClientRecord:
     """A process that asks for children."""
 
-    __slots__ = (
-        "channel", "children", "events", "outbox", "pid", "pidfd", "poller", "retry_at", "rights", "stack",
-        "traffic",
-    )  # fmt: skip
-
     def __init__(self, channel: sockets.socket, pid: int, pidfd: int, traffic: SparePolicy, poller: epoll) -> None:
         self.channel: sockets.socket | None = channel
         self.pid = pid

@@ -179,21 +179,14 @@ def prepare(
     made.notes = tuple(wire.fit(note, 2000) for note in (*notes.notes, *made.idle.begin()))
     if client is not None:
         made.adopt(sockets.adopt_socket(client[0]), client[1], client[2])
-    say(control, messages.Sealed(given.generation))
+    sockets.try_to_send(control, wire.encode(messages.Sealed(given.generation)))
     return made
-
-
-def say(to: sockets.socket, message: messages.Message) -> None:
-    """Tell tracker or client. Where it is dead, or is behind by hundreds of messages, it goes without."""
-    try:
-        sockets.send(to, wire.encode(message))
-    except OSError:
-        return
 
 
 def refuse(control: sockets.socket, client: tuple[int, int, int] | None, answer: messages.Message) -> NoReturn:
     """Give this answer to every client that waits, and end."""
-    say(control, answer)  # first to the tracker: a client that asks again is to get another template
+    # First to the tracker: a client that asks again is to get another template.
+    sockets.try_to_send(control, wire.encode(answer))
     if client is not None:
         answer_client(client[0], answer)
     while fds.wait_readable(control.fileno(), 0):
@@ -211,7 +204,7 @@ def answer_client(fd: int, answer: messages.Message) -> None:
         channel = sockets.adopt_socket(fd)
     except sockets.NoSocket:
         return
-    say(channel, answer)
+    sockets.try_to_send(channel, wire.encode(answer))
     channel.close()
 
 

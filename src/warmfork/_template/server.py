@@ -32,15 +32,12 @@ if TYPE_CHECKING:
 
         def begin(self) -> list[str]:
             """The preload is over, and no child is there. Gives what is to be logged."""
-            ...
 
         def get_due(self) -> float | None:
             """Give the time, by monotonic(), from which there is something to do, or None."""
-            ...
 
         def use(self) -> None:
             """Nobody wants anything: do a little."""
-            ...
 
     MakeIdle = Callable[[TemplateState, Loop, Children, Callable[[], None]], IdleTime]
 
@@ -128,12 +125,9 @@ class Server:
 
     def read_control(self, _events: int) -> None:
         """Adopt a client that the tracker sends."""
-        try:
-            got = sockets.receive(self.control)
-        except BlockingIOError:
+        got = sockets.receive_waiting(self.control)
+        if got is None:
             return
-        except OSError:
-            got = sockets.Received(b"", [], 0, False)
         with got:
             if not got.data:
                 if not got.fds:
@@ -173,15 +167,12 @@ class Server:
 
     def turn_away(self, channel: sockets.socket, pidfd: int, error: OSError) -> None:
         """Tell a client why it can't be served. Where not even that can be sent, the end of its channel says it."""
-        try:
-            sockets.send(channel, wire.encode(messages.Refused(f"it can't take another client: {error.strerror}", 0)))
-        except OSError:
-            return
-        finally:
-            for fd in (channel.fileno(), pidfd):
-                self.loop.forget(fd)
-            channel.close()
-            os.close(pidfd)
+        refusal = messages.Refused(f"it can't take another client: {error.strerror}", 0)
+        sockets.try_to_send(channel, wire.encode(refusal))
+        for fd in (channel.fileno(), pidfd):
+            self.loop.forget(fd)
+        channel.close()
+        os.close(pidfd)
 
     def make_welcome(self) -> messages.Message:
         """Say what a client has to know of this template; leave out what is too large to say."""
@@ -206,12 +197,8 @@ class Server:
             return
         if not events & (EPOLLIN | EPOLLHUP | EPOLLERR) or not client.events & EPOLLIN:
             return
-        try:
-            got = sockets.receive(client.channel)
-        except BlockingIOError:
-            return
-        except OSError:
-            self.detach(client)
+        got = sockets.receive_waiting(client.channel)
+        if got is None:
             return
         got.close()
         try:

@@ -94,18 +94,16 @@ def choose_policy(wanted: int, notes: list[str]) -> int:
     if wanted == NONE:
         return NONE
     if is_commit_strict():
-        notes.append("without spares: vm.overcommit_memory=2 charges each for the whole address space")
-        return NONE
-    if os.getpgrp() == 0:
-        notes.append("without spares: the process group that they would have to join is in another pid namespace")
-        return NONE
-    if forking.handlers:
+        why = "vm.overcommit_memory=2 charges each for the whole address space"
+    elif os.getpgrp() == 0:
+        why = "the process group that they would have to join is in another pid namespace"
+    elif forking.handlers:
         modules = ", ".join(sorted(set(forking.handlers)))
-        notes.append(
-            f"without spares: {modules} has functions that run after a fork, and spares would run them before they are used"
-        )
-        return NONE
-    return wanted
+        why = f"{modules} has functions that run after a fork, and spares would run them before they are used"
+    else:
+        return wanted
+    notes.append(f"without spares: {why}")
+    return NONE
 
 
 def count_processors() -> int:

@@ -21,11 +21,6 @@ if TYPE_CHECKING:
 class TemplateState:
     """What its parts share."""
 
-    __slots__ = (
-        "base", "board", "born", "busy", "children", "clients", "generation", "here", "kept", "latest", "leave", "me",
-        "pending_kills", "policy", "prefault_calls", "signals", "spec", "starts", "titled", "wanted",
-    )  # fmt: skip
-
     def __init__(
         self, spec: Spec, board: Board, generation: int, kept: tuple[int, ...], policy: int, base: tuple[Any, ...]
     ) -> None:

@@ -14,9 +14,7 @@ def answer_channel(channel: int, message: messages.Message) -> None:
     except OSError:
         return
     try:
-        sockets.send(socket, wire.encode(message))
-    except OSError:
-        return  # whoever asked is gone
+        sockets.try_to_send(socket, wire.encode(message))
     finally:
         socket.detach()
 
@@ -29,8 +27,6 @@ def refuse(channel: int, why: str) -> None:
 def send_answer(answer: sockets.socket, message: messages.Message) -> None:
     """Send the one answer, and close."""
     try:
-        sockets.send(answer, wire.encode(message))
-    except OSError:
-        return  # whoever asked is gone
+        sockets.try_to_send(answer, wire.encode(message))
     finally:
         answer.close()

@@ -25,11 +25,9 @@ if TYPE_CHECKING:
 
         def take(self, record: messages.Message) -> None:
             """Enter a record."""
-            ...
 
         def records(self) -> Iterable[messages.Message]:
             """Give records that say all that counts of those."""
-            ...
 
 
 class Book:

@@ -223,12 +223,9 @@ class Generations:
     def read_control(self, template: TemplateRecord) -> None:
         """Read all that the template has said: that it is sealed, or why it never will be; or that it has closed its end."""
         while template.control is not None:
-            try:
-                got = sockets.receive(template.control)
-            except BlockingIOError:
+            got = sockets.receive_waiting(template.control)
+            if got is None:
                 return
-            except OSError:
-                got = sockets.Received(b"", [], 0, False)
             with got:
                 if not got.data:
                     self.let_go_of_control(template)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 DOOR, LEDGER, OWN = 3, 4, 5
 
 SERVED_AT = 8
-"""As in the ledger module, which is not loaded yet: where it says that a tracker has served."""
+"""Where the ledger says that a tracker has served, before its first record (see the ledger module, not loaded yet)."""
 
 
 def main(be_template: BeTemplate, make_names: MakeNames) -> NoReturn:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from time import monotonic_ns
 
-from warmfork._machine import evidence, fds, pids, proc, sockets
+from warmfork._machine import evidence, fds, pids, sockets
 from warmfork._machine import stacks as stacks_
 from warmfork._machine.pending_kills import PendingKills
 from warmfork._tracker.answers import send_answer
@@ -182,7 +182,7 @@ def is_child(pid: int) -> bool:
 def holds_stacks(pid: int) -> bool:
     """Has this process a file for stacks open? Children of templates that died before this tracker was started are not
     our children: that is what they are known by. One that has closed all its fds is left alone."""
-    return any("warmfork-stacks" in target for target in (proc.list_files(pid) or {}).values())
+    return any("warmfork-stacks" in target for target in (fds.list_files(pid) or {}).values())
 
 
 def is_its_process(row: board_.Row) -> bool:

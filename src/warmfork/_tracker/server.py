@@ -32,35 +32,27 @@ if TYPE_CHECKING:
 
         def succeed(self) -> None:
             """Go on where the tracker before this one has ended."""
-            ...
 
         def serve(self, message: messages.Message, got: sockets.Received) -> None:
             """Do what a process of ours asks."""
-            ...
 
         def is_busy(self) -> bool:
             """Is there something that is to come to its end?"""
-            ...
 
         def get_due(self) -> float | None:
             """Give the time, by monotonic(), of what is to be done next, or None."""
-            ...
 
         def do_due(self) -> None:
             """Do what is due."""
-            ...
 
         def bury(self, pid: int) -> bool:
             """A child of ours is dead. Was it one of its own?"""
-            ...
 
         def bury_root(self) -> None:
             """The program is dead."""
-            ...
 
         def end(self) -> int:
             """The tree has ended. Gives how many names were left."""
-            ...
 
     MakeNames = Callable[[Loop, Book], NameKeeper]
 
@@ -270,11 +262,8 @@ class Tracker:
 
     def listen_to_deaths(self) -> fds.Fd:
         """Have SIGCHLD wake the loop."""
-        import _signal
-
         awake, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        _signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-        signals.set_disposition(signals.CHILD_DIED, lambda number, frame: None)
+        signals.wake_by_deaths(wake)
         self.loop.watch(awake, self.reap)
         os.write(wake, b"!")  # what died before we listened
         return fds.Fd(awake)

@@ -165,9 +165,9 @@ class Board:
         size = min(size, REPORT_SIZE - 8)
         return self.memory[REPORT_AT + 8 : REPORT_AT + 8 + size].decode("utf-8", "replace")
 
-    def rows(self, most: int = SLOTS) -> Iterator[Row]:
+    def rows(self) -> Iterator[Row]:
         """Give the children that are on the board: slots are filled from the front, so stop at the first never used."""
-        for slot in range(most):
+        for slot in range(SLOTS):
             pid, _, _, _, since, *_ = SLOT.unpack_from(self.memory, SLOTS_AT + slot * SLOT.size)
             row = self.read_row(slot) if pid else None
             if row is not None:

@@ -62,7 +62,7 @@ class Children:
         """A Spawn was sent."""
         self.waiting.add(request)
 
-    def take(self, message: Message, fds: list[int], unread: list[Any] | None = None, item: object = None) -> list[int]:
+    def take(self, message: Message, fds: list[int], unread: list[Any], item: object) -> list[int]:
         """Enter a message. Gives back the fds that nobody waits for, to be closed.
 
         `item` is this message as it came, the first of `unread`. It is taken off in the same moment in which the message
@@ -76,10 +76,9 @@ class Children:
             pid = message.pid if isinstance(message, (Exited, Evidence, Stuck)) else 0
             hung_in = message.step if isinstance(message, Stuck) else ""
             # At once:
-            if unread is not None:
-                if not unread or unread[0] is not item:
-                    return held
-                del unread[0]
+            if not unread or unread[0] is not item:
+                return held
+            del unread[0]
             held[:] = fds
             if pid in self.living:
                 if exited:
@@ -95,10 +94,9 @@ class Children:
         request = message.request
         is_whole = len(fds) == SPAWNED_FDS
         # At once:
-        if unread is not None:
-            if not unread or unread[0] is not item:
-                return held
-            del unread[0]
+        if not unread or unread[0] is not item:
+            return held
+        del unread[0]
         held[:] = fds
         if request == 0 and not is_whole:
             return held  # a spare whose fds did not all arrive leaves when its feed ends
@@ -113,12 +111,10 @@ class Children:
             return held  # given up on: closing the feed sends the child away
         return self.holder()
 
-    def take_spare(self) -> tuple[Answer | None, list[Answer]]:
-        """Give a spare, or None; and those that died meanwhile, whose fds are to be closed."""
-        stale: list[Answer] = []
+    def take_spare(self) -> Answer | None:
+        """Give a spare, or None. Those that died meanwhile are dropped."""
         while self.spares:
             spare = self.spares.pop(0)
             if spare.record is not None and spare.record.exited is None:
-                return spare, stale
-            stale.append(spare)
-        return None, stale
+                return spare
+        return None

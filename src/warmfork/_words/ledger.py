@@ -17,8 +17,6 @@ START = 16
 """Where the first ledger begins. Before that: where the one that counts begins, in 8 bytes, and whether a tracker has
 served, in one."""
 
-SERVED_AT = 8
-
 LENGTH = 4
 
 

@@ -16,10 +16,14 @@ class Spec(Message, tag=60):
     executable: str
     flags: tuple[str, ...]  # interpreter options, as subprocess._args_from_interpreter_flags() gives them
     preload: tuple[str, ...]  # "module" or "module:function", in this order
-    policies: tuple[str, ...]  # what to do when the item at the same place fails: see POLICIES
+    policies: tuple[str, ...]
+    # What to do when the item at the same place fails. "raise": no template, PreloadError. "fail": that, and the traceback
+    # on the template's stderr, as multiprocessing's on_error="fail" promises. "warn": an ImportWarning in the template, a
+    # line in the client's log. "ignore": the line only.
     audit: str  # "refuse", "warn" or "off"
     spares: int  # how many to have ready, or -1 to learn it from the traffic
-    huge_pages: str  # see HUGE_PAGES
+    # "auto": heaps are collapsed where it pays, in idle time what would take long. "on": all, at the seal. "off": none.
+    huge_pages: str
     without: tuple[str, ...]  # techniques that are switched off: of TECHNIQUES
     entry: str  # what its children will mostly be started with: rehearsed, so that they find it warm
     loader: str  # "module:function" called with `loader_arguments` before all else, or ""
@@ -32,17 +36,9 @@ class Spec(Message, tag=60):
     wanted: tuple[str, ...]  # modules of Python's own that its client has loaded, and its children will want
 
 
-POLICIES = ("raise", "fail", "warn", "ignore")
-"""raise: no template, PreloadError. fail: that, and the traceback on the template's stderr, as multiprocessing's
-on_error="fail" promises. warn: an ImportWarning in the template, a line in the client's log. ignore: the line only."""
-
-
 LEARNT = "warmfork.learning.preload:load"
 """The preload item that stands for what was learnt of a program. It gives notes for the log; and where a template has died
 in it, the next one first tries in a fork what it imports."""
-
-HUGE_PAGES = ("auto", "on", "off")
-"""auto: heaps are collapsed where it pays, in idle time what would take long. on: all of them, at the seal. off: none."""
 
 TECHNIQUES = ("spares", "helper", "pretouch", "rehearsal", "huge_pages", "freeze", "out_of_band")
 """What makes starts fast and memory shared, and can be switched off: children forked ahead; the helper that takes over a

@@ -12,17 +12,7 @@ from time import monotonic
 from warmfork._client import client as client_
 from warmfork._client import welcome
 from warmfork._client.channel import GIVE_UP_TIMEOUT
-from warmfork._client.handle import Child
-from warmfork._client.starting import (
-    GONE,
-    SPAWN_TIMEOUT,
-    SUSPICION,
-    TRIES,
-    PendingStart,
-    make_refusal,
-    make_timeout,
-    start_spare,
-)
+from warmfork._client.starting import SPAWN_TIMEOUT, SUSPICION, TRIES, PendingStart, feed_answer, start_spare
 from warmfork._machine import rights, role
 from warmfork._words import messages
 from warmfork._words.errors import StartError
@@ -36,6 +26,7 @@ if TYPE_CHECKING:
     from warmfork._client.channel import Channel
     from warmfork._client.client import Client
     from warmfork._client.feeding import Payload, StartRequest
+    from warmfork._client.handle import Child
     from warmfork._words.spec import Spec
 
 RECHECK = 0.02
@@ -228,12 +219,7 @@ async def start_fork(under_way: PendingStart, channel: Channel, reader: ChannelR
     request = channel.take_number()
     answers = channel.children.answers
     try:
-        try:
-            channel.request(request, under_way.order.kill, under_way.order.name)
-        except OSError as refusal:
-            if not channel.dead and not isinstance(refusal, GONE):
-                raise
-            channel.end()
+        if not channel.request(request, under_way.order.kill, under_way.order.name):
             return None
         deadline = monotonic() + SPAWN_TIMEOUT
         while not await reader.wait_until(lambda: request in answers, min(deadline, monotonic() + SUSPICION)):
@@ -251,11 +237,4 @@ async def start_fork(under_way: PendingStart, channel: Channel, reader: ChannelR
     answer = channel.wait_answer(request, monotonic())
     if answer is None:
         channel.forget_request(request)
-        if channel.dead:
-            return None
-        raise make_timeout(channel)
-    if answer.failure is not None:
-        raise make_refusal(answer.failure)
-    child = Child._from_answer(channel, answer, under_way.order)
-    under_way.feed_only(channel, child)
-    return child
+    return feed_answer(under_way, channel, answer)

@@ -12,7 +12,6 @@ from time import monotonic
 
 from warmfork._client.handle import Child, send_away
 from warmfork._client.starting import (
-    GONE,
     SPAWN_TIMEOUT,
     TRIES,
     PendingStart,
@@ -60,14 +59,10 @@ def start_wave(client: Client, spec: Spec, starts: list[PendingStart], timeout: 
         requests: list[int] = []
         waiting: list[Child] = []
         try:
-            try:
-                for start in starts:
-                    requests.append(channel.take_number())
-                    channel.request(requests[-1], start.order.kill, start.order.name)
-            except OSError as refusal:
-                if not channel.dead and not isinstance(refusal, GONE):
-                    raise
-                channel.end()
+            for start in starts:
+                requests.append(channel.take_number())
+                if not channel.request(requests[-1], start.order.kill, start.order.name):
+                    break
             error: Exception | None = None
             try:
                 for start in starts:

@@ -241,7 +241,7 @@ def check_spares(spares: str | int) -> int:
 
 
 def check_huge_pages(huge_pages: str | bool) -> str:
-    """Give the word of spec.HUGE_PAGES that is asked for. Raises ValueError."""
+    """Give the word of Spec.huge_pages that is asked for. Raises ValueError."""
     if huge_pages in (True, False):
         return "on" if huge_pages else "off"
     if huge_pages != "auto":

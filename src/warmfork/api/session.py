@@ -15,7 +15,6 @@ from warmfork.api.streams import PIPE
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
     from typing import Any, Self, Unpack
 
     from warmfork.api.arunning import LoopPoller
@@ -75,9 +74,7 @@ class Session:
         self._open(PollLoop())
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def run(self, code: str | bytes, **options: Unpack[SnippetOptions]) -> Completed[Any]:
@@ -130,9 +127,7 @@ class Session:
         await self._aopen()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self._end()
 
     async def arun(self, code: str | bytes, **options: Unpack[SnippetOptions]) -> Completed[Any]:

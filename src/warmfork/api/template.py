@@ -22,7 +22,6 @@ from warmfork.api.starts import ENTRY, Starts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import TracebackType
     from typing import Literal, Self
 
     from warmfork._client.channel import Channel
@@ -112,9 +111,7 @@ class Template(Starts, Refreshed, Runs):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def __repr__(self) -> str:

@@ -13,7 +13,7 @@ import re
 import time
 from dataclasses import dataclass, field
 
-from warmfork._machine import fds, pids, proc
+from warmfork._machine import fds, pids
 from warmfork._words import board as board_
 from warmfork._words import ledger as ledger_
 from warmfork._words import messages
@@ -88,7 +88,7 @@ class Census:
         me = os.geteuid()
         mine = [pid for pid, info in self.seen.items() if info["uids"] and info["uids"].effective == me]
         self.ours = [pid for pid in mine if self.titles[pid].startswith("warmfork: ")]
-        self.files = {pid: proc.list_files(pid) for pid in mine}  # programs hold the boards of their templates too
+        self.files = {pid: fds.list_files(pid) for pid in mine}  # programs hold the boards of their templates too
         self.boards = self.read_boards()
         self.tasks = read_tasks(self.files)
         self.heads = {held.board.read_head()[1] for held in self.boards}

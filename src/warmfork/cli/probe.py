@@ -72,7 +72,7 @@ class Importer:
     def enter(self, name: str, item: str = "") -> None:
         """A module begins, or (with no name) an item of the list."""
         now = perf_counter()
-        kib, threads, own = memory.get_resident_kib(), list_tasks(), list_fds()
+        kib, threads, own = memory.get_resident_kib(), list_tasks(), set(fds.list_fds())
         self.spent += perf_counter() - now
         self.stack.append(Import(name, item or name, perf_counter() - self.spent, kib, threads, own))
 
@@ -84,7 +84,7 @@ class Importer:
         kib = memory.get_resident_kib() - one.kib
         for task in list_tasks() - one.threads:
             self.threads.setdefault(task, (name_task(task), one.label))
-        for fd in list_fds() - one.own_fds:
+        for fd in set(fds.list_fds()) - one.own_fds:
             self.descriptors.setdefault(fd, one.label)
         if self.stack:
             self.stack[-1].below_ms += ms
@@ -105,11 +105,6 @@ class Importer:
 def list_tasks() -> set[int]:
     """List the threads of this process besides the main one."""
     return {int(task) for task in os.listdir("/proc/self/task")} - {os.getpid()}
-
-
-def list_fds() -> set[int]:
-    """List the open fds."""
-    return set(fds.list_fds())
 
 
 def name_task(task: int) -> str:

@@ -149,7 +149,7 @@ def run_leanly(obj: Any, parent: int) -> int:
                 util._exit_function()
         code = 0
     except SystemExit as error:
-        code = read_exit_code(error)
+        code = ending.read_code(error.code)  # as BaseProcess._bootstrap reads it
     except BaseException:
         from traceback import print_exc
 
@@ -178,11 +178,6 @@ def run_after_forkers(obj: Any) -> None:
     """Forget the parent's finalizers, and call what is registered for processes that are new."""
     if util._afterfork_registry or util._finalizer_registry or not is_stdlib(type(obj)._after_fork, process):
         obj._after_fork()
-
-
-def read_exit_code(error: SystemExit) -> int:
-    """Give the exit code of a SystemExit, as BaseProcess._bootstrap reads it."""
-    return ending.read_code(error.code)
 
 
 def prepare(said: dict[str, Any], birth: Birth) -> None:

@@ -174,7 +174,7 @@ class Prepared:
         pidfd = channel.dup_template() if channel is not None else -1
         self.epoch += 1
         self.renew()
-        get_client().forget_retired()
+        get_client().close_retired(owed=True)
         if pidfd >= 0:
             fds.wait_readable(pidfd, STOP_TIMEOUT)
             os.close(pidfd)
