@@ -336,15 +336,18 @@ def test_those_who_ask_for_ever_leave_the_tracker_files_for_others():
 def test_templates_that_can_not_preload_leave_nothing_in_the_tracker():
     """Each left two files open there, if it was another than those before; until nobody was served any longer."""
 
-    def count_after(first: int) -> int:
+    def fail(first: int) -> None:
         for number in range(first, first + KEPT_BOARDS + 1):
             with pytest.raises(warmfork.PreloadError):
                 warmfork.Template([f"not_there_{number}"]).wait_ready()
+
+    def count_fds() -> int:
         return len(os.listdir(f"/proc/{get_tracker()}/fd"))
 
-    before = count_after(0)
-    wait_until(lambda: len(os.listdir(f"/proc/{get_tracker()}/fd")) <= before)
-    assert count_after(100) <= before + 2
+    fail(0)
+    before = count_fds()
+    fail(100)
+    wait_until(lambda: count_fds() <= before + 2, what="as few files as after the first ones")
 
 
 def test_names_in_dev_shm_that_anybody_can_make_are_no_error():
