@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -95,10 +96,18 @@ def run(arguments: Sequence[str]) -> int:
     outputs = [Path(signs, f"output-{number}") for number in range(PROCESSES)]
     try:
         running = []
-        for output in outputs:
-            with output.open("wb") as file:
-                running.append(subprocess.Popen(command, stdout=file, stderr=file, env={**os.environ, SIGNS: signs}))
-        follow(outputs, running)
+        try:
+            for output in outputs:
+                with output.open("wb") as file:
+                    # A group each: what tests stop and orphan in one is no matter of the other's. The kernel sends SIGHUP
+                    # to a whole group that is orphaned and has somebody who is stopped (setpgid(2)).
+                    its = {**os.environ, SIGNS: signs}
+                    running.append(subprocess.Popen(command, stdout=file, stderr=file, env=its, process_group=0))
+            follow(outputs, running)
+        finally:
+            for process in running:  # ^C reaches this process alone
+                if process.poll() is None:
+                    process.send_signal(signal.SIGINT)
         codes = [process.wait() for process in running]
         endings = []
         for output in outputs:
