@@ -52,3 +52,8 @@ def test_the_words_of_one_and_of_several_are_the_same():
     endings = ["1 failed, 20 passed, 1 skipped, 1 warning, 1 error in 3.20s", "5 passed, 2 errors in 61.00s (0:01:01)"]
     assert parallel.sum_up(endings, 70) == "1 failed, 25 passed, 1 skipped, 1 warnings, 3 errors in 70.00s"
     assert parallel.sum_up(["no tests ran in 0.01s"], 1) == "no tests ran in 1.00s"
+
+
+def test_each_process_has_a_group_of_its_own(tmp_path):
+    done = run(write(tmp_path, "import os\ndef test_group():\n    assert os.getpgrp() == os.getpid()\n"))
+    assert done.stdout.splitlines()[-1].startswith("25 passed in "), done
