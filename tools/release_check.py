@@ -131,7 +131,7 @@ def try_sdist(sdist: Path, folder: Path, tests: list[str]) -> str:
     (top,) = folder.iterdir()
     made = make_venv(sys.executable, top / ".venv")
     run(made, "-m", "pip", "install", "-q", "--group", "test", "-e", ".", cwd=top)
-    return run(made, "-m", "pytest", "-q", *tests, cwd=top).splitlines()[-1]
+    return run(made, "-m", "tests.parallel", *tests, cwd=top).splitlines()[-1]
 
 
 def main() -> int:
